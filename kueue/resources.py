@@ -1,0 +1,36 @@
+"""What a job needs and a machine has: CPUs, memory, slots, and counted resources such as licences.
+
+Plain data and arithmetic, used by client, server and worker alike. No I/O.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+MAX_AMOUNT = 2**31 - 1
+"""Largest amount of anything countable that Kueue accepts (CPUs, MB, slots, units of a resource)."""
+
+
+class Shape(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What a job requires of a worker. Jobs of equal shape share their queues in the server.
+
+    cpus, ram_mb and job_slots are whole numbers ≥ 0 (at least one job slot). `resources` are pairs of
+    name and amount ≥ 1, sorted by name, global ones (licences) and a worker's own ones alike.
+    `workers` and `not_workers` are globs over worker names and host names; empty means any.
+    """
+
+    cpus: int = 1
+    ram_mb: int = 1024
+    job_slots: int = 1
+    resources: tuple[tuple[str, int], ...] = ()
+    workers: tuple[str, ...] = ()
+    not_workers: tuple[str, ...] = ()
+
+
+class Capacity(msgspec.Struct, frozen=True, gc=False):
+    """What a worker has in all: whole CPUs, MB of memory, job slots, units of its own resources."""
+
+    cpus: int
+    ram_mb: int
+    job_slots: int
+    resources: tuple[tuple[str, int], ...] = ()

@@ -1,0 +1,738 @@
+"""Every message of the protocol, as frozen structs in tagged unions per direction and role.
+
+Decoding is validation: what does not fit is a fault of the peer. This module holds shapes only; bytes
+are the codec's and the framing's business. `docs/protocol.md` describes the same for other languages.
+
+Conventions: `rid` pairs a request with its reply on one connection; times are seconds since the epoch
+by the server's clock, `…_ago` are ages in seconds by the sender's own clock (so that clocks need not
+agree); OS strings (arguments, paths) that are not UTF-8 travel as `RawBytes`. Ranges of ids are
+inclusive pairs `(first, last)`.
+
+The frozen subset, which every version speaks: `Inventory`, `Report` with `finished`, `Acknowledge`,
+`Stop`, `Heartbeat`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from kueue.job import End
+from kueue.resources import Capacity, Shape
+
+PROTOCOL_MIN = 1
+"""Oldest protocol version this program speaks: its own and the one before."""
+PROTOCOL_MAX = 1
+
+MAX_FRAME = 16 * 1024 * 1024
+"""Bytes of one frame after authentication."""
+MAX_ITEMS = 1000
+"""Items of one list in a message; longer lists are cut into several messages."""
+BATCH_BYTES = 1024 * 1024
+"""Bytes at which a sender cuts a list message, whichever of the two comes first."""
+LOG_CHUNK_BYTES = 256 * 1024
+"""Most bytes of output in one `LogChunk`."""
+TAIL_BYTES = 4096
+"""Bytes of the end of each output stream that travel with a finish report."""
+
+
+class RawBytes(msgspec.Struct, frozen=True, gc=False):
+    """An OS string that is not UTF-8; JSON carries it as base64."""
+
+    b64: bytes
+
+
+OsString = str | RawBytes
+Range = tuple[int, int]
+Stream = Literal["stdout", "stderr"]
+
+
+# ---------------------------------------------------------------- what a job is
+
+
+class Command(msgspec.Struct, frozen=True, tag_field="kind", tag="command", gc=False):
+    """The payload of a job that runs a program. Later payloads join the union `Payload`."""
+
+    argv: tuple[OsString, ...]
+
+
+Payload = Command
+
+
+class Context(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a job inherits from where it was submitted; a blob of its own, one per distinct content.
+
+    `env` are pairs of name and value; `umask` an int or None for the worker's; `limits` are soft
+    resource limits by their lower-case name without RLIMIT_ (`nofile`, `core`, …), -1 is unlimited.
+    """
+
+    env: tuple[tuple[OsString, OsString], ...] = ()
+    umask: int | None = None
+    limits: dict[str, int] = {}
+
+
+class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A job as it was asked for; never changes. The server keeps it as encoded bytes.
+
+    `volume` is the mount point of `cwd` as the client saw it; for `/` the first component of `cwd`.
+    `stdout`/`stderr` are paths relative to `cwd`, `"null"` to discard, None for the worker's spool.
+    `restart=False` means at most once. `context` is the SHA-256 (hex) of the encoded `Context`.
+    """
+
+    payload: Payload
+    cwd: OsString
+    volume: OsString
+    shape: Shape
+    context: str
+    stdout: OsString | None = None
+    stderr: OsString | None = None
+    name: str = ""
+    group: str = ""
+    queue: str = "default"
+    priority: int = 0
+    max_restarts: int = 5
+    restart: bool = True
+    time_limit_seconds: float | None = None
+    submit_host: str = ""
+
+
+class Reason(msgspec.Struct, frozen=True, gc=False):
+    """Why something is as it is: a documented code, and a line for people."""
+
+    code: str
+    text: str
+
+
+class AttemptRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Names one handing-over of a job: JSON `[job, fence]`."""
+
+    job: int
+    fence: int
+
+
+# ---------------------------------------------------------------- worker -> server
+
+
+class SystemInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a worker's machine is; sent once a session."""
+
+    os: str = ""  # e.g. "Debian GNU/Linux 12"
+    kernel: str = ""
+    machine: str = ""  # e.g. "x86_64"
+    cpu_model: str = ""
+    cpu_mhz: float = 0.0
+    cpus: int = 0  # logical CPUs of the machine
+    ram_mb: int = 0
+    boot_time_ago: float = 0.0  # seconds since the machine booted
+    python: str = ""
+
+
+class Register(msgspec.Struct, frozen=True, tag="register", omit_defaults=True):
+    """First message of a worker. `name` is unique in the cluster; `keeper` and `boot` are random ids
+    of the keeper process and of the machine's boot: they tell whether earlier attempts can live."""
+
+    name: str
+    host: str
+    version: str
+    keeper: str
+    boot: str
+    capacity: Capacity
+    system: SystemInfo
+    pid: int = 0
+
+
+class RunningAttempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    job: int
+    fence: int
+    attempt: int
+    started_ago: float
+
+
+class FinishedAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The end of an attempt, self-contained: a server that knows only the submit can take it.
+
+    `exit_code` or `signal` for `exited`, `time_limit`, `stopped`; `reason` says more where `end` is
+    not plain (`not_started`: code `no_program`, `no_directory`, `output`, `spawn`).
+    `cpu_seconds` user + system of the process tree it waited for; `peak_ram_mb` of its largest process.
+    """
+
+    job: int
+    fence: int
+    attempt: int
+    end: End
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: Reason | None = None
+    started_ago: float | None = None
+    ended_ago: float = 0.0
+    run_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_ram_mb: float = 0.0
+    stdout_path: OsString | None = None
+    stderr_path: OsString | None = None
+    stdout_tail: bytes = b""
+    stderr_tail: bytes = b""
+
+
+class RefusedAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The worker will not run this one; another may. `code`: `no_directory` (then `ancestor` is the
+    deepest directory of the job's cwd that exists here), `directory_timeout`, `no_resources`,
+    `draining`, `spool_full`, `keeper_silent`."""
+
+    job: int
+    fence: int
+    code: str
+    text: str = ""
+    ancestor: OsString | None = None
+
+
+class Inventory(msgspec.Struct, frozen=True, tag="inventory", omit_defaults=True):
+    """All that a worker has of the journal it is talking to. Several messages while `more` is set."""
+
+    journal: str
+    held: tuple[AttemptRef, ...] = ()  # accepted, not started
+    running: tuple[RunningAttempt, ...] = ()
+    finished: tuple[FinishedAttempt, ...] = ()
+    more: bool = False
+    highest_job: int = 0  # highest id this worker remembers from this journal
+
+
+class Status(msgspec.Struct, frozen=True, tag="status", omit_defaults=True):
+    """What the worker can give to jobs of ours now; also its standing request for work.
+
+    `usable_cpus`/`usable_ram_mb`: capacity less what others use (see `kueue_worker/core/free.py`); the
+    server subtracts what it has reserved there. `accepting` False: offers would be refused, `note`
+    says why. `keeper_silent_seconds` > 0: the keeper does not answer.
+    """
+
+    usable_cpus: float
+    usable_ram_mb: float
+    accepting: bool = True
+    note: str = ""
+    load: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    busy: float = 0.0  # share of the machine's CPUs in use by anyone, 0…1
+    ram_used_mb: float = 0.0
+    uptime_seconds: float = 0.0
+    keeper_silent_seconds: float = 0.0
+
+
+class Report(msgspec.Struct, frozen=True, tag="report", omit_defaults=True):
+    """What happened to attempts, in this order: started, then finished, refused, released, kept.
+
+    `released`: given back unstarted (answer to `Retract`, or on leaving). `kept`: answer to `Retract`
+    for what has started (or ended) already.
+    """
+
+    started: tuple[RunningAttempt, ...] = ()
+    finished: tuple[FinishedAttempt, ...] = ()
+    refused: tuple[RefusedAttempt, ...] = ()
+    released: tuple[AttemptRef, ...] = ()
+    kept: tuple[AttemptRef, ...] = ()
+
+
+class LogData(msgspec.Struct, frozen=True, tag="log_data", omit_defaults=True):
+    """Answer to `FetchLog`. `error` is set when there is nothing to be had; `at_end`: this reaches the
+    end of the output and the attempt has finished, no more will come."""
+
+    rid: int
+    offset: int = 0
+    data: bytes = b""
+    size: int = 0
+    at_end: bool = False
+    error: Reason | None = None
+
+
+class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
+    """Sent by both sides when they have said nothing else for a heartbeat interval."""
+
+
+class Leaving(msgspec.Struct, frozen=True, tag="leaving", omit_defaults=True):
+    """The worker closes on purpose. `jobs_stay`: only the agent leaves (upgrade); keeper and jobs live on."""
+
+    jobs_stay: bool = False
+    text: str = ""
+
+
+WorkerMessage = Register | Inventory | Status | Report | LogData | Heartbeat | Leaving
+
+
+# ---------------------------------------------------------------- server -> worker
+
+
+class Welcome(msgspec.Struct, frozen=True, tag="welcome"):
+    """The journal that the server keeps, the worker's id in it, and the timing both sides keep to."""
+
+    journal: str
+    worker_id: int
+    heartbeat_seconds: float
+    worker_timeout_seconds: float
+    version: str
+
+
+class OfferedJob(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One attempt handed to a worker. `spec` is an encoded `Spec`, as the client sent it."""
+
+    job: int
+    fence: int
+    attempt: int
+    spec: msgspec.Raw
+
+
+class Offer(msgspec.Struct, frozen=True, tag="offer", omit_defaults=True):
+    """Jobs to run, in this order, each as soon as it fits. `contexts`: encoded `Context` blobs that
+    this session has not been sent before; the worker computes their SHA-256 itself."""
+
+    jobs: tuple[OfferedJob, ...]
+    contexts: tuple[bytes, ...] = ()
+
+
+class Acknowledge(msgspec.Struct, frozen=True, tag="acknowledge"):
+    """These finished attempts are safe in the journal: the worker may drop its records of them."""
+
+    attempts: tuple[AttemptRef, ...]
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop", omit_defaults=True):
+    """End these attempts, whatever their state; answered by their `finished` (or `released`) report.
+    One unknown to the worker is answered by `released`. `why`: `canceled` or `superseded`."""
+
+    attempts: tuple[AttemptRef, ...]
+    why: Literal["canceled", "superseded"] = "canceled"
+
+
+class Retract(msgspec.Struct, frozen=True, tag="retract"):
+    """Give these back if not started; each is answered in `released` or `kept`."""
+
+    attempts: tuple[AttemptRef, ...]
+
+
+class FetchLog(msgspec.Struct, frozen=True, tag="fetch_log", omit_defaults=True):
+    """Send output of an attempt from `offset` on (negative: so many bytes before the end), at most
+    `limit` bytes. `wait_seconds` > 0: if there is none yet, hold the answer so long for more to come.
+    `path` is where the output went if not into the spool."""
+
+    rid: int
+    job: int
+    attempt: int
+    fence: int
+    stream: Stream
+    offset: int = 0
+    limit: int = LOG_CHUNK_BYTES
+    wait_seconds: float = 0.0
+    path: OsString | None = None
+
+
+class Forget(msgspec.Struct, frozen=True, tag="forget"):
+    """These jobs left the table: drop what the spool has of them."""
+
+    ranges: tuple[Range, ...]
+
+
+class Leave(msgspec.Struct, frozen=True, tag="leave", omit_defaults=True):
+    """The worker is to end (`kueue shutdown --workers`, `kueue down`). `kill`: running jobs are
+    interrupted; otherwise it takes no more and ends when its jobs have finished."""
+
+    kill: bool = False
+
+
+class Refuse(msgspec.Struct, frozen=True, tag="refuse"):
+    """The server ends this session, with the reason, e.g. the name is in use by a living worker."""
+
+    reason: Reason
+
+
+ToWorker = Welcome | Offer | Acknowledge | Stop | Retract | FetchLog | Forget | Leave | Refuse | Heartbeat
+
+
+# ---------------------------------------------------------------- client -> server
+
+
+class Submit(msgspec.Struct, frozen=True, tag="submit", omit_defaults=True):
+    """A block of jobs with contiguous ids, all or none. The same `token` again returns the same block.
+    `contexts` are the encoded `Context` blobs that the jobs refer to and this connection has not sent."""
+
+    rid: int
+    token: str
+    jobs: tuple[Spec, ...]
+    contexts: tuple[bytes, ...] = ()
+
+
+class JobFilter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which jobs; all conditions hold together, an empty one does not restrict."""
+
+    ranges: tuple[Range, ...] = ()
+    states: tuple[str, ...] = ()
+    group: str | None = None
+
+
+class ListJobs(msgspec.Struct, frozen=True, tag="list_jobs", omit_defaults=True):
+    """A page of jobs ordered by id. `newest_first` walks down from the newest. `cursor`: the last id of
+    the page before (exclusive). `counts`: also count the table by state. `attempts`: rows carry them all."""
+
+    rid: int
+    filter: JobFilter = JobFilter()
+    newest_first: bool = False
+    cursor: int | None = None
+    limit: int = MAX_ITEMS
+    counts: bool = False
+    attempts: bool = False
+
+
+class ShowJob(msgspec.Struct, frozen=True, tag="show_job", omit_defaults=True):
+    rid: int
+    job: int
+    context: bool = False
+
+
+class ReadLog(msgspec.Struct, frozen=True, tag="read_log", omit_defaults=True):
+    """Output of a job's attempt (None: the current or last one); offsets and waiting as in `FetchLog`."""
+
+    rid: int
+    job: int
+    stream: Stream
+    attempt: int | None = None
+    offset: int = 0
+    limit: int = LOG_CHUNK_BYTES
+    wait_seconds: float = 0.0
+
+
+class Watch(msgspec.Struct, frozen=True, tag="watch", omit_defaults=True):
+    """Subscribe to changes of jobs. The answer is a `WatchState` of all of them (or, with `since`, of
+    those changed after that sequence number), then one more per change until `Unwatch`."""
+
+    rid: int
+    ranges: tuple[Range, ...]
+    since: int | None = None
+
+
+class Unwatch(msgspec.Struct, frozen=True, tag="unwatch"):
+    rid: int  # of the Watch
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel", omit_defaults=True):
+    """Cancel jobs; running ones only with `kill`. Answered when the decision is durable."""
+
+    rid: int
+    ranges: tuple[Range, ...]
+    kill: bool = False
+
+
+class Clean(msgspec.Struct, frozen=True, tag="clean", omit_defaults=True):
+    """Drop succeeded and canceled jobs from the table, failed ones too with `failed`."""
+
+    rid: int
+    failed: bool = False
+
+
+class ListWorkers(msgspec.Struct, frozen=True, tag="list_workers"):
+    rid: int
+
+
+class ShowWorker(msgspec.Struct, frozen=True, tag="show_worker"):
+    """`worker` is an id (digits), a worker's name, or its host's name where that is unique."""
+
+    rid: int
+    worker: str
+
+
+class ListResources(msgspec.Struct, frozen=True, tag="list_resources"):
+    rid: int
+
+
+class ForgetWorker(msgspec.Struct, frozen=True, tag="forget_worker"):
+    """A person confirms that a lost worker's attempts are dead."""
+
+    rid: int
+    worker: str
+
+
+class Backup(msgspec.Struct, frozen=True, tag="backup"):
+    """A consistent copy of the journal at `path` on the server's machine."""
+
+    rid: int
+    path: OsString
+
+
+class Reload(msgspec.Struct, frozen=True, tag="reload"):
+    rid: int
+
+
+class Shutdown(msgspec.Struct, frozen=True, tag="shutdown", omit_defaults=True):
+    """End the server; with `workers` these too, with `kill` interrupting what runs."""
+
+    rid: int
+    workers: bool = False
+    kill: bool = False
+
+
+class ServerInfo(msgspec.Struct, frozen=True, tag="server_info"):
+    rid: int
+
+
+ClientMessage = (
+    Submit
+    | ListJobs
+    | ShowJob
+    | ReadLog
+    | Watch
+    | Unwatch
+    | Cancel
+    | Clean
+    | ListWorkers
+    | ShowWorker
+    | ListResources
+    | ForgetWorker
+    | Backup
+    | Reload
+    | Shutdown
+    | ServerInfo
+    | Heartbeat
+)
+
+
+# ---------------------------------------------------------------- server -> client
+
+
+class Submitted(msgspec.Struct, frozen=True, tag="submitted", omit_defaults=True):
+    """The block is durable: ids `first … first + count - 1`. `warnings`: e.g. no connected worker fits."""
+
+    rid: int
+    first: int
+    count: int
+    warnings: tuple[Reason, ...] = ()
+
+
+class AttemptView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    attempt: int
+    worker: str
+    end: str = ""  # an `End`, "refused", "released", or "" while current
+    started_at: float | None = None
+    finished_at: float | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: Reason | None = None
+
+
+class JobView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A row of a listing. `reason`: why it waits, failed or was canceled."""
+
+    id: int
+    state: str
+    command: tuple[OsString, ...]
+    cwd: OsString
+    cpus: int
+    ram_mb: int
+    job_slots: int = 1
+    resources: tuple[tuple[str, int], ...] = ()
+    name: str = ""
+    group: str = ""
+    queue: str = "default"
+    priority: int = 0
+    worker: str | None = None
+    attempt: int = 0
+    attempts: tuple[AttemptView, ...] = ()
+    restarts: int = 0
+    return_code: int | None = None
+    signal: int | None = None
+    reason: Reason | None = None
+    submitted_at: float = 0.0
+    started_at: float | None = None
+    finished_at: float | None = None
+    run_seconds: float | None = None
+    cpu_seconds: float | None = None
+    peak_ram_mb: float | None = None
+    stdout_path: OsString | None = None
+    stderr_path: OsString | None = None
+    submit_host: str = ""
+
+
+class JobCounts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Of the whole table, by state; `average_run_seconds` of the last finished ones; `eta_seconds` for
+    what remains at the recent rate, None when there is no rate yet."""
+
+    waiting: int = 0
+    pending: int = 0
+    offered: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    canceled: int = 0
+    average_run_seconds: float | None = None
+    eta_seconds: float | None = None
+
+
+class JobPage(msgspec.Struct, frozen=True, tag="job_page", omit_defaults=True):
+    """`cursor` is None when the listing is complete."""
+
+    rid: int
+    jobs: tuple[JobView, ...]
+    cursor: int | None = None
+    counts: JobCounts | None = None
+
+
+class JobDetail(msgspec.Struct, frozen=True, tag="job_detail", omit_defaults=True):
+    """All about one job. The tails are the last `TAIL_BYTES` of each stream of the last finished attempt."""
+
+    rid: int
+    job: JobView
+    max_restarts: int = 5
+    restart: bool = True
+    time_limit_seconds: float | None = None
+    workers: tuple[str, ...] = ()
+    not_workers: tuple[str, ...] = ()
+    stdout_tail: bytes | None = None
+    stderr_tail: bytes | None = None
+    context: bytes | None = None
+
+
+class LogChunk(msgspec.Struct, frozen=True, tag="log_chunk", omit_defaults=True):
+    """Output bytes from `offset`. `at_end`: the attempt is over and this was the last of it. `tail`: the
+    worker can't be asked; these are the bytes that the server keeps, and `path`, where the whole is."""
+
+    rid: int
+    attempt: int
+    offset: int = 0
+    data: bytes = b""
+    size: int = 0
+    at_end: bool = False
+    tail: bool = False
+    worker: str | None = None
+    path: OsString | None = None
+
+
+class JobChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The part of a job that waiting people look at. `state` is `unknown` for ids not in the table."""
+
+    id: int
+    state: str
+    worker: str | None = None
+    attempt: int = 0
+    return_code: int | None = None
+    signal: int | None = None
+    reason: Reason | None = None
+    run_seconds: float | None = None
+    cpu_seconds: float | None = None
+    peak_ram_mb: float | None = None
+
+
+class WatchState(msgspec.Struct, frozen=True, tag="watch_state", omit_defaults=True):
+    """Jobs as of sequence number `seq`; `more` while a snapshot goes on in further messages;
+    `resync`: the watcher was too slow, changes were dropped, a fresh snapshot follows."""
+
+    rid: int
+    seq: int
+    jobs: tuple[JobChange, ...] = ()
+    more: bool = False
+    resync: bool = False
+
+
+class Canceled(msgspec.Struct, frozen=True, tag="canceled", omit_defaults=True):
+    """How many were canceled; ids that were finished already, need `kill`, or are unknown."""
+
+    rid: int
+    canceled: int
+    finished: tuple[Range, ...] = ()
+    running: tuple[Range, ...] = ()
+    unknown: tuple[Range, ...] = ()
+
+
+class Cleaned(msgspec.Struct, frozen=True, tag="cleaned"):
+    rid: int
+    dropped: int
+
+
+class WorkerView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`state`: `connected`, `silent` (not heard of, lease holds), `lost`, `leaving`."""
+
+    id: int
+    name: str
+    host: str
+    version: str
+    state: str
+    capacity: Capacity
+    cpus_free: float = 0.0
+    ram_free_mb: float = 0.0
+    slots_free: int = 0
+    resources_free: tuple[tuple[str, int], ...] = ()
+    jobs: int = 0  # running
+    held: int = 0  # offered, not started
+    unconfirmed: int = 0
+    connected_at: float | None = None
+    last_seen_at: float | None = None
+    system: SystemInfo = SystemInfo()
+    status: Status | None = None
+
+
+class WorkerPage(msgspec.Struct, frozen=True, tag="worker_page"):
+    rid: int
+    workers: tuple[WorkerView, ...]
+
+
+class WorkerDetail(msgspec.Struct, frozen=True, tag="worker_detail", omit_defaults=True):
+    rid: int
+    worker: WorkerView
+    running: tuple[int, ...] = ()  # at most MAX_ITEMS ids of each
+    held: tuple[int, ...] = ()
+    unconfirmed: tuple[int, ...] = ()
+    address: str = ""
+    closed: tuple[OsString, ...] = ()  # directories it is known not to see
+
+
+class ResourceView(msgspec.Struct, frozen=True, omit_defaults=True):
+    name: str
+    used: int
+    total: int
+    jobs: tuple[int, ...] = ()  # at most MAX_ITEMS
+
+
+class ResourcePage(msgspec.Struct, frozen=True, tag="resource_page", omit_defaults=True):
+    rid: int
+    resources: tuple[ResourceView, ...]
+    parallel_jobs: int = 0
+    max_parallel_jobs: int | None = None
+
+
+class Done(msgspec.Struct, frozen=True, tag="done", omit_defaults=True):
+    """A request without a result of its own succeeded; `lines` are for people."""
+
+    rid: int
+    lines: tuple[str, ...] = ()
+
+
+class ServerState(msgspec.Struct, frozen=True, tag="server_state", omit_defaults=True):
+    rid: int
+    version: str
+    journal: str
+    host: str
+    pid: int
+    started_at: float
+    state_dir: OsString = ""
+    counts: JobCounts = JobCounts()
+    workers: int = 0
+    journal_error: str = ""
+
+
+class Failure(msgspec.Struct, frozen=True, tag="failure"):
+    """The request `rid` is answered with no; codes are listed in `docs/protocol.md`."""
+
+    rid: int
+    reason: Reason
+
+
+ToClient = (
+    Submitted
+    | JobPage
+    | JobDetail
+    | LogChunk
+    | WatchState
+    | Canceled
+    | Cleaned
+    | WorkerPage
+    | WorkerDetail
+    | ResourcePage
+    | Done
+    | ServerState
+    | Failure
+    | Heartbeat
+)

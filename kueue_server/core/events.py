@@ -1,0 +1,136 @@
+"""Past facts that the shell tells the core. `Core.handle(event, now)` is the only way to change it.
+
+`now` is monotonic seconds of the server; `wall` fields are seconds since the epoch, only ever stored and
+shown. Sessions and request ids are opaque numbers of the shell.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from kueue.resources import Capacity
+from kueue.wire.messages import (
+    AttemptRef,
+    FinishedAttempt,
+    Range,
+    Report,
+    RunningAttempt,
+    Spec,
+    Status,
+    SystemInfo,
+)
+
+
+class JobsSubmitted(msgspec.Struct, frozen=True):
+    """A block that is already durable in the journal. `encoded[i]` is the encoded `specs[i]`."""
+
+    first: int
+    specs: tuple[Spec, ...]
+    encoded: tuple[bytes, ...]
+    wall: float
+
+
+class WorkerConnected(msgspec.Struct, frozen=True):
+    """A worker registered and sent the whole inventory it has of our journal."""
+
+    session: int
+    name: str
+    host: str
+    version: str
+    keeper: str
+    boot: str
+    capacity: Capacity
+    system: SystemInfo
+    address: str
+    held: tuple[AttemptRef, ...]
+    running: tuple[RunningAttempt, ...]
+    finished: tuple[FinishedAttempt, ...]
+    wall: float
+
+
+class WorkerDisconnected(msgspec.Struct, frozen=True):
+    """The session ended, for whatever reason. `leaving`: the worker said so, and its jobs ended too."""
+
+    session: int
+    leaving: bool
+    wall: float
+
+
+class WorkerStatus(msgspec.Struct, frozen=True):
+    session: int
+    status: Status
+    wall: float
+
+
+class WorkerReported(msgspec.Struct, frozen=True):
+    session: int
+    report: Report
+    wall: float
+
+
+class WorkerHeard(msgspec.Struct, frozen=True):
+    """Any frame arrived from the worker (heartbeats included); renews its lease."""
+
+    session: int
+    wall: float
+
+
+class CancelRequested(msgspec.Struct, frozen=True):
+    request: int
+    ranges: tuple[Range, ...]
+    kill: bool
+    wall: float
+
+
+class CleanRequested(msgspec.Struct, frozen=True):
+    request: int
+    failed: bool
+
+
+class ForgetWorkerRequested(msgspec.Struct, frozen=True):
+    """`worker` is an id, a worker's name, or its host's name where that is unique."""
+
+    request: int
+    worker: str
+    wall: float
+
+
+class LimitsChanged(msgspec.Struct, frozen=True):
+    """Reload: the new amounts of global resources and the other limits (`Limits` in `core.py`)."""
+
+    limits: Limits
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Time passed; the shell sends one at least every second. `late` is by how much this tick came later
+    than it should have: the server itself slept, so every deadline moves by that much."""
+
+    wall: float
+    late: float = 0.0
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What the configuration says; everything that the core needs of it."""
+
+    global_resources: tuple[tuple[str, int], ...] = ()
+    global_max_parallel_jobs: int | None = None
+    worker_timeout_seconds: float = 600.0
+    job_offer_timeout_seconds: float = 60.0
+    job_cleanup_after_seconds: float = 40320 * 60.0
+    max_finished_jobs: int = 1_000_000
+    starvation_seconds: float = 60.0
+
+
+Event = (
+    JobsSubmitted
+    | WorkerConnected
+    | WorkerDisconnected
+    | WorkerStatus
+    | WorkerReported
+    | WorkerHeard
+    | CancelRequested
+    | CleanRequested
+    | ForgetWorkerRequested
+    | LimitsChanged
+    | Tick
+)

@@ -1,0 +1,82 @@
+"""What the core keeps of a job and of a worker, and the encoded parts that the journal keeps of them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from kueue.job import JobState
+from kueue.resources import Capacity
+from kueue.wire.messages import AttemptView, OsString, Reason, SystemInfo
+
+
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """How the job's last attempt ended, for listings and `show-job`."""
+
+    finished_at: float
+    exit_code: int | None = None
+    signal: int | None = None
+    run_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_ram_mb: float = 0.0
+    stdout_path: OsString | None = None
+    stderr_path: OsString | None = None
+
+
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The changeable part of a job, as the journal keeps it.
+
+    `worker` and `fence` name the current attempt, the one whose reports count; they stay after a lost
+    worker until a newer one is handed out; `fence` 0: there is none (never handed out, or refused).
+    `holding`: attempts `(worker, fence)` that are unconfirmed, so may still live and hold licences.
+    `attempt` counts handings-over that may have started.
+    """
+
+    fence: int = 0
+    worker: int = 0
+    attempt: int = 0
+    losses: int = 0
+    retries: int = 0
+    holding: tuple[tuple[int, int], ...] = ()
+    started_at: float | None = None
+    outcome: Outcome | None = None
+    reason: Reason | None = None
+    attempts: tuple[AttemptView, ...] = ()
+
+
+class WorkerRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the journal keeps of a worker."""
+
+    name: str
+    host: str
+    version: str
+    keeper: str
+    boot: str
+    capacity: Capacity
+    system: SystemInfo
+    last_seen_at: float
+
+
+class RestoredJob(msgspec.Struct, frozen=True, gc=False):
+    """A job as the journal had it. `spec` is the encoded `Spec`; `progress` None: never changed."""
+
+    job: int
+    submitted_at: float
+    state: JobState
+    spec: bytes
+    progress: bytes | None
+
+
+class RestoredStop(msgspec.Struct, frozen=True, gc=False):
+    worker: int
+    job: int
+    fence: int
+    why: str
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """All that the core starts from after a restart. Jobs come as an iterable of batches by id so that a
+    million of them need not be in memory twice; `next_job` is above every id ever assigned."""
+
+    next_job: int
+    workers: tuple[tuple[int, WorkerRecord], ...] = ()
+    stops: tuple[RestoredStop, ...] = ()

@@ -1,0 +1,91 @@
+"""What the rest of the server knows of the journal: the orders it takes and the errors it gives.
+
+The engine hands over groups of writes in order; each group is committed as a whole, in that order, and its
+callback is called on the engine's loop when it is on disk. Several waiting groups share one commit. A full
+disk keeps groups waiting (they are retried until they fit); a failed fsync is final.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import msgspec
+
+from kueue_server.core.instructions import JournalWrite
+from kueue_server.core.records import Restored, RestoredJob
+
+
+class AddJobs(msgspec.Struct, frozen=True, gc=False):
+    """A submitted block: ids `first …`. `contexts` are (SHA-256 hex, encoded `Context`), stored once each.
+    `context_of[i]` is the hash that job i refers to (reference counted)."""
+
+    first: int
+    submitted_at: float
+    specs: tuple[bytes, ...]
+    context_of: tuple[str, ...]
+    contexts: tuple[tuple[str, bytes], ...]
+    token: str
+    content_hash: str
+
+
+Write = JournalWrite | AddJobs
+
+
+class KnownToken(msgspec.Struct, frozen=True):
+    first: int
+    count: int
+    content_hash: str
+    used_at: float
+
+
+class JournalFullError(Exception):
+    """No room on the disk (or another passing write error): the group was rolled back."""
+
+
+class JournalBrokenError(Exception):
+    """An fsync failed or the file is damaged: nothing may be acknowledged any more; the server ends."""
+
+
+class Journal(Protocol):
+    """The open journal. All methods are called from the engine's loop thread."""
+
+    uuid: str
+
+    def restore(self) -> Restored: ...
+
+    def restored_jobs(self) -> Iterator[RestoredJob]:
+        """All jobs by id; to be read to the end before the first write."""
+        ...
+
+    def write(
+        self,
+        writes: tuple[Write, ...],
+        done: Callable[[JournalFullError | JournalBrokenError | None], None],
+        *,
+        give_up_when_full: bool,
+    ) -> None:
+        """Queue one group. `done(None)` on the loop once it is durable; with `give_up_when_full` (submits)
+        `done(JournalFullError)` instead of waiting for room; `done(JournalBrokenError)` is final for all."""
+        ...
+
+    @property
+    def pending_bytes(self) -> int:
+        """Approximate size of what is queued and not committed."""
+        ...
+
+    def token(self, token: str) -> KnownToken | None:
+        """A submit token that was used within the last seven days (in memory; committed ones only)."""
+        ...
+
+    def context(self, digest: str) -> bytes | None: ...
+
+    def tails(self, job: int, attempt: int) -> tuple[bytes, bytes] | None: ...
+
+    def backup(self, path: bytes, done: Callable[[Exception | None], None]) -> None:
+        """A consistent copy beside running writes."""
+        ...
+
+    def close(self) -> None:
+        """Commit what is queued, checkpoint, close, end the thread."""
+        ...

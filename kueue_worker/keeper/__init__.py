@@ -1,0 +1,39 @@
+"""The keeper: the small, stable process that is the parent of all jobs of one worker.
+
+It imports only the standard library, has one thread, and outlives agents: an agent may crash or be
+upgraded while jobs run on. It spawns, waits, enforces time limits, kills, and keeps a record file, nothing
+else; it never opens a path that may hang (the agent passes descriptors).
+
+The protocol between agent and keeper (version 1). An abstract Unix stream socket; a frame is a 4-byte
+big-endian length and a JSON list of messages (objects with `m`), so a busy agent sends many in one
+system call. File descriptors travel with the frame (SCM_RIGHTS), in the order in which its messages ask
+for them; a frame carries at most 200. Strings that are not UTF-8 are surrogate-escaped. A *key* names an
+attempt: `<journal>/<job>/<fence>`. Clocks are CLOCK_BOOTTIME seconds. Everything is answered in order.
+
+Agent to keeper:
+
+- `hello {v, agent}`: first; the keeper drops an older agent's connection, then answers `state`.
+- `env {id, env: [[name, value], …]}`: an environment that later spawns name; the keeper forgets the least
+  recently used beyond 256 (an unknown one is answered `no_env`, and that spawn did not happen).
+- `dir {id}` + 1 descriptor: an open working directory; `undir {id}`.
+- `spawn {key, job, attempt, program, argv, env, extra: [[name, value], …], dir, out, err, umask, limits:
+  {name: soft}, nice, oom, time_limit, note}`: `program` is the file to execute (absolute, or relative to
+  the directory); `extra` overrides `env`; `out`/`err` are `null` (discard), `{path}` (a spool file that the
+  keeper creates, 0600, truncated), or `{fd: true}` (+ 1 descriptor); `err: "out"`: the same description as
+  `out`. `umask`, `time_limit`: number or null. `note` is any JSON, kept for the agent. The record is on file
+  before the spawn. The same key twice is answered with what is known of it.
+- `kill {key, grace, end}`: TERM to the session, KILL after `grace` seconds, then strays; `end` is recorded
+  as the attempt's end (`stopped` or `interrupted`) unless it exited before.
+- `forget {keys}`: the server has the ends of these: drop the records.
+- `ping {n}`; `exit {grace}`: end all jobs (`interrupted`), then the keeper itself.
+
+Keeper to agent:
+
+- `state {v, keeper, records: [record, …], more}`: the whole record, in frames of at most 500; a record is
+  `{key, job, attempt, state: running|ended, pid, started, …, note}` with the fields of `ended` where it has.
+- `started {key, pid, started}`
+- `ended {key, end, status, started, ended, cpu_seconds, peak_kb, code, text}`: `status` is the raw wait
+  status or null; `end` as in `kueue.job.End`; `code`/`text` for `not_started` (`no_program`,
+  `no_directory`, `output`, `spawn`).
+- `no_env {key, id}`, `pong {n}`, `leaving {}`: was told to end (TERM): jobs are being interrupted.
+"""
