@@ -1,0 +1,329 @@
+"""One client's connection: requests in, answers out.
+
+Reads are answered from the core as it is; whatever changes something goes through the engine and is answered
+when it is durable. A request that can't be meant is answered with a `Failure`; only a broken protocol ends
+the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from typing import assert_never
+
+import msgspec
+
+from kueue.wire.codec import os_bytes
+from kueue.wire.link import Link
+from kueue.wire.messages import (
+    LOG_CHUNK_BYTES,
+    MAX_ITEMS,
+    Backup,
+    Cancel,
+    Canceled,
+    Clean,
+    Cleaned,
+    ClientMessage,
+    Done,
+    Failure,
+    FetchLog,
+    ForgetWorker,
+    Heartbeat,
+    JobPage,
+    ListJobs,
+    ListResources,
+    ListWorkers,
+    LogChunk,
+    LogData,
+    ReadLog,
+    Reason,
+    Reload,
+    ResourcePage,
+    ServerInfo,
+    ShowJob,
+    ShowWorker,
+    Shutdown,
+    Submit,
+    Submitted,
+    ToClient,
+    Unwatch,
+    Watch,
+    WorkerPage,
+)
+from kueue_server.core.events import CancelRequested, CleanRequested, ForgetWorkerRequested
+from kueue_server.core.instructions import AnswerCancel, AnswerClean, AnswerForgetWorker
+from kueue_server.core.views import LogPlace
+from kueue_server.services import Services
+
+MAX_RANGES = 10_000
+MAX_WATCHED_SINGLES = 100_000
+MAX_WAIT_SECONDS = 60.0
+PAUSE_JOURNAL_BYTES = 64 * 1024 * 1024
+"""Bytes not yet committed at which submitters are read from no more, until the journal has caught up."""
+
+
+class ClientSession:
+    """Handler of an authenticated client link."""
+
+    def __init__(self, link: Link, services: Services) -> None:
+        self.link = link
+        self._services = services
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+        self._paused = False
+        self.last_sent = self._loop.time()
+
+    # ---------------------------------------------------------------- the link's side
+
+    def on_message(self, message: ClientMessage) -> None:
+        """A decoded request arrived."""
+        match message:
+            case Submit():
+                self._submit(message)
+            case ListJobs():
+                self._list_jobs(message)
+            case ShowJob():
+                self._show_job(message)
+            case ReadLog():
+                self._read_log(message)
+            case Watch():
+                self._watch(message)
+            case Unwatch():
+                self._services.hub.unwatch(self.link, message.rid)
+            case Cancel():
+                self._cancel(message)
+            case Clean():
+                self._clean(message)
+            case ListWorkers():
+                workers = self._services.core.workers(self._loop.time())
+                self._send(WorkerPage(message.rid, workers))
+            case ShowWorker():
+                self._show_worker(message)
+            case ListResources():
+                core = self._services.core
+                page = ResourcePage(
+                    message.rid,
+                    core.resources(),
+                    core.parallel_jobs,
+                    self._services.limits.global_max_parallel_jobs,
+                )
+                self._send(page)
+            case ForgetWorker():
+                self._forget_worker(message)
+            case Backup():
+                self._backup(message)
+            case Reload():
+                self._reload(message)
+            case Shutdown():
+                lines = self._services.shut_down(message.workers, message.kill)
+                self._send(Done(message.rid, lines))
+            case ServerInfo():
+                state = self._services.server_state(self._loop.time())
+                self._send(msgspec.structs.replace(state, rid=message.rid))
+            case Heartbeat():
+                pass
+            case _:
+                assert_never(message)
+
+    def on_closed(self, error: BaseException | None) -> None:
+        """The connection is gone; what it asked for goes on, nobody is told."""
+        self._closed = True
+        self._services.hub.drop(self.link)
+        self._services.client_closed(self)
+
+    def heartbeat(self) -> None:
+        """Say that we live."""
+        self._send(Heartbeat())
+
+    def _send(self, message: ToClient) -> None:
+        if not self._closed:
+            self.last_sent = self._loop.time()
+            self.link.send(message)
+
+    def _fail(self, rid: int, code: str, text: str) -> None:
+        self._send(Failure(rid, Reason(code, text)))
+
+    # ---------------------------------------------------------------- jobs
+
+    def _submit(self, message: Submit) -> None:
+        core = self._services.core
+
+        def answer(first: int, count: int, reason: Reason | None) -> None:
+            if reason is not None:
+                self._send(Failure(message.rid, reason))
+            elif not self._closed:
+                self._send(Submitted(message.rid, first, count, core.warnings_for(message.jobs)))
+            self._resume_when_written()
+
+        self._services.submissions.submit(message, answer)
+        if not self._paused and self._services.journal.pending_bytes > PAUSE_JOURNAL_BYTES:
+            self._paused = True
+            self.link.pause_reading()
+
+    def _resume_when_written(self) -> None:
+        if self._paused and self._services.journal.pending_bytes < PAUSE_JOURNAL_BYTES // 2:
+            self._paused = False
+            if not self._closed:
+                self.link.resume_reading()
+
+    def _list_jobs(self, message: ListJobs) -> None:
+        limit = max(1, min(message.limit, MAX_ITEMS))
+        if len(message.filter.ranges) > MAX_RANGES:
+            self._fail(message.rid, "too_many_ranges", f"at most {MAX_RANGES} ranges of ids in one request")
+            return
+        core, now = self._services.core, self._loop.time()
+        jobs, cursor = core.page(
+            message.filter, message.newest_first, message.cursor, limit, message.attempts, now, time.time()
+        )
+        counts = core.counts(now) if message.counts else None
+        self._send(JobPage(message.rid, tuple(jobs), cursor, counts))
+
+    def _show_job(self, message: ShowJob) -> None:
+        core, journal = self._services.core, self._services.journal
+        detail = core.job_detail(message.job, self._loop.time(), time.time())
+        if detail is None:
+            self._fail(message.rid, "unknown_job", f"no job {message.job}")
+            return
+        tails = journal.tails(message.job, detail.job.attempt) if detail.job.attempt else None
+        digest = core.context_of(message.job) if message.context else None
+        self._send(
+            msgspec.structs.replace(
+                detail,
+                rid=message.rid,
+                stdout_tail=tails[0] if tails else None,
+                stderr_tail=tails[1] if tails else None,
+                context=journal.context(digest) if digest is not None else None,
+            )
+        )
+
+    def _watch(self, message: Watch) -> None:
+        if len(message.ranges) > MAX_RANGES or not message.ranges:
+            self._fail(message.rid, "too_many_ranges", f"a watch names 1 to {MAX_RANGES} ranges of ids")
+            return
+        self._services.hub.watch(self.link, message)
+
+    def _cancel(self, message: Cancel) -> None:
+        if len(message.ranges) > MAX_RANGES:
+            self._fail(message.rid, "too_many_ranges", f"at most {MAX_RANGES} ranges of ids in one request")
+            return
+
+        def answer(given: AnswerCancel) -> None:
+            self._send(
+                Canceled(message.rid, given.canceled, given.finished, given.running, given.unknown)
+            )
+
+        request = self._services.desk.expect(answer)
+        self._services.engine.post(CancelRequested(request, message.ranges, message.kill, time.time()))
+
+    def _clean(self, message: Clean) -> None:
+        def answer(given: AnswerClean) -> None:
+            self._send(Cleaned(message.rid, given.dropped))
+
+        request = self._services.desk.expect(answer)
+        self._services.engine.post(CleanRequested(request, message.failed))
+
+    # ---------------------------------------------------------------- output
+
+    def _read_log(self, message: ReadLog) -> None:
+        place = self._services.core.log_place(message.job, message.attempt)
+        if isinstance(place, Reason):
+            self._send(Failure(message.rid, place))
+            return
+        path = place.stdout_path if message.stream == "stdout" else place.stderr_path
+        if path == "null":
+            self._send(LogChunk(message.rid, place.attempt, at_end=True, worker=place.worker_name, path=path))
+            return
+        session = None if place.session is None else self._services.desk.workers.get(place.session)
+        if session is None:
+            self._send_tail(message, place)
+            return
+        fetch = FetchLog(
+            rid=0,
+            job=message.job,
+            attempt=place.attempt,
+            fence=place.fence,
+            stream=message.stream,
+            offset=message.offset,
+            limit=max(1, min(message.limit, LOG_CHUNK_BYTES)),
+            wait_seconds=max(0.0, min(message.wait_seconds, MAX_WAIT_SECONDS)),
+            path=path,
+        )
+
+        def answer(data: LogData | None) -> None:
+            if data is None or data.error is not None:
+                self._send_tail(message, place)
+                return
+            chunk = LogChunk(
+                rid=message.rid,
+                attempt=place.attempt,
+                offset=data.offset,
+                data=data.data,
+                size=data.size,
+                at_end=data.at_end,
+                worker=place.worker_name,
+                path=path,
+            )
+            self._send(chunk)
+
+        session.fetch_log(answer, fetch)
+
+    def _send_tail(self, message: ReadLog, place: LogPlace) -> None:
+        """The worker can't be asked: what the server keeps, and where the whole is."""
+        tails = self._services.journal.tails(message.job, place.attempt)
+        data = b"" if tails is None else tails[0 if message.stream == "stdout" else 1]
+        path = place.stdout_path if message.stream == "stdout" else place.stderr_path
+        self._send(
+            LogChunk(
+                rid=message.rid,
+                attempt=place.attempt,
+                data=data,
+                size=len(data),
+                at_end=place.finished,
+                tail=True,
+                worker=place.worker_name,
+                path=path,
+            )
+        )
+
+    # ---------------------------------------------------------------- workers and the server itself
+
+    def _show_worker(self, message: ShowWorker) -> None:
+        core = self._services.core
+        found = core.find_worker(message.worker)
+        if isinstance(found, Reason):
+            self._send(Failure(message.rid, found))
+            return
+        detail = core.worker_detail(found, self._loop.time())
+        if detail is None:
+            self._fail(message.rid, "unknown_worker", f"no worker {message.worker}")
+            return
+        self._send(msgspec.structs.replace(detail, rid=message.rid))
+
+    def _forget_worker(self, message: ForgetWorker) -> None:
+        def answer(given: AnswerForgetWorker) -> None:
+            if given.error is not None:
+                self._send(Failure(message.rid, given.error))
+            else:
+                self._send(Done(message.rid, given.lines))
+
+        request = self._services.desk.expect(answer)
+        self._services.engine.post(ForgetWorkerRequested(request, message.worker, time.time()))
+
+    def _backup(self, message: Backup) -> None:
+        def done(error: Exception | None) -> None:
+            if error is not None:
+                self._fail(message.rid, "backup_failed", f"no backup: {error}")
+            else:
+                self._send(Done(message.rid))
+
+        self._services.journal.backup(os_bytes(message.path), done)
+
+    def _reload(self, message: Reload) -> None:
+        lines = self._services.reload()
+        if isinstance(lines, Reason):
+            self._send(Failure(message.rid, lines))
+        else:
+            self._send(Done(message.rid, lines))
+
+

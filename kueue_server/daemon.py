@@ -1,0 +1,120 @@
+"""The program `kueue_server`: arguments, configuration, signals; the only place that builds the server."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+
+import uvloop
+
+from kueue import __version__
+from kueue.config import Config, load_config
+from kueue.errors import KueueError
+from kueue.logs import set_up_logging
+from kueue.owner import remove_owner, write_owner
+from kueue_server.journal.interface import JournalBrokenError
+from kueue_server.journal.store import JournalOpenError, begin_new_epoch, open_journal
+from kueue_server.server import Server
+
+log = logging.getLogger("kueue_server")
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="kueue_server",
+        description="The server of Kueue: holds the jobs and hands them to workers. Runs in the foreground;"
+        " Ctrl-C ends it, running jobs go on and are taken back at the next start.",
+        epilog="Exit codes: 0 ended as asked; 1 the journal failed; 2 bad usage or configuration, the port is"
+        " taken, or another server uses the journal.",
+    )
+    parser.add_argument("-c", "--config", metavar="PATH", help="configuration file (default: KUEUE_CONFIG)")
+    parser.add_argument(
+        "--local",
+        action="store_true",
+        help="serve this machine only: loopback, and another port if the configured one is taken",
+    )
+    parser.add_argument(
+        "--restored",
+        action="store_true",
+        help="the journal is a restored backup: begin a new epoch, so that workers' memories of the lost"
+        " time can't be mistaken for its jobs",
+    )
+    parser.add_argument("--version", action="version", version=f"kueue_server {__version__}")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the server; returns the exit code."""
+    arguments = _arguments(argv)
+    try:
+        config = load_config(arguments.config)
+        set_up_logging(config.common_settings.log_level)
+        return uvloop.run(_serve(config, arguments))
+    except (KueueError, JournalOpenError) as error:
+        print(f"kueue_server: {error}", file=sys.stderr)
+        return 2
+    except JournalBrokenError as error:
+        print(f"kueue_server: the journal failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+async def _serve(config: Config, arguments: argparse.Namespace) -> int:
+    loop = asyncio.get_running_loop()
+    directory = config.state_dir / "server"
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = directory / "journal.sqlite"
+    if arguments.restored:
+        begin_new_epoch(path)
+        log.info("a new epoch of the journal begins; workers that remember another one keep that to themselves")
+    journal = open_journal(path, loop)
+    server = Server(config, journal, lambda: load_config(arguments.config, create=False))
+    local = arguments.local
+    addresses = _addresses(config, local)
+    try:
+        ports = await server.start(addresses)
+    except OSError as error:
+        if not (local and error.errno == errno.EADDRINUSE):
+            journal.close()
+            raise KueueServerError(f"can't listen: {error}") from error
+        ports = await server.start([(host, 0) for host, _ in addresses])
+    write_owner(config, ports[0])
+    try:
+        loop.add_signal_handler(signal.SIGTERM, server.stop)
+        loop.add_signal_handler(signal.SIGINT, server.stop)
+        loop.add_signal_handler(signal.SIGHUP, lambda: server.reload() and None)
+        counts = server.core.counts(loop.time())
+        log.info(
+            "kueue_server %s on %s, port %d, pid %d; %d jobs unfinished, journal %s",
+            __version__,
+            socket.gethostname(),
+            ports[0],
+            os.getpid(),
+            counts.waiting + counts.pending + counts.offered + counts.running,
+            path,
+        )
+        await server.run()
+    finally:
+        remove_owner(config)
+    log.info("kueue_server has ended; running jobs go on")
+    return 0
+
+
+def _addresses(config: Config, local: bool) -> list[tuple[str, int]]:
+    port = config.common_settings.server_port
+    if local:
+        return [("127.0.0.1", port)]
+    return [(host, port) for host in config.server_settings.bind_hosts]
+
+
+class KueueServerError(KueueError):
+    """The server can't start; exit code 2."""
+
+    exit_code = 2

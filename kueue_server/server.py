@@ -1,0 +1,238 @@
+"""The running server: its parts connected, its timers, and its own verbs (reload, shut down).
+
+Built by `daemon.py`; tests build it too. Peers' messages are the sessions' business, decisions the core's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+from kueue import __version__
+from kueue.config import Config
+from kueue.errors import ConfigError
+from kueue.wire.codec import to_os
+from kueue.wire.link import Handler, Link, Listener
+from kueue.wire.messages import Heartbeat, Reason, ServerState
+from kueue_server.client_session import ClientSession
+from kueue_server.core.core import Core
+from kueue_server.core.events import LimitsChanged, Tick
+from kueue_server.desk import Desk
+from kueue_server.engine import Engine
+from kueue_server.journal.interface import Journal, JournalBrokenError
+from kueue_server.limits import changes, limits_of
+from kueue_server.submissions import Submissions
+from kueue_server.watch import WatchHub
+from kueue_server.worker_session import WorkerSession, heartbeat_seconds
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+LATE_SECONDS = 0.5
+"""A tick that comes later than this was not the network's fault: the server itself slept."""
+LEAVE_SECONDS = 15.0
+"""How long a shutdown with `--workers` waits for workers to say good-bye."""
+
+
+class Server:
+    """Everything between an open journal and a closed one. Implements `services.Services`."""
+
+    def __init__(self, config: Config, journal: Journal, load_config: Callable[[], Config]) -> None:
+        self._config = config
+        self._load_config = load_config
+        self._loop = asyncio.get_running_loop()
+        self.journal = journal
+        self.limits = limits_of(config)
+        self.desk = Desk()
+        self._clients: set[ClientSession] = set()
+        self._next_session = 1
+        self._stopping = asyncio.Event()
+        self._failed: JournalBrokenError | None = None
+        self._workers_gone = asyncio.Event()
+        self.started_at = time.time()
+        now = self._loop.time()
+        restored = journal.restore()
+        gc.disable()  # nothing of what is read now is garbage; a collection over it would find nothing
+        try:
+            self.core = Core(
+                self.limits, restored, journal.restored_jobs(), _fences(), now, self.started_at
+            )
+        finally:
+            gc.enable()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+        self.engine = Engine(self.core, journal, self._loop, self.desk.perform, self._journal_broke)
+        self.submissions = Submissions(self.engine, journal, restored.next_job)
+        self.hub = WatchHub(self.core.change_of, self.core.job_ids, int(self.started_at * 1_000_000))
+        self.desk.hub = self.hub
+        self._listener = Listener()
+        self._last_tick = now
+        self._timer: asyncio.TimerHandle | None = None
+
+    # ---------------------------------------------------------------- life
+
+    async def start(self, addresses: list[tuple[str, int]]) -> list[int]:
+        """Listen, begin to tick; returns the ports."""
+        settings = self._config.common_settings
+        await self._listener.start(
+            addresses,
+            secrets=[settings.shared_secret, *settings.previous_secrets],
+            version=__version__,
+            accept=self._accept,
+        )
+        self._last_tick = self._loop.time()
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+        return self._listener.ports
+
+    def stop(self) -> None:
+        """Begin to end; `run` returns."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Serve until stopped.
+
+        Raises:
+            JournalBrokenError: the journal failed; nothing was acknowledged after that.
+        """
+        await self._stopping.wait()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._failed is None:
+            await self.engine.settled()
+        self.engine.stop()
+        for client in list(self._clients):
+            client.link.close()
+        for worker in list(self.desk.workers.values()):
+            worker.link.close()
+        await self._listener.close()
+        self.journal.close()
+        if self._failed is not None:
+            raise self._failed
+
+    def _journal_broke(self, error: JournalBrokenError) -> None:
+        log.error("the journal failed: %s; stopping, since nothing can be promised any more", error)
+        self._failed = error
+        self._stopping.set()
+
+    def _accept(self, link: Link) -> Handler:
+        if link.role == "worker":
+            number = self._next_session
+            self._next_session += 1
+            session = WorkerSession(
+                number,
+                link,
+                self.engine,
+                self.journal,
+                worker_timeout_seconds=self.limits.worker_timeout_seconds,
+                highest_job=lambda: self.submissions.next_job - 1,
+                ended=self._worker_ended,
+            )
+            self.desk.workers[number] = session
+            return session
+        client = ClientSession(link, self)
+        self._clients.add(client)
+        return client
+
+    def _worker_ended(self, number: int) -> None:
+        self.desk.workers.pop(number, None)
+        if not self.desk.workers:
+            self._workers_gone.set()
+
+    def client_closed(self, session: ClientSession) -> None:
+        """A client's connection ended."""
+        self._clients.discard(session)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        late = now - self._last_tick - TICK_SECONDS
+        self._last_tick = now
+        if late > LATE_SECONDS:
+            log.warning("the server itself was held up for %.1f s; all deadlines move by that", late)
+        self.engine.post(Tick(time.time(), late if late > LATE_SECONDS else 0.0))
+        interval = heartbeat_seconds(self.limits.worker_timeout_seconds)
+        for worker in list(self.desk.workers.values()):
+            if now - worker.last_sent >= interval - TICK_SECONDS:
+                worker.send(Heartbeat())
+        for client in list(self._clients):
+            if now - client.last_sent >= interval - TICK_SECONDS:
+                client.heartbeat()
+        self.hub.resume_unsent()
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+
+    # ---------------------------------------------------------------- verbs
+
+    def server_state(self, now: float) -> ServerState:
+        """Everything about the server itself (rid 0)."""
+        return ServerState(
+            rid=0,
+            version=__version__,
+            journal=self.journal.uuid,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_at=self.started_at,
+            state_dir=to_os(self._config.state_dir),
+            counts=self.core.counts(now),
+            workers=len(self.desk.workers),
+        )
+
+    def reload(self) -> tuple[str, ...] | Reason:
+        """Reread licences, limits and secrets; what changed, as lines, or why nothing did."""
+        try:
+            config = self._load_config()
+        except (ConfigError, OSError) as error:
+            log.error("not reloaded: %s", error)
+            return Reason("bad_config", f"not reloaded: {error}")
+        lines = changes(self._config, config)
+        self._config = config
+        self.limits = limits_of(config)
+        settings = config.common_settings
+        self._listener.set_secrets([settings.shared_secret, *settings.previous_secrets])
+        logging.getLogger().setLevel(settings.log_level.upper())
+        self.engine.post(LimitsChanged(self.limits))
+        for line in lines:
+            log.info("reloaded: %s", line)
+        return lines or ("nothing changed",)
+
+    def shut_down(self, workers: bool, kill: bool) -> tuple[str, ...]:
+        """Begin to end; says what becomes of workers and jobs."""
+        counts = self.core.counts(self._loop.time())
+        unfinished = counts.waiting + counts.pending + counts.offered
+        lines = []
+        if unfinished:
+            lines.append(f"{unfinished} jobs wait; they are kept for the next start of the server")
+        if counts.running and not workers:
+            lines.append(f"{counts.running} jobs run on; their workers wait for the server to come back")
+        elif counts.running and kill:
+            lines.append(f"{counts.running} running jobs are interrupted; they start again later")
+        elif counts.running:
+            lines.append(f"{counts.running} jobs run to their end; then their workers end")
+        self._shutdown_task = self._loop.create_task(self._end(workers, kill))
+        return tuple(lines)
+
+    async def _end(self, workers: bool, kill: bool) -> None:
+        await self.engine.settled()
+        if workers and self.desk.workers:
+            for session in list(self.desk.workers.values()):
+                session.leave(kill)
+            if kill or not self.core.counts(self._loop.time()).running:
+                self._workers_gone.clear()
+                try:
+                    await asyncio.wait_for(self._workers_gone.wait(), LEAVE_SECONDS)
+                except TimeoutError:
+                    log.warning("%d workers did not leave in time", len(self.desk.workers))
+        await asyncio.sleep(0.05)  # the answer to the client that asked is on its way
+        self.stop()
+
+
+def _fences() -> Iterator[int]:
+    """Random numbers of 63 bits, never 0."""
+    while True:
+        fence = secrets.randbits(63)
+        if fence:
+            yield fence

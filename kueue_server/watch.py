@@ -1,0 +1,182 @@
+"""Watching: who wants to hear of which jobs, told by sequence numbers. Never a poll, never a waiter a job.
+
+Every committed set of changes has a number. A watcher gets a snapshot, then each change; one that reads too
+slowly has changes dropped and gets a fresh snapshot (`resync`); one that comes back with the number it saw
+last gets what changed since, as long as the server remembers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from kueue.wire.link import Link
+from kueue.wire.messages import MAX_ITEMS, JobChange, Range, Watch, WatchState
+
+MAX_REMEMBERED_IDS = 200_000
+"""Changed ids that are remembered for watchers that come back."""
+MAX_QUEUED_BYTES = 4 * 1024 * 1024
+"""Unsent bytes at which a watcher counts as slow."""
+SNAPSHOT_QUEUED_BYTES = 512 * 1024
+"""Unsent bytes at which a snapshot pauses."""
+INDEXED_IDS = 64
+"""Watches of at most so many ids are found by id; wider ones by their ranges."""
+
+
+class _Subscription:
+    """One `Watch` of one connection. While `snapshot` is set, its messages are still being sent."""
+
+    def __init__(self, link: Link, rid: int, ranges: tuple[Range, ...]) -> None:
+        self.link = link
+        self.rid = rid
+        self.ranges = ranges
+        self.snapshot: Iterator[int] | None = None
+        self.resync = False
+        self.late: dict[int, None] = {}  # changed while the snapshot was being sent
+
+    def wants(self, job: int) -> bool:
+        return any(first <= job <= last for first, last in self.ranges)
+
+
+class WatchHub:
+    """All subscriptions. `change_of` reads a job as it is now, `ids_of` the ids to show for ranges."""
+
+    def __init__(
+        self,
+        change_of: Callable[[int], JobChange],
+        ids_of: Callable[[tuple[Range, ...]], Iterator[int]],
+        first_seq: int,
+    ) -> None:
+        self._change_of = change_of
+        self._ids_of = ids_of
+        # Starts from the clock, so that numbers of an earlier run of the server are older than ours.
+        self.seq = first_seq
+        self._remembered: deque[tuple[int, tuple[int, ...]]] = deque()
+        self._remembered_ids = 0
+        self._forgotten_up_to = first_seq
+        self._by_id: dict[int, list[_Subscription]] = {}
+        self._wide: dict[tuple[int, int], _Subscription] = {}
+        self._all: dict[tuple[int, int], _Subscription] = {}
+        self._unsent: dict[tuple[int, int], _Subscription] = {}
+
+    def watch(self, link: Link, message: Watch) -> None:
+        """Begin a subscription; its first messages leave at once."""
+        key = (id(link), message.rid)
+        self.unwatch(link, message.rid)
+        subscription = _Subscription(link, message.rid, message.ranges)
+        self._all[key] = subscription
+        if self._width(message.ranges) <= INDEXED_IDS:
+            for first, last in message.ranges:
+                for job in range(first, last + 1):
+                    self._by_id.setdefault(job, []).append(subscription)
+        else:
+            self._wide[key] = subscription
+        since = message.since
+        if since is not None and self._forgotten_up_to <= since <= self.seq:
+            changed = {
+                job: None
+                for seq, jobs in self._remembered
+                if seq > since
+                for job in jobs
+                if subscription.wants(job)
+            }
+            subscription.snapshot = iter(sorted(changed))
+        else:
+            subscription.snapshot = self._ids_of(message.ranges)
+        self._send_snapshot(key, subscription)
+
+    def unwatch(self, link: Link, rid: int) -> None:
+        """End a subscription, if there is one."""
+        key = (id(link), rid)
+        subscription = self._all.pop(key, None)
+        self._unsent.pop(key, None)
+        if subscription is None or self._wide.pop(key, None) is not None:
+            return
+        for first, last in subscription.ranges:
+            for job in range(first, last + 1):
+                watching = self._by_id.get(job)
+                if watching is not None and subscription in watching:
+                    watching.remove(subscription)
+                    if not watching:
+                        del self._by_id[job]
+
+    def drop(self, link: Link) -> None:
+        """The connection is gone."""
+        for _, rid in [key for key in self._all if key[0] == id(link)]:
+            self.unwatch(link, rid)
+
+    def changed(self, jobs: tuple[int, ...]) -> None:
+        """These jobs changed, and the changes are durable."""
+        self.seq += 1
+        self._remember(jobs)
+        if not self._all:
+            return
+        told: dict[_Subscription, list[int]] = {}
+        wide = list(self._wide.values())
+        for job in jobs:
+            for subscription in self._by_id.get(job, ()):
+                told.setdefault(subscription, []).append(job)
+            for subscription in wide:
+                if subscription.wants(job):
+                    told.setdefault(subscription, []).append(job)
+        for subscription, changed in told.items():
+            self._tell(subscription, changed)
+
+    def resume_unsent(self) -> None:
+        """Go on with snapshots that were paused for slow readers. Called on each drained link or tick."""
+        for key, subscription in list(self._unsent.items()):
+            self._send_snapshot(key, subscription)
+
+    def _tell(self, subscription: _Subscription, jobs: list[int]) -> None:
+        if subscription.snapshot is not None:
+            subscription.late.update(dict.fromkeys(jobs))
+            return
+        if subscription.link.queued_bytes > MAX_QUEUED_BYTES:
+            subscription.resync = True
+            subscription.snapshot = self._ids_of(subscription.ranges)
+            subscription.late.clear()
+            self._unsent[id(subscription.link), subscription.rid] = subscription
+            return
+        for start in range(0, len(jobs), MAX_ITEMS):
+            part = jobs[start : start + MAX_ITEMS]
+            changes = tuple(self._change_of(job) for job in part)
+            subscription.link.send(WatchState(subscription.rid, self.seq, changes))
+
+    def _send_snapshot(self, key: tuple[int, int], subscription: _Subscription) -> None:
+        if subscription.resync and subscription.link.queued_bytes > SNAPSHOT_QUEUED_BYTES:
+            return
+        while subscription.snapshot is not None:
+            if subscription.link.queued_bytes > SNAPSHOT_QUEUED_BYTES:
+                self._unsent[key] = subscription
+                return
+            part = tuple(islice(subscription.snapshot, MAX_ITEMS))
+            more = len(part) == MAX_ITEMS
+            state = WatchState(
+                subscription.rid,
+                self.seq,
+                tuple(self._change_of(job) for job in part),
+                more=more,
+                resync=subscription.resync,
+            )
+            subscription.resync = False
+            subscription.link.send(state)
+            if not more:
+                subscription.snapshot = None
+        self._unsent.pop(key, None)
+        if subscription.late:
+            late = list(subscription.late)
+            subscription.late.clear()
+            self._tell(subscription, late)
+
+    def _remember(self, jobs: tuple[int, ...]) -> None:
+        self._remembered.append((self.seq, jobs))
+        self._remembered_ids += len(jobs)
+        while self._remembered_ids > MAX_REMEMBERED_IDS and self._remembered:
+            seq, forgotten = self._remembered.popleft()
+            self._remembered_ids -= len(forgotten)
+            self._forgotten_up_to = seq
+
+    @staticmethod
+    def _width(ranges: tuple[Range, ...]) -> int:
+        return sum(max(0, last - first + 1) for first, last in ranges)

@@ -1,0 +1,238 @@
+"""A lab of real programs: one server and any workers as processes, the command line, all below one directory.
+
+Everything that a test starts is ended by `close`, keepers and jobs included.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.support.waiting import wait_for
+
+SECRET = "a-secret-for-tests-only-0123456789abcdef"
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Lab:
+    """`place` is a directory of the test's own. `server`, `worker`, `workers` settings go to the config."""
+
+    def __init__(
+        self,
+        place: Path,
+        *,
+        common: str = "",
+        server: str = "",
+        worker: str = "",
+        client: str = "",
+        resources: str = "",
+    ) -> None:
+        self.place = place
+        self.port = free_port()
+        self.state = place / "state"
+        self.config = place / "config.toml"
+        self.work = place / "work"
+        self.work.mkdir()
+        self.server_process: subprocess.Popen[bytes] | None = None
+        self.agents: dict[str, subprocess.Popen[bytes]] = {}
+        self.write_config(common=common, server=server, worker=worker, client=client, resources=resources)
+        self.env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("KUEUE_")},
+            "KUEUE_CONFIG": str(self.config),
+            "KUEUE_STATE_DIR": str(self.state),
+            "NO_COLOR": "1",
+        }
+
+    def write_config(
+        self, *, common: str = "", server: str = "", worker: str = "", client: str = "", resources: str = ""
+    ) -> None:
+        """(Re)write the configuration; each argument is TOML of that section."""
+        text = (
+            f'[common_settings]\nshared_secret = "{SECRET}"\nserver_name = "127.0.0.1"\n'
+            f"server_port = {self.port}\n{common}\n"
+            f'[server_settings]\nbind_addresses = "127.0.0.1"\n{server}\n'
+            f"[worker_settings]\ndynamic_check_free_resources = false\n{worker}\n"
+            f"[client_settings]\nautostart = false\njob_default_ram_mb = 16\n{client}\n"
+            f"[global_resources]\n{resources}\n"
+        )
+        if not self.config.exists():
+            self.config.touch(mode=0o600)
+        self.config.write_text(text)
+
+    # ---------------------------------------------------------------- daemons
+
+    def start_server(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start the server and wait until it listens."""
+        log = (self.place / "server.log").open("ab")
+        self.server_process = subprocess.Popen(
+            [sys.executable, "-m", "kueue_server", *arguments],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        log.close()
+        process = self.server_process
+        wait_for("the server listens", lambda: self.is_listening() or process.poll() is not None)
+        assert process.poll() is None, self.server_log()
+        return process
+
+    def is_listening(self) -> bool:
+        """Does the server accept connections?"""
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
+
+    def kill_server(self) -> None:
+        """SIGKILL, at once."""
+        assert self.server_process is not None
+        self.server_process.kill()
+        self.server_process.wait()
+
+    def start_worker(self, name: str = "w1", *arguments: str, wait: bool = True) -> subprocess.Popen[bytes]:
+        """Start a worker; with `wait`, until the server lists it as connected."""
+        log = (self.place / f"{name}.log").open("ab")
+        agent = subprocess.Popen(
+            [sys.executable, "-m", "kueue_worker", "--name", name, *arguments],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        log.close()
+        self.agents[name] = agent
+        if wait:
+            wait_for(
+                f"worker {name} is connected",
+                lambda: self.worker_state(name) == "connected" or agent.poll() is not None,
+            )
+            assert agent.poll() is None, self.worker_log(name)
+        return agent
+
+    def keeper_pids(self, name: str = "") -> list[int]:
+        """Pids of the keepers of this lab (of one worker)."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                text = b" ".join(words).decode(errors="replace")
+                if b"kueue_worker.keeper" in words and str(self.place) in text and name in text:
+                    found.append(int(entry.name))
+        return found
+
+    def kill_keeper(self, name: str = "") -> None:
+        """SIGKILL to the keepers of one worker (or all)."""
+        for pid in self.keeper_pids(name):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def jobs_processes(self) -> list[int]:
+        """Pids of processes whose environment says that they belong to a job of this lab."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    environment = (entry / "environ").read_bytes()
+                    if b"KUEUE_FENCE=" in environment and str(self.place).encode() in environment:
+                        found.append(int(entry.name))
+        return found
+
+    # ---------------------------------------------------------------- the command line
+
+    def kueue(
+        self,
+        *arguments: str | bytes,
+        input: bytes | None = None,
+        timeout: float = 60,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run `kueue …` in the lab's working directory."""
+        return subprocess.run(
+            [sys.executable, "-m", "kueue", *arguments],
+            env={**self.env, **(env or {})},
+            cwd=cwd or self.work,
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            timeout=timeout,
+        )
+
+    def ok(self, *arguments: str | bytes, **options: Any) -> str:
+        """Run `kueue …`, which must succeed; its stdout."""
+        done = self.kueue(*arguments, **options)
+        assert done.returncode == 0, (arguments, done.returncode, done.stdout, done.stderr)
+        return done.stdout.decode()
+
+    def submit(self, *arguments: str | bytes) -> int:
+        """`kueue cmd …`; the id."""
+        return int(self.ok("cmd", *arguments))
+
+    def json(self, *arguments: str) -> Any:
+        """`kueue … --json`, parsed."""
+        return json.loads(self.ok(*arguments, "--json"))
+
+    def job(self, number: int) -> dict[str, Any]:
+        """A job as `show-job --json` has it."""
+        found: dict[str, Any] = self.json("show-job", str(number))
+        return found
+
+    def state_of(self, number: int) -> str:
+        """A job's state."""
+        return str(self.job(number)["state"])
+
+    def wait_state(self, number: int, *states: str, seconds: float = 30) -> dict[str, Any]:
+        """Wait until a job is in one of the states; the job."""
+        wait_for(f"job {number} is {'/'.join(states)}", lambda: self.state_of(number) in states, seconds)
+        return self.job(number)
+
+    def worker_state(self, name: str) -> str | None:
+        """State of a worker by name, None if it is not listed or the server is away."""
+        done = self.kueue("list-workers", "--json")
+        if done.returncode != 0:
+            return None
+        for worker in json.loads(done.stdout):
+            if worker["name"] == name:
+                return str(worker["state"])
+        return None
+
+    def server_log(self) -> str:
+        """What the server has said so far."""
+        return (self.place / "server.log").read_text()
+
+    def worker_log(self, name: str) -> str:
+        """What a worker has said so far."""
+        return (self.place / f"{name}.log").read_text()
+
+    # ---------------------------------------------------------------- the end
+
+    def close(self) -> None:
+        """End everything that runs below this lab."""
+        processes = [*self.agents.values()]
+        if self.server_process is not None:
+            processes.append(self.server_process)
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        # The keepers first: one that lives would only see its jobs die and note it down.
+        self.kill_keeper()
+        for pid in self.jobs_processes():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        wait_for("the lab's keepers are gone", lambda: not self.keeper_pids())

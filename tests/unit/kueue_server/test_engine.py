@@ -1,0 +1,136 @@
+"""The engine's one promise: nothing leaves before what was decided earlier is on disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+from kueue.job import JobState
+from kueue_server.core.core import Core
+from kueue_server.core.events import Event, Tick
+from kueue_server.core.instructions import Instruction, JobsChanged, SaveJob
+from kueue_server.engine import Engine
+from kueue_server.journal.interface import Journal, JournalBrokenError
+
+
+class ScriptedCore:
+    """Answers each event with the next list of instructions."""
+
+    def __init__(self, *answers: list[Instruction]) -> None:
+        self.answers = list(answers)
+
+    def handle(self, event: Event, now: float) -> list[Instruction]:
+        return self.answers.pop(0)
+
+
+class SlowJournal:
+    """Commits when told to."""
+
+    def __init__(self) -> None:
+        self.groups: list[tuple[tuple[Any, ...], Callable[[Any], None]]] = []
+
+    def write(self, writes: Any, done: Callable[[Any], None], *, give_up_when_full: bool) -> None:
+        assert not give_up_when_full
+        self.groups.append((writes, done))
+
+    def commit(self, error: JournalBrokenError | None = None) -> None:
+        self.groups.pop(0)[1](error)
+
+
+def save(job: int) -> SaveJob:
+    return SaveJob(job, JobState.PENDING, b"{}")
+
+
+def told(job: int) -> JobsChanged:
+    return JobsChanged((job,))
+
+
+class Bench:
+    def __init__(self, *answers: list[Instruction]) -> None:
+        self.performed: list[Instruction] = []
+        self.broken: list[JournalBrokenError] = []
+        self.journal = SlowJournal()
+        self.engine = Engine(
+            cast(Core, ScriptedCore(*answers)),
+            cast(Journal, self.journal),
+            asyncio.get_running_loop(),
+            self.performed.append,
+            self.broken.append,
+        )
+
+    async def post(self) -> None:
+        self.engine.post(Tick(0.0))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
+async def test_what_needs_no_journal_leaves_at_once() -> None:
+    bench = Bench([told(1)])
+    await bench.post()
+    assert bench.performed == [told(1)]
+    assert bench.journal.groups == []
+
+
+async def test_nothing_leaves_before_its_write_is_committed() -> None:
+    bench = Bench([save(1), told(1)])
+    await bench.post()
+    assert bench.performed == []
+    assert bench.journal.groups[0][0] == (save(1),)
+    bench.journal.commit()
+    assert bench.performed == [told(1)]
+
+
+async def test_later_instructions_without_writes_wait_behind_earlier_writes() -> None:
+    bench = Bench([save(1), told(1)], [told(2)], [save(3), told(3)])
+    for _ in range(3):
+        await bench.post()
+    assert bench.performed == []
+    bench.journal.commit()
+    assert bench.performed == [told(1), told(2)]
+    bench.journal.commit()
+    assert bench.performed == [told(1), told(2), told(3)]
+
+
+async def test_events_of_one_run_of_the_loop_share_one_group() -> None:
+    bench = Bench([save(1), told(1)], [save(2), told(2)])
+    bench.engine.post(Tick(0.0))
+    bench.engine.post(Tick(0.0))
+    await asyncio.sleep(0)
+    assert [writes for writes, _ in bench.journal.groups] == [(save(1), save(2))]
+
+
+async def test_a_broken_journal_ends_everything_and_lets_nothing_out() -> None:
+    bench = Bench([save(1), told(1)], [told(2)])
+    await bench.post()
+    await bench.post()
+    error = JournalBrokenError("fsync")
+    bench.journal.commit(error)
+    assert bench.performed == []
+    assert bench.broken == [error]
+    await bench.post()
+    assert bench.performed == []
+
+
+async def test_an_instruction_that_raises_does_not_hold_back_the_others() -> None:
+    bench = Bench([told(1), told(2)])
+
+    def perform(instruction: Instruction) -> None:
+        if instruction == told(1):
+            raise OSError("this peer is gone")
+        bench.performed.append(instruction)
+
+    bench.engine._perform = perform
+    await bench.post()
+    assert bench.performed == [told(2)]
+
+
+async def test_settled_waits_for_the_commit() -> None:
+    bench = Bench([save(1), told(1)])
+    await bench.post()
+    waiting = asyncio.ensure_future(bench.engine.settled())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    bench.journal.commit()
+    await waiting
+    assert bench.performed == [told(1)]

@@ -1,0 +1,178 @@
+"""Submissions: durable before they are known, all or none, and never twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import msgspec
+
+from kueue.resources import Shape
+from kueue.wire.messages import Command, Reason, Spec, Submit
+from kueue_server.core.events import Event, JobsSubmitted
+from kueue_server.engine import Engine
+from kueue_server.journal.interface import (
+    AddJobs,
+    Journal,
+    JournalBrokenError,
+    JournalFullError,
+    KnownToken,
+)
+from kueue_server.submissions import Submissions
+
+CONTEXT = b'{"env":[]}'
+DIGEST = hashlib.sha256(CONTEXT).hexdigest()
+
+
+class FakeCore:
+    def refusal_of(self, spec: Spec) -> Reason | None:
+        return Reason("unknown_resource", "no resource x") if spec.name == "bad" else None
+
+
+class FakeEngine:
+    def __init__(self) -> None:
+        self.core = FakeCore()
+        self.events: list[Event] = []
+
+    def post(self, event: Event) -> None:
+        self.events.append(event)
+
+
+class FakeJournal:
+    """Commits when told to, and then knows tokens and contexts."""
+
+    def __init__(self) -> None:
+        self.queue: list[tuple[AddJobs, Callable[[Any], None]]] = []
+        self.tokens: dict[str, KnownToken] = {}
+        self.contexts: dict[str, bytes] = {}
+
+    def write(self, writes: Sequence[AddJobs], done: Callable[[Any], None], *, give_up_when_full: bool) -> None:
+        assert give_up_when_full
+        self.queue.append((writes[0], done))
+
+    def commit(self, error: JournalFullError | JournalBrokenError | None = None) -> AddJobs:
+        block, done = self.queue.pop(0)
+        if error is None:
+            known = KnownToken(block.first, len(block.specs), block.content_hash, block.submitted_at)
+            self.tokens[block.token] = known
+            self.contexts.update(block.contexts)
+        done(error)
+        return block
+
+    def token(self, token: str) -> KnownToken | None:
+        return self.tokens.get(token)
+
+    def context(self, digest: str) -> bytes | None:
+        return self.contexts.get(digest)
+
+
+class Desk:
+    def __init__(self, next_job: int = 1) -> None:
+        self.engine, self.journal = FakeEngine(), FakeJournal()
+        self.submissions = Submissions(cast(Engine, self.engine), cast(Journal, self.journal), next_job)
+        self.answers: list[tuple[int, int, str | None]] = []
+
+    def submit(self, *names: str, token: str = "t", contexts: tuple[bytes, ...] = (CONTEXT,)) -> None:
+        jobs = tuple(
+            Spec(Command((name,)), cwd="/", volume="/", shape=Shape(), context=DIGEST, name=name)
+            for name in names
+        )
+        self.submissions.submit(
+            Submit(1, token, jobs, contexts),
+            lambda first, count, reason: self.answers.append((first, count, reason and reason.code)),
+        )
+
+
+def test_a_block_is_answered_and_told_to_the_core_only_when_durable() -> None:
+    desk = Desk(next_job=5)
+    desk.submit("a", "b")
+    assert desk.answers == []
+    assert desk.engine.events == []
+    block = desk.journal.commit()
+    assert desk.answers == [(5, 2, None)]
+    event = desk.engine.events[0]
+    assert isinstance(event, JobsSubmitted)
+    assert event.first == 5
+    assert event.encoded == block.specs
+    assert [msgspec.json.decode(spec, type=Spec).name for spec in block.specs] == ["a", "b"]
+
+
+def test_ids_of_blocks_on_their_way_do_not_overlap() -> None:
+    desk = Desk()
+    desk.submit("a", "b", token="t1")
+    desk.submit("c", token="t2")
+    assert desk.journal.commit().first == 1
+    assert desk.journal.commit().first == 3
+
+
+def test_the_same_token_again_returns_the_same_block_once_committed() -> None:
+    desk = Desk()
+    desk.submit("a")
+    desk.journal.commit()
+    desk.submit("a")
+    assert desk.answers == [(1, 1, None), (1, 1, None)]
+    assert len(desk.engine.events) == 1
+
+
+def test_the_same_token_while_in_flight_waits_for_the_first_one() -> None:
+    desk = Desk()
+    desk.submit("a")
+    desk.submit("a")
+    assert len(desk.journal.queue) == 1
+    desk.journal.commit()
+    assert desk.answers == [(1, 1, None), (1, 1, None)]
+
+
+def test_the_same_token_with_other_jobs_is_refused() -> None:
+    desk = Desk()
+    desk.submit("a")
+    desk.submit("b")
+    desk.journal.commit()
+    desk.submit("c")
+    assert desk.answers == [(0, 0, "token_reused"), (1, 1, None), (0, 0, "token_reused")]
+
+
+def test_one_bad_job_refuses_the_whole_block_before_any_id_is_given() -> None:
+    desk = Desk()
+    desk.submit("a", "bad", "c")
+    assert desk.answers == [(0, 0, "unknown_resource")]
+    assert desk.journal.queue == []
+    assert desk.submissions.next_job == 1
+
+
+def test_a_job_whose_environment_was_never_sent_is_refused() -> None:
+    desk = Desk()
+    desk.submit("a", contexts=())
+    assert desk.answers == [(0, 0, "unknown_context")]
+    desk.submit("a")
+    desk.journal.commit()
+    desk.submit("b", token="t2", contexts=())
+    desk.journal.commit()
+    assert desk.answers[1:] == [(1, 1, None), (2, 1, None)]
+
+
+def test_a_full_disk_is_told_and_the_token_may_be_used_again() -> None:
+    desk = Desk()
+    desk.submit("a")
+    desk.journal.commit(JournalFullError("no space left"))
+    assert desk.answers == [(0, 0, "journal_full")]
+    assert desk.engine.events == []
+    desk.submit("a")
+    desk.journal.commit()
+    assert desk.answers[1][2] is None
+
+
+def test_a_broken_journal_acknowledges_nothing() -> None:
+    desk = Desk()
+    desk.submit("a")
+    desk.journal.commit(JournalBrokenError("fsync"))
+    assert desk.answers == [(0, 0, "journal_broken")]
+    assert desk.engine.events == []
+
+
+def test_an_empty_block_or_token_is_refused() -> None:
+    desk = Desk()
+    desk.submit()
+    desk.submit("a", token="")
+    assert [code for _, _, code in desk.answers] == ["bad_block", "bad_token"]
