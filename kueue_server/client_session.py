@@ -209,9 +209,7 @@ class ClientSession:
             return
 
         def answer(given: AnswerCancel) -> None:
-            self._send(
-                Canceled(message.rid, given.canceled, given.finished, given.running, given.unknown)
-            )
+            self._send(Canceled(message.rid, given.canceled, given.finished, given.running, given.unknown))
 
         request = self._services.desk.expect(answer)
         self._services.engine.post(CancelRequested(request, message.ranges, message.kill, time.time()))
@@ -325,5 +323,3 @@ class ClientSession:
             self._send(Failure(message.rid, lines))
         else:
             self._send(Done(message.rid, lines))
-
-

@@ -73,7 +73,9 @@ async def _serve(config: Config, arguments: argparse.Namespace) -> int:
     path = directory / "journal.sqlite"
     if arguments.restored:
         begin_new_epoch(path)
-        log.info("a new epoch of the journal begins; workers that remember another one keep that to themselves")
+        log.info(
+            "a new epoch of the journal begins; workers that remember another one keep that to themselves"
+        )
     journal = open_journal(path, loop)
     server = Server(config, journal, lambda: load_config(arguments.config, create=False))
     local = arguments.local
@@ -85,7 +87,7 @@ async def _serve(config: Config, arguments: argparse.Namespace) -> int:
             journal.close()
             raise KueueServerError(f"can't listen: {error}") from error
         ports = await server.start([(host, 0) for host, _ in addresses])
-    write_owner(config, ports[0])
+    write_owner(config.state_dir, ports[0])
     try:
         loop.add_signal_handler(signal.SIGTERM, server.stop)
         loop.add_signal_handler(signal.SIGINT, server.stop)
@@ -102,7 +104,7 @@ async def _serve(config: Config, arguments: argparse.Namespace) -> int:
         )
         await server.run()
     finally:
-        remove_owner(config)
+        remove_owner(config.state_dir)
     log.info("kueue_server has ended; running jobs go on")
     return 0
 

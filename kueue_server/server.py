@@ -17,8 +17,10 @@ from collections.abc import Callable, Iterator
 from kueue import __version__
 from kueue.config import Config
 from kueue.errors import ConfigError
+from kueue.logs import level_number
 from kueue.wire.codec import to_os
-from kueue.wire.link import Handler, Link, Listener
+from kueue.wire.link import Handler, Link
+from kueue.wire.listener import Listener
 from kueue.wire.messages import Heartbeat, Reason, ServerState
 from kueue_server.client_session import ClientSession
 from kueue_server.core.core import Core
@@ -60,9 +62,7 @@ class Server:
         restored = journal.restore()
         gc.disable()  # nothing of what is read now is garbage; a collection over it would find nothing
         try:
-            self.core = Core(
-                self.limits, restored, journal.restored_jobs(), _fences(), now, self.started_at
-            )
+            self.core = Core(self.limits, restored, journal.restored_jobs(), _fences(), now, self.started_at)
         finally:
             gc.enable()
         gc.freeze()
@@ -193,7 +193,7 @@ class Server:
         self.limits = limits_of(config)
         settings = config.common_settings
         self._listener.set_secrets([settings.shared_secret, *settings.previous_secrets])
-        logging.getLogger().setLevel(settings.log_level.upper())
+        logging.getLogger().setLevel(level_number(settings.log_level))
         self.engine.post(LimitsChanged(self.limits))
         for line in lines:
             log.info("reloaded: %s", line)

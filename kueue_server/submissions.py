@@ -81,7 +81,9 @@ class Submissions:
                 text = f"the server can't write its journal: {error}; nothing was submitted"
                 reason = Reason("journal_full", text)
             else:
-                text = "the server's journal failed; whether the jobs were taken will be known after a restart"
+                text = (
+                    "the server's journal failed; whether the jobs were taken will be known after a restart"
+                )
                 reason = Reason("journal_broken", text)
             for waiting in flight.answers:
                 if reason is None:
@@ -140,5 +142,3 @@ def _hash_of(encoded: tuple[bytes, ...]) -> str:
         digest.update(len(body).to_bytes(4, "big"))
         digest.update(body)
     return digest.hexdigest()
-
-

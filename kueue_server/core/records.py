@@ -80,3 +80,11 @@ class Restored(msgspec.Struct, frozen=True):
     next_job: int
     workers: tuple[tuple[int, WorkerRecord], ...] = ()
     stops: tuple[RestoredStop, ...] = ()
+
+
+_record_encoder = msgspec.json.Encoder()
+
+
+def encoded_record(record: WorkerRecord) -> bytes:
+    """A worker's record for the journal."""
+    return _record_encoder.encode(record)

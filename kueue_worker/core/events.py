@@ -1,4 +1,4 @@
-"""Past facts that the agent's shell tells its core. `Machine.handle(event, now)` is the only way to change it.
+"""Past facts that the agent's shell tells its core. Only `Machine.handle(event, now)` changes it.
 
 `now` and all times here are seconds of one clock that counts while the machine sleeps (CLOCK_BOOTTIME). A
 *key* names an attempt as the keeper does: `<journal>/<job>/<fence>`.

@@ -1,0 +1,62 @@
+"""Where the server of a configuration is: `server_name` and `server_port`, or where the local server says.
+
+With `server_name = "localhost"` the server may have taken another port, because somebody else's program has
+the configured one; its owner file tells. Ask again before each attempt to connect: the answer changes when a
+local server is started.
+"""
+
+from __future__ import annotations
+
+from kueue.config import Config
+from kueue.owner import Owner, lives_here, owner_is_alive, owner_path, read_owner
+from kueue.text import visible
+
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_REACHED_BY_LOOPBACK = frozenset({"0.0.0.0", "127.0.0.1"})
+
+
+def is_local(config: Config) -> bool:
+    """Does the configuration mean the machine that the program runs on?"""
+    return config.common_settings.server_name.lower() in LOCAL_NAMES
+
+
+def local_owner(config: Config) -> Owner | None:
+    """The server of the state directory, if it is a process of this machine that lives."""
+    if not is_local(config):
+        return None
+    owner = read_owner(config.state_dir)
+    return owner if owner is not None and lives_here(owner) else None
+
+
+def resolve_address(config: Config) -> tuple[str, int]:
+    """Host and port to connect to now."""
+    owner = local_owner(config)
+    if owner is None:
+        return config.common_settings.server_name, config.common_settings.server_port
+    return local_host(config, owner), owner.port
+
+
+def local_host(config: Config, owner: Owner) -> str:
+    """The address at which a server of this machine is reached from this machine."""
+    if owner.address:
+        return owner.address
+    # 127.0.0.1 rather than "localhost": on ::1 the same port may be a stranger's.
+    reached = any(host in _REACHED_BY_LOOPBACK for host in config.server_settings.bind_hosts)
+    return "127.0.0.1" if reached else "localhost"
+
+
+def elsewhere(config: Config) -> str | None:
+    """If the local server runs on another machine of the same home, a line that says so; else None.
+
+    It may have died there: that can't be seen from here, and the line says what to do then.
+    """
+    if not is_local(config):
+        return None
+    owner = read_owner(config.state_dir)
+    if owner is None or owner_is_alive(owner) is not None:
+        return None
+    host = visible(owner.host)
+    return (
+        f'the local server runs on {host}, not here; use it there, or set server_name = "{host}" and start'
+        f" kueue_server there (if it runs no more, remove {owner_path(config.state_dir)})"
+    )

@@ -1,0 +1,63 @@
+"""Between messages and the bytes of one frame, and between OS strings and what JSON can carry.
+
+Decoding validates: what does not fit its union raises `ProtocolError`, and nothing else ever does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from kueue.errors import ProtocolError
+from kueue.wire.messages import ClientMessage, OsString, RawBytes, ToClient, ToWorker, WorkerMessage
+
+T = TypeVar("T")
+
+encode: Callable[[msgspec.Struct], bytes] = msgspec.json.Encoder().encode
+"""A message as the body of a frame (UTF-8 JSON)."""
+
+
+def _decoder(union: object) -> Callable[[bytes], T]:
+    decode = msgspec.json.Decoder(union).decode
+
+    def checked(body: bytes) -> T:
+        try:
+            return decode(body)  # type: ignore[no-any-return]
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+            raise ProtocolError(f"not a message of the protocol: {error}") from None
+
+    return checked
+
+
+decode_worker_message: Callable[[bytes], WorkerMessage] = _decoder(WorkerMessage)
+decode_to_worker: Callable[[bytes], ToWorker] = _decoder(ToWorker)
+decode_client_message: Callable[[bytes], ClientMessage] = _decoder(ClientMessage)
+decode_to_client: Callable[[bytes], ToClient] = _decoder(ToClient)
+
+
+def to_os(value: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> OsString:
+    """An OS string for the wire: text where it is UTF-8, else its bytes."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return RawBytes(os.fsencode(value))
+        return value
+    raw = os.fsencode(value)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return RawBytes(raw)
+
+
+def from_os(value: OsString) -> str:
+    """The OS string as Python's file functions take it (surrogate-escaped)."""
+    return value if isinstance(value, str) else os.fsdecode(value.b64)
+
+
+def os_bytes(value: OsString) -> bytes:
+    """The OS string's bytes."""
+    return value.encode() if isinstance(value, str) else value.b64

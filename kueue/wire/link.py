@@ -1,0 +1,339 @@
+"""One authenticated connection on asyncio: frames in, messages out to a handler, and back.
+
+`connect` makes one as a client or worker, a `Listener` (listener.py) takes them as a server. A peer's fault closes its own
+link and nothing else. Protocols, not streams: no task a connection once it is authenticated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from kueue.errors import (
+    AuthenticationError,
+    KueueError,
+    ProtocolError,
+    ServerUnreachableError,
+    VersionError,
+)
+from kueue.wire import codec
+from kueue.wire.framing import FrameDecoder, frame
+from kueue.wire.handshake import MAX_FRAME as HANDSHAKE_FRAME
+from kueue.wire.handshake import NOT_KUEUE, ClientHandshake, Role, ServerHandshake
+from kueue.wire.messages import MAX_FRAME
+from kueue.wire.tls import HANDSHAKE_SECONDS, client_context
+
+log = logging.getLogger(__name__)
+
+MAX_QUEUED_BYTES = 64 * 1024 * 1024
+"""Bytes that wait for a slow reader before its connection is closed."""
+HIGH_WATER_BYTES = 512 * 1024
+LOW_WATER_BYTES = 128 * 1024
+KEEPALIVE_SECONDS = 30
+
+
+class Handler(Protocol):
+    """Who gets a link's messages."""
+
+    def on_message(self, message: Any) -> None:
+        """A message arrived. `ProtocolError` closes the link."""
+        ...
+
+    def on_closed(self, error: BaseException | None) -> None:
+        """The link is gone; called once."""
+        ...
+
+
+class Link(asyncio.Protocol):
+    """One connection. Made by `connect` or `Listener`; before the handshake is done nobody else sees it."""
+
+    def __init__(self, established: Callable[[Link], Handler]) -> None:
+        self.role: Role = "client"
+        self.address = ""
+        self.peer_version = ""
+        self.protocol = 0
+        self.handler: Handler | None = None
+        self.on_drained: Callable[[], None] | None = None
+        self._established = established
+        self._loop = asyncio.get_running_loop()
+        self.last_received = self._loop.time()
+        self._transport: asyncio.Transport | None = None
+        self._decoder = FrameDecoder(HANDSHAKE_FRAME)
+        self._decode: Callable[[bytes], Any] | None = None
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._flushing = False
+        self._closing = False
+        self._error: BaseException | None = None
+
+    # ---------------------------------------------------------------- for the owner
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that were sent and have not left this process."""
+        if self._transport is None:
+            return self._out_bytes
+        return self._out_bytes + self._transport.get_write_buffer_size()
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Send a message. What is sent in one run of the loop leaves in one write."""
+        self.send_encoded(codec.encode(message))
+
+    def send_encoded(self, body: bytes) -> None:
+        """Send the body of a frame."""
+        if self._closing or self._transport is None:
+            return
+        self._out.append(frame(body))
+        self._out_bytes += len(body) + 4
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def pause_reading(self) -> None:
+        """Take no more bytes from the peer for now."""
+        if self._transport is not None and not self._closing:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on taking bytes from the peer."""
+        if self._transport is not None and not self._closing:
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Send what is queued, then close."""
+        if self._transport is not None and not self._closing:
+            self._flush()
+            self._closing = True
+            self._transport.close()
+
+    def abort(self, error: BaseException | None = None) -> None:
+        """Close at once; what is queued is lost."""
+        if self._error is None:
+            self._error = error
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ---------------------------------------------------------------- for asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """TLS is up."""
+        self._transport = transport  # type: ignore[assignment]
+        assert self._transport is not None
+        self._transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
+        peer = transport.get_extra_info("peername")
+        self.address = str(peer[0]) if peer else ""
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes arrived."""
+        self.last_received = self._loop.time()
+        try:
+            for body in self._decoder.frames(data):
+                if self._closing:
+                    return
+                if self.handler is None:
+                    self._on_handshake(body)
+                else:
+                    assert self._decode is not None
+                    self.handler.on_message(self._decode(body))
+        except ProtocolError as error:
+            if self.handler is not None:  # before that, silence: the listener logs at a limited rate
+                log.warning("%s %s sent what the protocol does not allow: %s", self.role, self.address, error)
+            self.abort(error)
+        except KueueError as error:
+            self.abort(error)
+        except Exception as error:
+            log.exception(
+                "a message of %s %s could not be handled; closing its connection", self.role, self.address
+            )
+            self.abort(error)
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        if self.on_drained is not None:
+            self.on_drained()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection is gone."""
+        self._closing = True
+        self._out.clear()
+        self._out_bytes = 0
+        error = self._error or exc
+        if self.handler is not None:
+            self.handler.on_closed(error)
+        else:
+            self._lost_before_established(error)
+
+    # ---------------------------------------------------------------- inside
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if not self._out or self._transport is None or self._closing:
+            return
+        data = b"".join(self._out)
+        self._out.clear()
+        self._out_bytes = 0
+        self._transport.write(data)
+        if self._transport.get_write_buffer_size() > MAX_QUEUED_BYTES:
+            error = ProtocolError(f"does not read: {MAX_QUEUED_BYTES} bytes wait for it")
+            log.warning("%s %s %s", self.role, self.address, error)
+            self.abort(error)
+
+    def _establish(self, peer_version: str, protocol: int, decode: Callable[[bytes], Any]) -> None:
+        self.peer_version = peer_version
+        self.protocol = protocol
+        self._decode = decode
+        self._decoder.limit = MAX_FRAME
+        self.handler = self._established(self)
+
+    def _on_handshake(self, body: bytes) -> None:
+        raise NotImplementedError
+
+    def _lost_before_established(self, error: BaseException | None) -> None:
+        raise NotImplementedError
+
+
+class ServerLink(Link):
+    """A link that a `Listener` accepted."""
+
+    def __init__(self, handshake: ServerHandshake, established: Callable[[Link], Handler]) -> None:
+        super().__init__(established)
+        self._handshake = handshake
+        self.on_lost: Callable[[BaseException | None], None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The server speaks first."""
+        super().connection_made(transport)
+        for body in self._handshake.start():
+            self.send_encoded(body)
+
+    def _on_handshake(self, body: bytes) -> None:
+        for answer in self._handshake.receive(body):
+            self.send_encoded(answer)
+        if self._handshake.authenticated:
+            self.role = self._handshake.role
+        if self._handshake.done:
+            decode: Callable[[bytes], Any] = (
+                codec.decode_worker_message if self.role == "worker" else codec.decode_client_message
+            )
+            self._establish(self._handshake.peer_version, self._handshake.protocol, decode)
+
+    def _lost_before_established(self, error: BaseException | None) -> None:
+        if self.on_lost is not None:
+            self.on_lost(error)
+
+
+class _ConnectingLink(Link):
+    """A link that `connect` makes."""
+
+    def __init__(self, role: Role, secret: str, version: str, handler: Handler) -> None:
+        super().__init__(lambda link: handler)
+        self.role = role
+        self._secret = secret
+        self._version = version
+        self._handshake: ClientHandshake | None = None
+        self.ready: asyncio.Future[None] = self._loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The server speaks first; we look at its certificate."""
+        super().connection_made(transport)
+        der = transport.get_extra_info("ssl_object").getpeercert(True)
+        self._handshake = ClientHandshake(self.role, self._secret, der, self._version)
+
+    def _on_handshake(self, body: bytes) -> None:
+        assert self._handshake is not None
+        for answer in self._handshake.receive(body):
+            self.send_encoded(answer)
+        if self._handshake.done:
+            decode: Callable[[bytes], Any] = (
+                codec.decode_to_worker if self.role == "worker" else codec.decode_to_client
+            )
+            self._establish(self._handshake.peer_version, self._handshake.protocol, decode)
+            if not self.ready.done():
+                self.ready.set_result(None)
+
+    def _lost_before_established(self, error: BaseException | None) -> None:
+        if self.ready.done():
+            return
+        if isinstance(error, KueueError):
+            failure: BaseException = error
+        else:
+            failure = (
+                self._handshake.closed() if self._handshake is not None else ServerUnreachableError(NOT_KUEUE)
+            )
+        self.ready.set_exception(failure)
+
+
+async def connect(
+    host: str,
+    port: int,
+    *,
+    role: Role,
+    secret: str,
+    version: str,
+    handler: Handler,
+    timeout: float = HANDSHAKE_SECONDS,
+) -> Link:
+    """Connect to a server and authenticate; `handler` gets the link's messages from then on.
+
+    Args:
+        timeout: seconds for all of it.
+
+    Raises:
+        ServerUnreachableError: nobody answers, or not a Kueue server. AuthenticationError: the secret differs.
+        VersionError: no common protocol version; the text says which side to upgrade.
+    """
+    loop = asyncio.get_running_loop()
+    where = f"{host}:{port}"
+    link = None
+    try:
+        async with asyncio.timeout(timeout):
+            transport, link = await loop.create_connection(
+                lambda: _ConnectingLink(role, secret, version, handler),
+                host,
+                port,
+                ssl=client_context(),
+                ssl_handshake_timeout=timeout,
+            )
+            set_keepalive(transport.get_extra_info("socket"))
+            await link.ready
+    except (AuthenticationError, VersionError):
+        raise
+    except KueueError as error:
+        raise ServerUnreachableError(f"{where}: {error}") from error
+    except TimeoutError:
+        if link is not None:
+            link.abort()
+            # Nobody waits for it any more.
+            link.ready.cancel()
+        raise ServerUnreachableError(f"{where}: no answer within {timeout:g} s") from None
+    except ssl.SSLError:
+        raise ServerUnreachableError(f"{where}: {NOT_KUEUE}") from None
+    except ConnectionRefusedError:
+        raise ServerUnreachableError(f"{where}: no server (connection refused)") from None
+    except socket.gaierror as error:
+        raise ServerUnreachableError(f"{where}: unknown host ({error.strerror})") from None
+    except OSError as error:
+        text = NOT_KUEUE if isinstance(error, ConnectionError) else (error.strerror or str(error))
+        raise ServerUnreachableError(f"{where}: {text}") from None
+    return link
+
+
+def set_keepalive(sock: socket.socket | None) -> None:
+    """Let the kernel notice a peer that vanished without a word, within a minute or so."""
+    if sock is None:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", KEEPALIVE_SECONDS),
+        ("TCP_KEEPINTVL", KEEPALIVE_SECONDS // 3),
+        ("TCP_KEEPCNT", 3),
+    ):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

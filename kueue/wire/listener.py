@@ -1,0 +1,239 @@
+"""The listening side: accepts, lets peers authenticate within limits, hands over links.
+
+Until a peer has proved the secret it gets little: small frames, ten seconds in all, one place of few. When
+the places are taken, the oldest peer of the busiest address has to go; a newcomer is never refused, so a
+flood from one address can't lock the others out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from kueue.errors import AuthenticationError, KueueError
+from kueue.wire.handshake import SECONDS, ServerHandshake
+from kueue.wire.link import Handler, Link, ServerLink, set_keepalive
+from kueue.wire.tls import server_context
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING = 128
+"""Connections that have not authenticated yet."""
+BACKLOG = 4096
+"""Of the kernel; thousands of workers come back at once after a restart."""
+ACCEPTS_AT_ONCE = 64
+LOG_SECONDS = 10.0
+"""At most one line so often about peers that failed to authenticate."""
+
+
+class _Waiting:
+    """A peer on its way to be authenticated."""
+
+    def __init__(self, sock: socket.socket, address: str) -> None:
+        self.sock = sock
+        self.address = address
+        self.link: ServerLink | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Listener:
+    """Listens on any number of addresses with one certificate."""
+
+    def __init__(self, max_waiting: int = MAX_WAITING, seconds: float = SECONDS) -> None:
+        self._max_waiting = max_waiting
+        self._seconds = seconds
+        self._sockets: list[socket.socket] = []
+        self._waiting: dict[_Waiting, None] = {}  # in the order of arrival
+        self._links: set[Link] = set()
+        self._secrets: tuple[str, ...] = ()
+        self._version = ""
+        self._failures = 0
+        self._last_failure_line = float("-inf")
+        self._accept: Callable[[Link], Handler]
+        self._loop: asyncio.AbstractEventLoop
+        self._context: ssl.SSLContext
+        self._der = b""
+
+    async def start(
+        self,
+        addresses: Sequence[tuple[str, int]],
+        *,
+        secrets: Sequence[str],
+        version: str,
+        accept: Callable[[Link], Handler],
+    ) -> None:
+        """Listen on each of `addresses` that can be bound; the others are logged.
+
+        `accept` is called with each authenticated link and returns its handler.
+
+        Raises:
+            OSError: none of them can be bound.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._accept = accept
+        self._version = version
+        self.set_secrets(secrets)
+        self._context, self._der = server_context()
+        first_error: OSError | None = None
+        for host, port in addresses:
+            try:
+                sock = _bind(host, port)
+            except OSError as error:
+                first_error = first_error or OSError(error.errno, f"{host} port {port}: {error.strerror}")
+                log.warning("can't listen on %s port %d: %s", host, port, error.strerror)
+                continue
+            self._sockets.append(sock)
+            self._loop.add_reader(sock.fileno(), self._on_acceptable, sock)
+        if not self._sockets:
+            raise first_error or OSError(errno.EADDRNOTAVAIL, "no address to listen on")
+
+    def set_secrets(self, secrets: Sequence[str]) -> None:
+        """For handshakes that begin from now on."""
+        self._secrets = tuple(secrets)
+
+    @property
+    def ports(self) -> list[int]:
+        """Of the addresses that are bound, in order."""
+        return [int(sock.getsockname()[1]) for sock in self._sockets]
+
+    @property
+    def waiting(self) -> int:
+        """Peers that have not authenticated yet."""
+        return len(self._waiting)
+
+    async def close(self) -> None:
+        """Listen no more; drop those that are not authenticated. Links are their owners' to close."""
+        for sock in self._sockets:
+            self._loop.remove_reader(sock.fileno())
+            sock.close()
+        self._sockets.clear()
+        tasks = []
+        for waiting in list(self._waiting):
+            self._drop(waiting)
+            if waiting.task is not None:
+                tasks.append(waiting.task)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ---------------------------------------------------------------- inside
+
+    def _on_acceptable(self, listening: socket.socket) -> None:
+        for _ in range(ACCEPTS_AT_ONCE):
+            try:
+                sock, peer = listening.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self._pause(listening, error)
+                return
+            sock.setblocking(False)
+            self._begin(_Waiting(sock, str(peer[0])))
+
+    def _pause(self, listening: socket.socket, error: OSError) -> None:
+        """No descriptor is left: let those who wait go on waiting instead of spinning."""
+        self._say_failure(f"no more connections for a second: {error.strerror}")
+        self._loop.remove_reader(listening.fileno())
+
+        def resume() -> None:
+            if listening in self._sockets:
+                self._loop.add_reader(listening.fileno(), self._on_acceptable, listening)
+
+        self._loop.call_later(1.0, resume)
+
+    def _begin(self, waiting: _Waiting) -> None:
+        if len(self._waiting) >= self._max_waiting:
+            busiest = Counter(other.address for other in self._waiting).most_common(1)[0][0]
+            oldest = next(other for other in self._waiting if other.address == busiest)
+            self._say_failure(f"{len(self._waiting)} connections wait to authenticate, most from {busiest}")
+            self._drop(oldest)
+        self._waiting[waiting] = None
+        waiting.timer = self._loop.call_later(self._seconds, self._on_slow, waiting)
+        waiting.task = self._loop.create_task(self._secure(waiting))
+
+    async def _secure(self, waiting: _Waiting) -> None:
+        """Bring TLS up; the rest of the handshake is the link's."""
+
+        def make() -> ServerLink:
+            handshake = ServerHandshake(self._secrets, self._der, self._version)
+            link = ServerLink(handshake, lambda link: self._on_established(waiting, link))
+            link.on_lost = lambda error: self._on_lost(waiting, error)
+            waiting.link = link
+            return link
+
+        try:
+            set_keepalive(waiting.sock)
+            waiting.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await self._loop.connect_accepted_socket(
+                make, waiting.sock, ssl=self._context, ssl_handshake_timeout=self._seconds
+            )
+        except (OSError, ssl.SSLError, TimeoutError, asyncio.CancelledError) as error:
+            self._forget(waiting)
+            waiting.sock.close()
+            if not isinstance(error, asyncio.CancelledError):
+                self._say_failure(f"{waiting.address}: no TLS: {error}")
+
+    def _on_established(self, waiting: _Waiting, link: Link) -> Handler:
+        self._forget(waiting)
+        return self._accept(link)
+
+    def _on_lost(self, waiting: _Waiting, error: BaseException | None) -> None:
+        self._forget(waiting)
+        if isinstance(error, AuthenticationError):
+            self._say_failure(f"{waiting.address} was refused: {error}")
+        elif isinstance(error, KueueError):
+            self._say_failure(f"{waiting.address}: {error}")
+
+    def _on_slow(self, waiting: _Waiting) -> None:
+        self._say_failure(f"{waiting.address} did not authenticate within {self._seconds:g} s")
+        self._drop(waiting)
+
+    def _drop(self, waiting: _Waiting) -> None:
+        self._forget(waiting)
+        if waiting.link is not None and waiting.task is not None and waiting.task.done():
+            waiting.link.abort()
+        elif waiting.task is not None:
+            with contextlib.suppress(OSError):
+                waiting.sock.shutdown(socket.SHUT_RDWR)
+            waiting.task.cancel()
+
+    def _forget(self, waiting: _Waiting) -> None:
+        self._waiting.pop(waiting, None)
+        if waiting.timer is not None:
+            waiting.timer.cancel()
+            waiting.timer = None
+
+    def _say_failure(self, text: str) -> None:
+        self._failures += 1
+        now = self._loop.time()
+        if now - self._last_failure_line < LOG_SECONDS:
+            return
+        more = f" (and {self._failures - 1} more like it)" if self._failures > 1 else ""
+        log.warning("%s%s", text, more)
+        self._last_failure_line = now
+        self._failures = 0
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A listening socket; an IPv6 one is v6-only, so that `0.0.0.0` and `[::]` don't collide."""
+    family, kind, proto, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

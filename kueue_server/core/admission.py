@@ -1,0 +1,146 @@
+"""Which jobs are refused at submit because they can never run, and what to warn of for the others.
+
+Reads the state, never changes it (but for what it remembers of shapes it has judged).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from kueue.resources import MAX_AMOUNT, Shape
+from kueue.wire.messages import OsString, RawBytes, Reason, Spec
+from kueue_server.core.closed import path_bytes
+from kueue_server.core.events import Limits
+from kueue_server.core.shapes import KnownShape
+from kueue_server.core.state import State
+
+MAX_PRIORITY = 1000
+MAX_NAME_CHARACTERS = 1000
+MAX_GLOBS = 100
+MAX_RESOURCES = 100
+_REMEMBERED = 1000
+
+_OK = Reason("", "")
+
+
+class Admission:
+    """Judges specs. Shapes are judged once until the limits or the known resources change."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._judged: dict[Shape, Reason] = {}
+        self._judged_for: tuple[Limits, frozenset[str]] | None = None
+
+    def refusal_of(self, spec: Spec) -> Reason | None:
+        """Why a job can never run; None if it may."""
+        return _refusal_of_command(spec) or _refusal_of_settings(spec) or self._refusal_of_shape(spec.shape)
+
+    def warnings_for(self, specs: Sequence[Spec]) -> tuple[Reason, ...]:
+        """What the submitter should know of jobs that are accepted, each reason once."""
+        connected = self._state.workers.connected()
+        if not connected:
+            return (Reason("no_worker", "no worker is connected; jobs wait until one is"),)
+        reasons: dict[Reason, None] = {}
+        for shape in {spec.shape: None for spec in specs}:
+            known = KnownShape(0, shape)
+            known.split(frozenset(self._state.ledger.totals))
+            if not any(
+                known.could_run_on(worker.name, worker.record.host, worker.record.capacity)
+                for worker in connected
+            ):
+                reasons[no_fit(known)] = None
+        return tuple(reasons)
+
+    def own_resources(self) -> frozenset[str]:
+        """Resources of workers' own that any worker has announced."""
+        return frozenset(
+            name
+            for worker in self._state.workers.by_id.values()
+            for name, _ in worker.record.capacity.resources
+        )
+
+    def _refusal_of_shape(self, shape: Shape) -> Reason | None:
+        judged_for = self._judged_for
+        if judged_for is None or judged_for[0] is not self._state.limits or len(self._judged) > _REMEMBERED:
+            self._judged = {}
+            self._judged_for = (self._state.limits, self.own_resources())
+        verdict = self._judged.get(shape)
+        if verdict is None or verdict.code == "unknown_resource":  # a worker may have announced it since
+            verdict = self._judge(shape) or _OK
+            self._judged[shape] = verdict
+        return None if verdict is _OK else verdict
+
+    def _judge(self, shape: Shape) -> Reason | None:
+        for what, amount, least in (
+            ("CPUs", shape.cpus, 0),
+            ("MB of memory", shape.ram_mb, 0),
+            ("job slots", shape.job_slots, 1),
+        ):
+            if not least <= amount <= MAX_AMOUNT:
+                return Reason("bad_amount", f"{amount} {what}: must be {least} to {MAX_AMOUNT}")
+        if len(shape.resources) > MAX_RESOURCES or len(shape.workers) + len(shape.not_workers) > MAX_GLOBS:
+            return Reason("bad_amount", "too many resources or worker patterns for one job")
+        names = [name for name, _ in shape.resources]
+        if names != sorted(set(names)):
+            return Reason("bad_resource", "resources must be sorted by name, each once")
+        totals = self._state.ledger.totals
+        for name, amount in shape.resources:
+            if not 1 <= amount <= MAX_AMOUNT:
+                return Reason("bad_amount", f"{amount} of resource {name}: must be 1 to {MAX_AMOUNT}")
+            if name in totals:
+                if amount > totals[name]:
+                    return Reason("too_much", f"{amount} of resource {name}: there are {totals[name]} in all")
+            elif name not in (own := self.own_resources()):
+                known = ", ".join(sorted({*totals, *own})) or "none"
+                return Reason("unknown_resource", f"unknown resource {name}; known: {known}")
+        return None
+
+
+def no_fit(known: KnownShape) -> Reason:
+    """No connected worker is large enough, or of the right name."""
+    shape = known.shape
+    wants = [_count(shape.cpus, "CPU"), f"{shape.ram_mb} MB"]
+    if shape.job_slots > 1:
+        wants.append(f"{shape.job_slots} job slots")
+    wants += [f"{amount} {name}" for name, amount in known.own_needs]
+    text = f"no connected worker has {', '.join(wants)}"
+    if shape.workers or shape.not_workers:
+        patterns = [*shape.workers, *(f"not {glob}" for glob in shape.not_workers)]
+        text += f" and the right name ({', '.join(patterns)})"
+    return Reason("no_fit", text)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _refusal_of_command(spec: Spec) -> Reason | None:
+    argv = spec.payload.argv
+    if not argv or not path_bytes(argv[0]):
+        return Reason("empty_command", "the command is empty")
+    for text in (*argv, spec.cwd, spec.stdout, spec.stderr):
+        if text is not None and _has_nul(text):
+            return Reason("bad_command", "a NUL byte can't be in an argument or path")
+    for path, what in ((spec.cwd, "working directory"), (spec.volume, "volume")):
+        if path_bytes(path)[:1] != b"/":
+            return Reason("bad_directory", f"the {what} must be an absolute path")
+    return None
+
+
+def _has_nul(text: OsString) -> bool:
+    return b"\0" in text.b64 if isinstance(text, RawBytes) else "\0" in text
+
+
+def _refusal_of_settings(spec: Spec) -> Reason | None:
+    if not -MAX_PRIORITY <= spec.priority <= MAX_PRIORITY:
+        return Reason("bad_priority", f"priority {spec.priority}: must be {-MAX_PRIORITY} to {MAX_PRIORITY}")
+    if not 0 <= spec.max_restarts <= MAX_AMOUNT:
+        return Reason("bad_max_restarts", f"max_restarts {spec.max_restarts}: must be 0 to {MAX_AMOUNT}")
+    limit = spec.time_limit_seconds
+    if limit is not None and not (limit > 0 and math.isfinite(limit)):
+        return Reason("bad_time_limit", "the time limit must be longer than nothing")
+    for text, what in ((spec.name, "name"), (spec.group, "group"), (spec.queue, "queue")):
+        if len(text) > MAX_NAME_CHARACTERS:
+            return Reason("bad_name", f"the {what} is longer than {MAX_NAME_CHARACTERS} characters")
+    return None

@@ -1,0 +1,148 @@
+"""Where a worker can't see: volumes and subtrees that its refusals have closed, and when to ask again.
+
+One object per worker. A refusal names the deepest directory that exists there; the subtree below it on the
+way to the job's directory is closed, or the whole volume where that says more. Mounts come and go, so one
+job a minute probes each closed place; a job that starts there opens it again. Paths are bytes.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+
+from kueue.wire.messages import OsString, RawBytes
+
+PROBE_SECONDS = 60.0
+SUBTREES_PER_ANCESTOR = 4
+"""So many subtrees closed under one directory close its whole volume."""
+SUBTREES_PER_VOLUME = 64
+
+
+class Sight(enum.Enum):
+    """What is known about a place on a worker."""
+
+    OPEN = enum.auto()
+    PARTLY = enum.auto()  # only of volumes: some of its subtrees are closed
+    PROBE = enum.auto()  # closed, but it is time to ask again
+    CLOSED = enum.auto()
+
+
+class ClosedPlaces:
+    """What one worker is known not to see."""
+
+    __slots__ = ("_subtrees", "_volumes")
+
+    def __init__(self) -> None:
+        self._volumes: dict[bytes, float] = {}  # -> when to probe
+        self._subtrees: dict[bytes, dict[bytes, float]] = {}  # volume -> subtree -> when to probe
+
+    def __bool__(self) -> bool:
+        return bool(self._volumes or self._subtrees)
+
+    def close(self, cwd: bytes, volume: bytes, ancestor: bytes | None, now: float) -> None:
+        """A job in `cwd` was refused: of the way there, `ancestor` is the last directory that exists."""
+        if volume in self._volumes or ancestor is None or not _is_below(ancestor, volume):
+            self.close_volume(volume, now)
+            return
+        base = b"" if ancestor == b"/" else ancestor
+        if not _is_below(cwd, ancestor):
+            self.close_volume(volume, now)
+            return
+        subtree = base + b"/" + cwd[len(base) + 1 :].split(b"/", 1)[0]
+        closed = self._subtrees.setdefault(volume, {})
+        closed[subtree] = now + PROBE_SECONDS
+        siblings = sum(1 for path in closed if path.rpartition(b"/")[0] == base)
+        if siblings >= SUBTREES_PER_ANCESTOR or len(closed) > SUBTREES_PER_VOLUME:
+            self.close_volume(volume, now)
+
+    def close_volume(self, volume: bytes, now: float) -> None:
+        """Nothing of a volume is to be asked for, for a while."""
+        self._subtrees.pop(volume, None)
+        self._volumes[volume] = now + PROBE_SECONDS
+
+    def open(self, cwd: bytes, volume: bytes) -> bool:
+        """A job has started in `cwd`. Returns whether that opened anything."""
+        if self._volumes.pop(volume, None) is not None:
+            return True
+        closed = self._subtrees.get(volume)
+        if closed is None:
+            return False
+        seen = [path for path in closed if cwd == path or _is_below(cwd, path)]
+        for path in seen:
+            del closed[path]
+        if not closed:
+            del self._subtrees[volume]
+        return bool(seen)
+
+    def clear(self) -> None:
+        """Forget everything, e.g. because the machine was rebooted."""
+        self._volumes.clear()
+        self._subtrees.clear()
+
+    def volume(self, volume: bytes, now: float) -> Sight:
+        """What is known of a volume."""
+        probe_at = self._volumes.get(volume)
+        if probe_at is not None:
+            return Sight.PROBE if now >= probe_at else Sight.CLOSED
+        return Sight.PARTLY if volume in self._subtrees else Sight.OPEN
+
+    def directory(self, cwd: bytes, volume: bytes, now: float) -> Sight:
+        """What is known of a directory in a volume."""
+        sight = self.volume(volume, now)
+        if sight is not Sight.PARTLY:
+            return sight
+        sight = Sight.OPEN
+        for path, probe_at in self._subtrees[volume].items():
+            if cwd == path or _is_below(cwd, path):
+                if now < probe_at:
+                    return Sight.CLOSED
+                sight = Sight.PROBE
+        return sight
+
+    def probing(self, cwd: bytes, volume: bytes, now: float) -> None:
+        """A probe is on its way: no other for the same place within the next minute."""
+        if volume in self._volumes:
+            self._volumes[volume] = now + PROBE_SECONDS
+            return
+        closed = self._subtrees.get(volume, {})
+        for path in closed:
+            if cwd == path or _is_below(cwd, path):
+                closed[path] = now + PROBE_SECONDS
+
+    def probe_due(self, since: float, now: float) -> bool:
+        """Whether a place became due for a probe after `since`, up to `now`."""
+        return any(since < probe_at <= now for probe_at in self._probe_times())
+
+    def paths(self) -> list[bytes]:
+        """All that is closed, in order."""
+        closed = list(self._volumes)
+        for subtrees in self._subtrees.values():
+            closed += subtrees
+        return sorted(closed)
+
+    def _probe_times(self) -> Iterator[float]:
+        yield from self._volumes.values()
+        for subtrees in self._subtrees.values():
+            yield from subtrees.values()
+
+
+def path_bytes(path: OsString) -> bytes:
+    """A path as the operating system knows it."""
+    if isinstance(path, RawBytes):
+        return path.b64
+    return path.encode("utf-8", "surrogateescape")
+
+
+def path_os_string(path: bytes) -> OsString:
+    """A path as messages carry it."""
+    try:
+        return path.decode("utf-8")
+    except UnicodeDecodeError:
+        return RawBytes(path)
+
+
+def _is_below(path: bytes, directory: bytes) -> bool:
+    """Whether `path` is strictly below `directory`."""
+    return len(path) > len(directory) and path.startswith(
+        directory if directory == b"/" else directory + b"/"
+    )

@@ -1,0 +1,289 @@
+"""The core of the server: event in, instructions out, time as an argument.
+
+`handle` is the only thing that changes state; it does no I/O and reads no clock, so a recorded list of events
+replays to the same state. This file only dispatches; the rules are in the modules beside it, in the order
+in which a job meets them: admission, table, pending, placement, holding, attempts, reports, retention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import assert_never
+
+from kueue.job import JobState
+from kueue.wire.messages import (
+    JobChange,
+    JobCounts,
+    JobDetail,
+    JobFilter,
+    JobView,
+    Range,
+    Reason,
+    ResourceView,
+    Spec,
+    WorkerDetail,
+    WorkerView,
+)
+from kueue_server.core import (
+    arrivals,
+    canceling,
+    holding,
+    invariants,
+    leases,
+    placement,
+    reports,
+    restoring,
+    starvation,
+    submission,
+    views,
+)
+from kueue_server.core.admission import Admission
+from kueue_server.core.events import (
+    CancelRequested,
+    CleanRequested,
+    Event,
+    ForgetWorkerRequested,
+    JobsSubmitted,
+    Limits,
+    LimitsChanged,
+    Tick,
+    WorkerConnected,
+    WorkerDisconnected,
+    WorkerHeard,
+    WorkerReported,
+    WorkerStatus,
+)
+from kueue_server.core.instructions import AnswerForgetWorker, Instruction
+from kueue_server.core.records import Restored, RestoredJob
+from kueue_server.core.retention import CleanOrder
+from kueue_server.core.state import State
+from kueue_server.core.table import spec_of
+from kueue_server.core.waiting import WhyWaiting
+
+_ALL_IDS_UP_TO = 1_000_000
+
+
+class Core:
+    """The state machine of the server.
+
+    Args:
+        limits: what the configuration says.
+        restored, jobs: what the journal kept; `jobs` by id, read once.
+        fences: random numbers of 63 bits, none of them 0, never the same twice.
+        now: monotonic seconds; wall: seconds since the epoch, only stored and shown.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        restored: Restored,
+        jobs: Iterable[RestoredJob],
+        fences: Iterator[int],
+        now: float,
+        wall: float,
+    ) -> None:
+        self._state = State(limits, fences, now, wall)
+        self._admission = Admission(self._state)
+        restoring.restore(self._state, restored, jobs)
+
+    # ---------------------------------------------------------------- events
+
+    def handle(self, event: Event, now: float) -> list[Instruction]:
+        """Take in an event that happened at `now`; the orders that follow from it, in order."""
+        state = self._state
+        if isinstance(event, Tick):
+            state.late += max(0.0, event.late)
+        # Never backwards, even if a held-up server took its lateness for granted too early.
+        state.now = max(state.now, now - state.late)
+        match event:
+            case JobsSubmitted():
+                state.wall = event.wall
+                submission.submitted(state, event)
+            case WorkerReported():
+                state.wall = event.wall
+                reports.reported(state, event)
+            case WorkerStatus():
+                state.wall = event.wall
+                reports.status(state, event)
+            case WorkerHeard():
+                state.wall = event.wall
+                reports.sign_of_life(state, event)
+            case WorkerConnected():
+                state.wall = event.wall
+                arrivals.connected(state, event)
+            case WorkerDisconnected():
+                state.wall = event.wall
+                arrivals.disconnected(state, event)
+            case CancelRequested():
+                state.wall = event.wall
+                canceling.cancel(state, event)
+            case CleanRequested():
+                self._clean(event)
+            case ForgetWorkerRequested():
+                state.wall = event.wall
+                self._forget_worker(event)
+            case LimitsChanged():
+                self._set_limits(event.limits)
+            case Tick():
+                state.wall = event.wall
+                self._tick()
+            case _:
+                assert_never(event)
+        placement.place(state)
+        return state.outbox.flush(state.table)
+
+    def _tick(self) -> None:
+        state = self._state
+        leases.review(state)
+        starvation.review(state)
+        holding.give_up_surplus(state)
+        holding.steal(state, holding.hungry_workers(state))
+        state.retention.tick(state)
+        placement.resume(state)
+        state.last_tick = state.now
+
+    def _clean(self, event: CleanRequested) -> None:
+        state = self._state
+        states = (JobState.SUCCEEDED, JobState.CANCELED, JobState.FAILED)
+        last = max(state.table.present.last() or 0, 0)
+        order = CleanOrder(event.request, states if event.failed else states[:2], last)
+        state.retention.orders.append(order)
+        state.retention.clean(state)
+
+    def _forget_worker(self, event: ForgetWorkerRequested) -> None:
+        state = self._state
+        found = views.find_worker(state, event.worker)
+        if isinstance(found, Reason):
+            state.outbox.send(AnswerForgetWorker(event.request, found, ()))
+        else:
+            leases.forget(state, event.request, state.workers.by_id[found])
+
+    def _set_limits(self, limits: Limits) -> None:
+        state = self._state
+        state.limits = limits
+        names = frozenset(name for name, _ in limits.global_resources)
+        renamed = names != frozenset(state.ledger.totals)
+        state.ledger.set_limits(limits)
+        if renamed:
+            submission.recount(state, names)
+        if limits.global_max_parallel_jobs is not None:
+            holding.give_up_surplus(state)
+        for worker in state.workers.connected():
+            state.wake(worker)
+        state.wake_all()
+
+    def check_invariants(self) -> None:
+        """Compare everything with everything; for tests.
+
+        Raises:
+            AssertionError: something does not hold, with the story of the job or worker.
+        """
+        invariants.check(self._state)
+
+    # ---------------------------------------------------------------- reads: submitting
+
+    def refusal_of(self, spec: Spec) -> Reason | None:
+        """Why a job can never run; None if it may."""
+        return self._admission.refusal_of(spec)
+
+    def warnings_for(self, specs: Sequence[Spec]) -> tuple[Reason, ...]:
+        """What the submitter of accepted jobs should know, each reason once."""
+        return self._admission.warnings_for(specs)
+
+    # ---------------------------------------------------------------- reads: jobs
+
+    def job_view(self, job_id: int, now: float, wall: float, attempts: bool = True) -> JobView | None:
+        """A job as a row; None if it is not in the table."""
+        job = self._state.table.get(job_id)
+        if job is None:
+            return None
+        why = WhyWaiting(self._state)
+        return views.job_view(self._state, job, spec_of(job), why, wall, attempts=attempts)
+
+    def job_detail(self, job_id: int, now: float, wall: float) -> JobDetail | None:
+        """All about a job, but its tails and context; `rid` is 0."""
+        job = self._state.table.get(job_id)
+        return None if job is None else views.job_detail(self._state, job, wall)
+
+    def context_of(self, job_id: int) -> str | None:
+        """The hash of a job's context."""
+        job = self._state.table.get(job_id)
+        return None if job is None else job.context
+
+    def change_of(self, job_id: int) -> JobChange:
+        """A job as its watchers see it; state `unknown` if it is not in the table."""
+        job = self._state.table.get(job_id)
+        return JobChange(job_id, "unknown") if job is None else views.job_change(self._state, job)
+
+    def page(
+        self,
+        filter: JobFilter,
+        newest_first: bool,
+        cursor: int | None,
+        limit: int,
+        attempts: bool,
+        now: float,
+        wall: float,
+    ) -> tuple[list[JobView], int | None]:
+        """At most `limit` rows beyond `cursor`, and the next cursor; None if these were the last."""
+        state = self._state
+        found = list(islice(state.table.select(filter, newest_first, cursor), limit + 1))
+        why = WhyWaiting(state)
+        rows = []
+        for job_id in found[:limit]:
+            job = state.table.jobs[job_id]
+            rows.append(views.job_view(state, job, spec_of(job), why, wall, attempts=attempts))
+        return rows, found[limit - 1] if len(found) > limit else None
+
+    def job_ids(self, ranges: tuple[Range, ...]) -> Iterator[int]:
+        """The ids to show for ranges, lazily: all of them where they are few, those of jobs in the table
+        where a range is wider than a million."""
+        for first, last in ranges:
+            if last - first < _ALL_IDS_UP_TO:
+                yield from range(first, last + 1)
+            else:
+                yield from self._state.table.walk(((first, last),))
+
+    def counts(self, now: float) -> JobCounts:
+        """The table by state, and how fast it goes."""
+        state = self._state
+        by_state = {name.value: len(ids) for name, ids in state.table.by_state.items()}
+        return JobCounts(
+            **by_state,
+            average_run_seconds=state.pace.average_run_seconds,
+            eta_seconds=state.pace.eta_seconds(state.table.unfinished, max(state.now, now - state.late)),
+        )
+
+    def log_place(self, job_id: int, attempt: int | None) -> views.LogPlace | Reason:
+        """Where the output of an attempt (None: the current or last one) is to be had."""
+        return views.log_place(self._state, job_id, attempt)
+
+    # ---------------------------------------------------------------- reads: workers and resources
+
+    def workers(self, now: float) -> tuple[WorkerView, ...]:
+        """All workers, by id."""
+        return tuple(views.worker_view(self._state, worker) for worker in self._state.workers.ordered())
+
+    def find_worker(self, text: str) -> int | Reason:
+        """The worker of this id or name, or on this host if that is the only one."""
+        return views.find_worker(self._state, text)
+
+    def worker_detail(self, worker_id: int, now: float) -> WorkerDetail | None:
+        """All about a worker; `rid` is 0."""
+        worker = self._state.workers.by_id.get(worker_id)
+        return None if worker is None else views.worker_detail(self._state, worker)
+
+    def session_of(self, worker_id: int) -> int | None:
+        """The session of a connected worker."""
+        worker = self._state.workers.by_id.get(worker_id)
+        return None if worker is None else worker.session
+
+    def resources(self) -> tuple[ResourceView, ...]:
+        """The global resources, by name."""
+        return views.resources(self._state)
+
+    @property
+    def parallel_jobs(self) -> int:
+        """Attempts that count for `global_max_parallel_jobs`."""
+        return self._state.ledger.parallel

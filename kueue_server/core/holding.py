@@ -1,0 +1,220 @@
+"""Held jobs and stealing: work handed over ahead, so that a worker need not wait for the round trip.
+
+A worker may hold jobs of a shape that it is running. They reserve nothing, never need global resources, are
+never at-most-once jobs and never wide, and there are only as many as it finishes in about 100 ms. When
+another worker goes hungry they are asked back, and move only on the worker's answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from kueue.job import JobState
+from kueue.wire.messages import AttemptRef
+from kueue_server.core import attempts
+from kueue_server.core.closed import Sight
+from kueue_server.core.pending import Queue, job_of
+from kueue_server.core.shapes import KnownShape
+from kueue_server.core.state import State
+from kueue_server.core.table import Job, cwd_of
+from kueue_server.core.workers import Retraction, Worker
+
+AHEAD_SECONDS = 0.1
+"""A worker holds about as much as it finishes in this time."""
+LONG_SECONDS = 1.0
+"""Jobs that run longer than this are not worth holding."""
+MAX_HELD = 256
+HELD_PER_UNKNOWN = 2
+"""Held per running job of a shape of which none has finished on that worker yet."""
+_FASTEST_SECONDS = 0.0005
+
+
+def may_hold(state: State, worker: Worker, known: KnownShape) -> bool:
+    """Whether jobs of this shape may be held by the worker at all."""
+    return (
+        state.ledger.max_parallel is None
+        and not known.global_needs
+        and known.shape.cpus <= max(1, worker.record.capacity.cpus // 4)
+    )
+
+
+def target(state: State, worker: Worker, known: KnownShape) -> int:
+    """How many jobs of a shape the worker should hold: what it finishes in a tenth of a second."""
+    if not may_hold(state, worker, known) or worker.would_start(known):
+        return 0
+    usual = worker.pace.get(known.number)
+    if usual is not None and usual > LONG_SECONDS:
+        return 0
+    quick = _quick_attempts(state, worker, known)
+    if usual is None:
+        return min(MAX_HELD, HELD_PER_UNKNOWN * quick)
+    return min(MAX_HELD, math.ceil(AHEAD_SECONDS * quick / max(usual, _FASTEST_SECONDS)))
+
+
+def _quick_attempts(state: State, worker: Worker, known: KnownShape) -> int:
+    """Attempts of a shape that may be over soon: those that have not run for a second yet."""
+    jobs = state.table.jobs
+    count = sum(1 for job_id in worker.offered if jobs[job_id].queue.shape is known)
+    for job_id, started in reversed(worker.running.items()):
+        if state.now - started > LONG_SECONDS:
+            break
+        count += jobs[job_id].queue.shape is known
+    return count
+
+
+def promote(state: State, worker: Worker) -> None:
+    """There is new room on a worker that holds jobs; it takes them by itself, so it is theirs first."""
+    for known in list(worker.held):
+        while (jobs := worker.held.get(known)) and worker.would_start(known) and not state.ledger.full:
+            attempts.promote(state, worker, state.table.jobs[next(iter(jobs))])
+
+
+def fill(state: State, workers: Iterable[Worker]) -> None:
+    """Let workers hold jobs that nobody can start now, if they have few left."""
+    if state.ledger.max_parallel is not None:
+        return
+    for worker in workers:
+        if not _takes_held(state, worker):
+            continue
+        for known in list(worker.active):
+            if not known.queues or not any(queue.head is not None for queue in known.queues.values()):
+                continue
+            have = len(worker.held.get(known, ()))
+            if have * 2 > MAX_HELD:
+                continue
+            wanted = target(state, worker, known)
+            if have and have * 2 >= wanted:
+                continue
+            _hand_out(state, worker, known, wanted - have)
+
+
+def _takes_held(state: State, worker: Worker) -> bool:
+    status = worker.status
+    return (
+        worker.session is not None
+        and status is not None
+        and status.accepting
+        and status.keeper_silent_seconds <= 0
+        and worker.drained_for is None
+        and not (worker.pause is not None and state.now < worker.pause.until)
+    )
+
+
+def _hand_out(state: State, worker: Worker, known: KnownShape, count: int) -> None:
+    backoff = worker.backoffs.get(known.number)
+    if backoff is not None and state.now < backoff.until:
+        return
+    blocked: set[int] = set()
+    while count > 0:
+        queue = _first_queue(known, blocked)
+        if queue is None:
+            return
+        job = _pick_held(state, worker, queue)
+        if job is None:
+            blocked.add(queue.number)
+            continue
+        attempts.offer(state, worker, job, held=True)
+        count -= 1
+
+
+def _first_queue(known: KnownShape, blocked: set[int]) -> Queue | None:
+    first: Queue | None = None
+    for queue in known.queues.values():
+        if queue.head is None or queue.number in blocked:
+            continue
+        if first is None or first.head is None or queue.head < first.head:
+            first = queue
+    return first
+
+
+def _pick_held(state: State, worker: Worker, queue: Queue) -> Job | None:
+    """The job at the head of a queue, if the worker may hold it. Held jobs are no probes of closed places."""
+    assert queue.head is not None
+    state.looks += 1
+    job = state.table.jobs[job_of(queue.head)]
+    return job if job.restart and _sees(state, worker, job) else None
+
+
+def _sees(state: State, worker: Worker, job: Job) -> bool:
+    if not worker.closed:
+        return True
+    sight = worker.closed.volume(job.queue.volume, state.now)
+    if sight is Sight.PARTLY:
+        sight = worker.closed.directory(cwd_of(job), job.queue.volume, state.now)
+    return sight is Sight.OPEN
+
+
+# ---------------------------------------------------------------- asking back
+
+
+def retract(state: State, worker: Worker, job: Job, thief: Worker | None) -> None:
+    """Ask a connected worker for an offered or held job; it answers whether it has started."""
+    if job.id in worker.retracting:
+        return
+    assert worker.session is not None
+    assert job.state is JobState.OFFERED
+    deadline = state.now + state.limits.job_offer_timeout_seconds
+    worker.retracting[job.id] = Retraction(deadline, thief.id if thief is not None else 0)
+    if thief is not None:
+        thief.loot += 1
+    state.outbox.retract(worker.session, AttemptRef(job.id, job.fence))
+
+
+def settle(state: State, worker: Worker, job_id: int) -> None:
+    """A retraction was answered, or is void."""
+    retraction = worker.retracting.pop(job_id, None)
+    if retraction is not None:
+        thief = state.workers.by_id.get(retraction.thief)
+        if thief is not None:
+            thief.loot -= 1
+            state.wake(thief)
+
+
+def steal(state: State, hungry: Iterable[Worker]) -> None:
+    """Workers with room for which nothing is pending get half of what the most loaded one holds."""
+    if not state.workers.holders:
+        return
+    for worker in hungry:
+        if worker.idle_key is not None and not worker.loot and worker.drained_for is None:
+            _steal_for(state, worker)
+
+
+def _steal_for(state: State, thief: Worker) -> None:
+    holders = [state.workers.by_id[number] for number in state.workers.holders]
+    for victim in sorted(holders, key=lambda holder: (-holder.held_count, holder.id)):
+        if victim is thief or victim.session is None:
+            continue
+        for known, jobs in victim.held.items():
+            backoff = thief.backoffs.get(known.number)
+            paused = backoff is not None and state.now < backoff.until
+            if paused or not thief.has_room(known) or not thief.could_run(known):
+                continue
+            mine = [
+                job
+                for job in map(state.table.jobs.__getitem__, jobs)
+                if job.id not in victim.retracting and _sees(state, thief, job)
+            ]
+            if mine:
+                # Those at the end would start last.
+                for job in mine[len(mine) // 2 :]:
+                    retract(state, victim, job, thief)
+                return
+
+
+def give_up_surplus(state: State) -> None:
+    """Held jobs that will not start soon are asked back, so that they wait where everybody can have them."""
+    for number in list(state.workers.holders):
+        worker = state.workers.by_id[number]
+        if worker.session is None:
+            continue
+        for known, held in worker.held.items():
+            wanted = 0 if not _takes_held(state, worker) else target(state, worker, known)
+            if len(held) > 2 * wanted:
+                for job_id in list(held)[wanted:]:
+                    retract(state, worker, state.table.jobs[job_id], None)
+
+
+def hungry_workers(state: State) -> list[Worker]:
+    """Idle workers, in the order in which they are served."""
+    return [state.workers.by_id[key[2]] for key in state.workers.idle]

@@ -1,0 +1,154 @@
+"""What must hold between any two steps. Slow, for tests; a breach is told with the story of the job."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from kueue.job import JobState
+from kueue_server.core.pending import job_of
+from kueue_server.core.state import State
+from kueue_server.core.table import Job
+from kueue_server.core.workers import Worker
+
+S = JobState
+
+
+def check(state: State) -> None:
+    """Compare the indexes with the records, and the books with the attempts.
+
+    Raises:
+        AssertionError: with what does not hold.
+    """
+    _check_table(state)
+    _check_pending(state)
+    for worker in state.workers.by_id.values():
+        _check_worker(state, worker)
+    for job in state.table.jobs.values():
+        _check_job(state, job)
+    _check_ledger(state)
+    _check_idle(state)
+
+
+def story(job: Job) -> str:
+    """A job in one line, for people who look for a fault."""
+    return (
+        f"job {job.id}: {job.state.value}, worker {job.worker}, fence {job.fence}, attempt {job.attempt}, "
+        f"losses {job.losses}, holding {job.holding}, reason {job.reason}, attempts {job.attempts}"
+    )
+
+
+def _check_table(state: State) -> None:
+    table = state.table
+    assert list(table.present) == sorted(table.jobs), "the index of ids differs from the table"
+    assert len(table.present) == len(table.jobs)
+    for job_state, ids in table.by_state.items():
+        for job_id in ids:
+            job = table.jobs[job_id]
+            assert job.state is job_state, f"listed as {job_state}: {story(job)}"
+    assert sum(map(len, table.by_state.values())) == len(table.jobs), "a job is in no or two states"
+    for group, ids in table.groups.items():
+        assert all(table.jobs[job_id].group == group for job_id in ids), f"group {group}"
+    queues = Counter(id(job.queue) for job in table.jobs.values())
+    for job in table.jobs.values():
+        assert queues[id(job.queue)] == job.queue.jobs, f"its queue counts wrongly: {story(job)}"
+
+
+def _check_pending(state: State) -> None:
+    expected = {job.key for job in state.table.jobs.values() if job.state is S.PENDING}
+    found: list[int] = []
+    for head, queue in state.pending.heads.items():
+        assert queue.head == head == queue.first(), f"head of queue {queue.number}"
+        keys = list(queue.keys_from(0))
+        assert len(keys) == len(queue)
+        assert all(state.table.jobs[job_of(key)].queue is queue for key in keys)
+        found += keys
+    assert sorted(found) == sorted(expected), "pending jobs and queues differ"
+    assert state.pending.size == len(found)
+
+
+def _check_worker(state: State, worker: Worker) -> None:
+    jobs = state.table.jobs
+    held = [job for group in worker.held.values() for job in group]
+    assert len(held) == worker.held_count, f"worker {worker.name} counts its held jobs wrongly"
+    assert (worker.id in state.workers.holders) == bool(held), f"worker {worker.name} as a holder"
+    current = [*worker.offered, *held, *worker.running]
+    assert len(set(current)) == len(current), f"worker {worker.name} has a job twice"
+    for job_id in current:
+        assert jobs[job_id].worker == worker.id, f"on worker {worker.name}: {story(jobs[job_id])}"
+    assert all(jobs[job_id].state is S.RUNNING for job_id in worker.running)
+    for known, group in worker.held.items():
+        for job_id in group:
+            job = jobs[job_id]
+            assert job.queue.shape is known, story(job)
+            assert job.restart, f"held, and at most once: {story(job)}"
+    assert all(job_id in worker.offered or job_id in held for job_id in worker.retracting)
+    reserving = [jobs[job_id].queue.shape for job_id in [*worker.offered, *worker.running]]
+    reserving += [known for known in worker.unconfirmed.values() if known is not None]
+    assert worker.reserved_cpus == sum(known.shape.cpus for known in reserving), worker.name
+    assert worker.reserved_ram_mb == sum(known.shape.ram_mb for known in reserving), worker.name
+    assert worker.reserved_slots == sum(known.shape.job_slots for known in reserving), worker.name
+    own: Counter[str] = Counter()
+    for known in reserving:
+        own.update(dict(known.own_needs))
+    assert worker.reserved_own == dict(own), worker.name
+    assert worker.active == dict(Counter(reserving)), worker.name
+    for job_id, fence in worker.unconfirmed:
+        assert (worker.id, fence) in jobs[job_id].holding, story(jobs[job_id])
+    if worker.session is None:
+        assert not worker.retracting
+        assert worker.idle_key is None
+        assert worker.drained_for is None
+    thefts = sum(
+        retraction.thief == worker.id
+        for victim in state.workers.by_id.values()
+        for retraction in victim.retracting.values()
+    )
+    assert worker.loot == thefts, (
+        f"worker {worker.name} waits for {worker.loot} jobs, {thefts} are on the way"
+    )
+
+
+def _check_job(state: State, job: Job) -> None:
+    workers = state.workers.by_id
+    if job.state in (S.OFFERED, S.RUNNING):
+        worker = workers[job.worker]
+        on_it = (
+            job.id in worker.running
+            if job.state is S.RUNNING
+            else job.id in worker.offered or job.id in worker.held.get(job.queue.shape, ())
+        )
+        assert on_it, f"not on its worker: {story(job)}"
+        assert job.fence, story(job)
+        assert (job.worker, job.fence) not in job.holding, f"current and unconfirmed: {story(job)}"
+    for number, fence in job.holding:
+        assert (job.id, fence) in workers[number].unconfirmed, story(job)
+        if fence != job.fence or number != job.worker:
+            assert (job.id, fence) in workers[number].stops, f"superseded without a stop order: {story(job)}"
+    assert len(set(job.holding)) == len(job.holding), story(job)
+    if job.state is S.PENDING:
+        assert job.outcome is None, story(job)
+
+
+def _check_ledger(state: State) -> None:
+    used: Counter[str] = Counter()
+    parallel = 0
+    for job in state.table.jobs.values():
+        held = job.state is S.OFFERED and job.id in state.workers.by_id[job.worker].held.get(
+            job.queue.shape, ()
+        )
+        attempts = len(job.holding) + (job.state in (S.OFFERED, S.RUNNING) and not held)
+        parallel += attempts
+        for name, amount in job.queue.shape.global_needs:
+            used[name] += amount * attempts
+    assert state.ledger.parallel == parallel, (
+        f"{state.ledger.parallel} jobs in the ledger, {parallel} in truth"
+    )
+    ledger = {name: amount for name, amount in state.ledger.used.items() if amount}
+    assert ledger == {name: amount for name, amount in used.items() if amount}, "the ledger is wrong"
+    for name, holders in state.ledger.holders.items():
+        assert sum(holders.values()) == state.ledger.used[name]
+
+
+def _check_idle(state: State) -> None:
+    keys = [worker.idle_key for worker in state.workers.by_id.values() if worker.idle_key is not None]
+    assert sorted(keys) == list(state.workers.idle), "the idle workers"

@@ -1,0 +1,161 @@
+"""The pending jobs: one queue per shape and volume, and the queues in the order of their heads.
+
+Order is priority (higher first), then id. An order key packs both into one integer, so that comparing jobs
+is comparing numbers. Nothing here costs more with more jobs, whatever their directories.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+
+from sortedcontainers import SortedDict
+
+from kueue.resources import Shape
+from kueue_server.core.idset import IdSet, walk
+from kueue_server.core.shapes import KnownShape, Shapes
+
+_ID_BITS = 48
+_ID_MASK = (1 << _ID_BITS) - 1
+_HIGHEST_PRIORITY = 1000
+
+
+def order_key(priority: int, job: int) -> int:
+    """The place of a job among all pending ones: a smaller key comes first."""
+    return (_HIGHEST_PRIORITY - priority) << _ID_BITS | job
+
+
+def job_of(key: int) -> int:
+    """The job of an order key."""
+    return key & _ID_MASK
+
+
+class Queue:
+    """Pending jobs of one shape with working directories in one volume.
+
+    It lives as long as a job of the table, in whatever state, belongs to it (`jobs` counts them). `head` is
+    the first job's order key, `head_since` the server's time when that job came to the front, `arrivals` a
+    number that changes whenever a job is put in.
+    """
+
+    __slots__ = (
+        "_levels",
+        "_ranks",
+        "_size",
+        "arrivals",
+        "head",
+        "head_since",
+        "jobs",
+        "number",
+        "shape",
+        "volume",
+    )
+
+    def __init__(self, number: int, shape: KnownShape, volume: bytes) -> None:
+        self.number = number
+        self.shape = shape
+        self.volume = volume
+        self.jobs = 0
+        self.arrivals = 0
+        self.head: int | None = None
+        self.head_since = 0.0
+        self._levels: dict[int, IdSet] = {}
+        self._ranks: list[int] = []
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __contains__(self, key: int) -> bool:
+        level = self._levels.get(key >> _ID_BITS)
+        return level is not None and job_of(key) in level
+
+    def add(self, key: int) -> None:
+        """Put a job in. The head is the caller's to update."""
+        rank = key >> _ID_BITS
+        level = self._levels.get(rank)
+        if level is None:
+            level = self._levels[rank] = IdSet()
+            insort(self._ranks, rank)
+        level.add(key & _ID_MASK)
+        self._size += 1
+        self.arrivals += 1
+
+    def remove(self, key: int) -> None:
+        """Take a job out. The head is the caller's to update."""
+        rank = key >> _ID_BITS
+        level = self._levels[rank]
+        level.discard(key & _ID_MASK)
+        self._size -= 1
+        if not level:
+            del self._levels[rank]
+            del self._ranks[bisect_left(self._ranks, rank)]
+
+    def first(self) -> int | None:
+        """The order key of the first job."""
+        if not self._ranks:
+            return None
+        rank = self._ranks[0]
+        number = self._levels[rank].first()
+        assert number is not None
+        return rank << _ID_BITS | number
+
+    def keys_from(self, key: int) -> Iterator[int]:
+        """The order keys of the jobs from `key` on. The queue must not change meanwhile."""
+        rank = key >> _ID_BITS
+        for place in range(bisect_left(self._ranks, rank), len(self._ranks)):
+            level_rank = self._ranks[place]
+            level = self._levels[level_rank]
+            start = key & _ID_MASK if level_rank == rank else 0
+            for number in walk(level, (level,), start):
+                yield level_rank << _ID_BITS | number
+
+
+class Pending:
+    """All queues. `heads` maps the head's order key to its queue, in order, for the queues that have jobs."""
+
+    def __init__(self, shapes: Shapes) -> None:
+        self._shapes = shapes
+        self._next_number = 1
+        self.heads: SortedDict[int, Queue] = SortedDict()
+        self.size = 0
+
+    def queue(self, shape: Shape, volume: bytes) -> Queue:
+        """The queue for jobs of this shape and volume; it is made if it is not there."""
+        known = self._shapes.intern(shape)
+        queue = known.queues.get(volume)
+        if queue is None:
+            queue = known.queues[volume] = Queue(self._next_number, known, volume)
+            self._next_number += 1
+        return queue
+
+    def leave(self, queue: Queue) -> None:
+        """A job of this queue left the table."""
+        queue.jobs -= 1
+        if queue.jobs == 0:
+            del queue.shape.queues[queue.volume]
+            if not queue.shape.queues:
+                self._shapes.forget(queue.shape)
+
+    def push(self, queue: Queue, key: int, now: float) -> None:
+        """Put a job in."""
+        queue.add(key)
+        self.size += 1
+        head = queue.head
+        if head is None or key < head:
+            if head is not None:
+                del self.heads[head]
+            queue.head = key
+            queue.head_since = now
+            self.heads[key] = queue
+
+    def remove(self, queue: Queue, key: int, now: float) -> None:
+        """Take a job out."""
+        queue.remove(key)
+        self.size -= 1
+        if key == queue.head:
+            del self.heads[key]
+            head = queue.head = queue.first()
+            if head is not None:
+                queue.head_since = now
+                self.heads[head] = queue

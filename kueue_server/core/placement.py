@@ -1,0 +1,201 @@
+"""Who gets what: decisions over the heads of the queues, made once at the end of each step.
+
+Only workers that have new room, and queues that have something new, are looked at. Among idle workers the one
+with the largest free share of its CPUs is served first. A decision compares heads in order of priority and
+takes the first whose shape fits and whose directory the worker may see; inside one queue it looks at 16
+jobs at most and goes on from there the next time, so its cost does not grow with what is pending.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+
+from kueue_server.core import attempts, holding
+from kueue_server.core.closed import Sight
+from kueue_server.core.pending import Queue, job_of
+from kueue_server.core.state import State
+from kueue_server.core.table import cwd_of
+from kueue_server.core.workers import IdleKey, Worker
+
+DEPTH = 16
+"""Jobs of one queue that a decision looks at."""
+WIDTH = 1000
+"""Queues that a decision looks at."""
+LOOKS_PER_TICK = 2048
+"""Jobs that a tick looks at for workers whose last decisions were cut short."""
+
+
+def place(state: State) -> None:
+    """Hand out what can be handed out, after everything else of the step."""
+    for worker in state.woken.values():
+        if worker.held_count:
+            holding.promote(state, worker)
+        refresh(state, worker)
+    served: dict[int, Worker] = dict(state.woken)
+    if state.pending.size and not state.ledger.full:
+        _place(state, served)
+        holding.fill(state, served.values())
+    holding.steal(state, state.woken.values())
+    state.woken.clear()
+    state.fresh.clear()
+    state.all_fresh = False
+
+
+def resume(state: State) -> None:
+    """On a tick: let workers go on whose last decision was cut short, within a budget."""
+    limit = state.looks + LOOKS_PER_TICK
+    for number in list(state.unfinished):
+        if state.looks >= limit:
+            return
+        del state.unfinished[number]
+        worker = state.workers.by_id.get(number)
+        if worker is not None and worker.session is not None:
+            refresh(state, worker)
+            if worker.idle_key is not None and _serve(state, worker, None):
+                state.wake(worker)
+
+
+def refresh(state: State, worker: Worker) -> None:
+    """Put a worker at its place among the idle ones."""
+    paused = worker.pause is not None and state.now < worker.pause.until
+    state.workers.refresh(worker, paused=paused)
+
+
+def _place(state: State, served: dict[int, Worker]) -> None:
+    everything = state.all_fresh
+    if everything or state.fresh:
+        # The idle list is sorted, and so a heap already.
+        heap: list[IdleKey] = list(state.workers.idle)
+    else:
+        heap = sorted(worker.idle_key for worker in state.woken.values() if worker.idle_key is not None)
+    woken_left = sum(1 for worker in state.woken.values() if worker.idle_key is not None)
+    while heap and state.pending.size and not state.ledger.full:
+        if not everything and not woken_left and not any(queue.head is not None for queue in state.fresh):
+            return
+        key = heapq.heappop(heap)
+        worker = state.workers.by_id[key[2]]
+        woken = worker.id in state.woken
+        queues = None if everything or woken else state.fresh
+        if _serve(state, worker, queues):
+            served[worker.id] = worker
+            if worker.idle_key is not None:
+                heapq.heappush(heap, worker.idle_key)
+                continue
+        if woken:
+            woken_left -= 1
+
+
+def _serve(state: State, worker: Worker, queues: Iterable[Queue] | None) -> bool:
+    """Offer a worker the one job that is its due. Returns whether there was one."""
+    found = decide(state, worker, queues)
+    if found is None:
+        return False
+    job = state.table.jobs[found]
+    attempts.offer(state, worker, job, held=False)
+    if worker.drained_for is not None:
+        worker.drained_for = None
+        state.wake(worker)
+    refresh(state, worker)
+    return True
+
+
+def decide(state: State, worker: Worker, queues: Iterable[Queue] | None) -> int | None:
+    """The job that an idle worker should get next, of these queues (None: of all); None if there is none."""
+    if worker.drained_for is not None:
+        queue, key = worker.drained_for
+        if queue.head != key or not fits(state, worker, queue):
+            return None
+        return pick(state, worker, queue)
+    if queues is not None:
+        live = (queue for queue in queues if queue.head is not None)
+        for queue in sorted(live, key=_head):
+            if fits(state, worker, queue) and (found := pick(state, worker, queue)) is not None:
+                return found
+        return None
+    return _decide_among_all(state, worker)
+
+
+def _decide_among_all(state: State, worker: Worker) -> int | None:
+    start, worker.queue_cursor = worker.queue_cursor, None
+    heads = state.pending.heads
+    for count, head in enumerate(heads.irange(minimum=start)):
+        if count >= WIDTH:
+            worker.queue_cursor = head
+            state.unfinished[worker.id] = None
+            return None
+        queue = heads[head]
+        if fits(state, worker, queue) and (found := pick(state, worker, queue)) is not None:
+            return found
+    if start is not None:
+        state.unfinished[worker.id] = None  # the front of the queues has not been seen this time
+    return None
+
+
+def _head(queue: Queue) -> int:
+    assert queue.head is not None
+    return queue.head
+
+
+def fits(state: State, worker: Worker, queue: Queue) -> bool:
+    """Whether a job of this queue may be offered to the worker as far as room is concerned."""
+    known = queue.shape
+    if not worker.has_room(known) or not worker.could_run(known):
+        return False
+    backoff = worker.backoffs.get(known.number)
+    if backoff is not None and state.now < backoff.until:
+        return False
+    if known.global_needs:
+        if not state.ledger.has_room(known.global_needs):
+            return False
+        if state.kept and not _may_overtake(state, queue):
+            return False
+    return True
+
+
+def _may_overtake(state: State, queue: Queue) -> bool:
+    """Freed units of a global resource are kept for a job that has waited long for several."""
+    for name, _ in queue.shape.global_needs:
+        kept = state.kept.get(name)
+        if kept is not None and kept[0] is not queue and kept[0].head == kept[1] and _head(queue) > kept[1]:
+            return False
+    return True
+
+
+def pick(state: State, worker: Worker, queue: Queue) -> int | None:
+    """The first job of a queue whose directory the worker may see."""
+    head = _head(queue)
+    if not worker.closed:
+        state.looks += 1
+        return job_of(head)
+    sight = worker.closed.volume(queue.volume, state.now)
+    if sight is Sight.CLOSED:
+        return None
+    if sight is Sight.PROBE:
+        worker.closed.probing(b"", queue.volume, state.now)
+    if sight is not Sight.PARTLY:
+        state.looks += 1
+        return job_of(head)
+    start, seen = worker.cursors.get(queue, (head, queue.arrivals))
+    start = max(start, head)
+    looked = 0
+    for key in queue.keys_from(start):
+        if looked == DEPTH:
+            worker.cursors[queue] = (key, seen)
+            state.unfinished[worker.id] = None
+            return None
+        looked += 1
+        state.looks += 1
+        job_id = job_of(key)
+        cwd = cwd_of(state.table.jobs[job_id])
+        sight = worker.closed.directory(cwd, queue.volume, state.now)
+        if sight is Sight.CLOSED:
+            continue
+        if sight is Sight.PROBE:
+            worker.closed.probing(cwd, queue.volume, state.now)
+        worker.cursors[queue] = (key, seen)
+        return job_id
+    worker.cursors.pop(queue, None)
+    if seen != queue.arrivals:
+        state.unfinished[worker.id] = None  # some that came meanwhile may stand before where we began
+    return None

@@ -1,0 +1,165 @@
+"""Which finished jobs leave the table, and when: by age, by number, and on a person's request.
+
+Ages count the server's own running time, so neither a clock that jumps nor a long downtime empties the table.
+Work is done in portions, so that nobody waits for a large clean-up. Jobs of which an attempt is
+unconfirmed stay.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from kueue.job import JobState
+from kueue.wire.messages import Forget, Range
+from kueue_server.core.idset import RangeList
+from kueue_server.core.instructions import AnswerClean, DropJobs, SendWorker
+
+if TYPE_CHECKING:
+    from kueue_server.core.state import State
+
+PORTION = 5000
+"""Jobs that one step drops by age or number."""
+CLEAN_PORTION = 20_000
+"""Jobs that one step drops on request: a person waits."""
+_BUCKET_SECONDS = 1.0
+_BUCKET_JOBS = 4096
+
+
+class _Bucket(msgspec.Struct):
+    """Jobs that finished at about the same time, in order; those before `done` have been looked at."""
+
+    since: float
+    jobs: list[int]
+    done: int = 0
+
+
+class _Line:
+    """Finished jobs, the oldest first."""
+
+    def __init__(self) -> None:
+        self._buckets: deque[_Bucket] = deque()
+
+    def append(self, job: int, now: float) -> None:
+        last = self._buckets[-1] if self._buckets else None
+        if last is None or now - last.since >= _BUCKET_SECONDS or len(last.jobs) >= _BUCKET_JOBS:
+            self._buckets.append(_Bucket(now, [job]))
+        else:
+            last.jobs.append(job)
+
+    def pop(self, before: float | None) -> int | None:
+        """Take out the oldest; with `before`, only if it finished before that time."""
+        while self._buckets:
+            bucket = self._buckets[0]
+            if before is not None and bucket.since + _BUCKET_SECONDS > before:
+                return None
+            if bucket.done < len(bucket.jobs):
+                bucket.done += 1
+                return bucket.jobs[bucket.done - 1]
+            self._buckets.popleft()
+        return None
+
+
+class CleanOrder(msgspec.Struct):
+    """A clean-up that a person asked for; it goes on until `last`."""
+
+    request: int
+    states: tuple[JobState, ...]
+    last: int
+    next: int = 0
+    dropped: int = 0
+
+
+class Retention:
+    """Remembers in which order jobs finished, and what clean-ups are going on."""
+
+    def __init__(self, now: float) -> None:
+        self._done = _Line()  # succeeded and canceled
+        self._failed = _Line()
+        self._looked = now
+        self._aging = False
+        self.orders: deque[CleanOrder] = deque()
+
+    def finished(self, job: int, *, failed: bool, now: float) -> None:
+        """A job has finished (again)."""
+        (self._failed if failed else self._done).append(job, now)
+
+    def tick(self, state: State) -> None:
+        """Drop a portion of what is to go."""
+        if not self._aging and state.now - self._looked >= state.limits.maintenance_interval_seconds:
+            self._aging = True
+            self._looked = state.now
+        left = PORTION
+        doomed: list[int] = []
+        if self._aging:
+            before = state.now - state.limits.job_cleanup_after_seconds
+            while left and (job_id := self._done.pop(before)) is not None:
+                left -= 1
+                self._choose(state, job_id, failed=False, doomed=doomed)
+            self._aging = left == 0
+        excess = state.table.finished - len(doomed) - state.limits.max_finished_jobs
+        for line, failed in ((self._done, False), (self._failed, True)):
+            while left and excess > 0 and (popped := line.pop(None)) is not None:
+                left -= 1
+                before_count = len(doomed)
+                self._choose(state, popped, failed=failed, doomed=doomed)
+                excess -= len(doomed) - before_count
+        drop(state, doomed)
+        self.clean(state)
+
+    def clean(self, state: State) -> None:
+        """Go on with the clean-ups that were asked for."""
+        left = CLEAN_PORTION
+        while self.orders and left:
+            order = self.orders[0]
+            doomed: list[int] = []
+            for job_id in state.table.in_states(order.states, order.next, order.last):
+                order.next = job_id + 1
+                left -= 1
+                if not state.table.jobs[job_id].holding:
+                    doomed.append(job_id)
+                if not left:
+                    break
+            else:
+                self.orders.popleft()
+            drop(state, doomed)
+            order.dropped += len(doomed)
+            if not self.orders or self.orders[0] is not order:
+                state.outbox.send(AnswerClean(order.request, order.dropped))
+
+    def _choose(self, state: State, job_id: int, *, failed: bool, doomed: list[int]) -> None:
+        job = state.table.get(job_id)
+        if job is None:
+            return
+        wanted = (JobState.FAILED,) if failed else (JobState.SUCCEEDED, JobState.CANCELED)
+        if job.state not in wanted:
+            return
+        if job.holding:
+            self.finished(job_id, failed=failed, now=state.now)  # looked at again when it is old again
+        else:
+            doomed.append(job_id)
+
+
+def drop(state: State, doomed: list[int]) -> None:
+    """Take finished jobs out of the table, and tell the workers that have output of them."""
+    if not doomed:
+        return
+    ranges = RangeList(len(doomed))
+    outputs: dict[int, RangeList] = {}
+    for job_id in sorted(set(doomed)):
+        job = state.table.jobs[job_id]
+        assert not job.holding, f"job {job_id} is dropped while an attempt of it is unconfirmed"
+        ranges.add(job_id, job_id)
+        for name in {attempt.worker: None for attempt in job.attempts}:
+            worker = state.workers.by_name.get(name)
+            if worker is not None and worker.session is not None:
+                outputs.setdefault(worker.session, RangeList(len(doomed))).add(job_id, job_id)
+        state.table.drop(job)
+        state.pending.leave(job.queue)
+        state.outbox.changed(job_id)
+    dropped: tuple[Range, ...] = ranges.ranges()
+    state.outbox.write(DropJobs(dropped))
+    for session, output in outputs.items():
+        state.outbox.send(SendWorker(session, Forget(output.ranges())))

@@ -1,0 +1,102 @@
+"""Large jobs are not starved by small ones that always fit.
+
+After `starvation_seconds` at the front of its queue, a job that some worker could fit, but none has room for
+now, gets a worker drained for it: only this job is placed there until it fits. If what it lacks is a global
+resource, freed units are kept for it: later jobs that need the resource wait too.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from kueue_server.core import holding
+from kueue_server.core.closed import Sight
+from kueue_server.core.pending import Queue, job_of
+from kueue_server.core.placement import fits
+from kueue_server.core.state import State
+from kueue_server.core.table import cwd_of
+from kueue_server.core.workers import Worker
+
+_QUEUES_PER_TICK = 100
+
+
+def review(state: State) -> None:
+    """On each tick: end what has served its purpose, and see who has waited too long."""
+    _lift(state)
+    drained = {worker.drained_for for worker in state.workers.connected() if worker.drained_for is not None}
+    for queue in list(islice(state.pending.heads.values(), _QUEUES_PER_TICK)):
+        head = queue.head
+        assert head is not None
+        if state.now - queue.head_since < state.limits.starvation_seconds or (queue, head) in drained:
+            continue
+        candidates = _candidates(state, queue)
+        if not candidates:
+            continue
+        needs = queue.shape.global_needs
+        for name in state.ledger.lacking(needs):
+            kept = state.kept.get(name)
+            if kept is None or kept[1] > head:
+                state.kept[name] = (queue, head)
+        if state.ledger.full or not state.ledger.has_room(needs):
+            continue
+        if any(fits(state, worker, queue) for worker in candidates if worker.idle_key is not None):
+            continue  # it is about to be placed
+        free = [
+            worker for worker in candidates if worker.drained_for is None and not _waits_only(worker, queue)
+        ]
+        if free:
+            _drain(state, max(free, key=_freedom), queue, head)
+
+
+def _waits_only(worker: Worker, queue: Queue) -> bool:
+    """Whether there is room, and something else (a back-off) keeps the job away."""
+    return worker.has_room(queue.shape)
+
+
+def _freedom(worker: Worker) -> tuple[float, int, int]:
+    """The worker that will have room first, as far as one can tell."""
+    return worker.free_cpus / max(1, worker.usable_cpus), worker.free_cpus, -worker.id
+
+
+def _candidates(state: State, queue: Queue) -> list[Worker]:
+    """Connected workers that would have room for the head of a queue if their jobs were over."""
+    assert queue.head is not None
+    cwd: bytes | None = None
+    found = []
+    for worker in state.workers.connected():
+        status = worker.status
+        if status is None or not status.accepting or not worker.would_have_room(queue.shape):
+            continue
+        if worker.closed:
+            cwd = cwd if cwd is not None else cwd_of(state.table.jobs[job_of(queue.head)])
+            if worker.closed.directory(cwd, queue.volume, state.now) is not Sight.OPEN:
+                continue
+        found.append(worker)
+    return found
+
+
+def _drain(state: State, worker: Worker, queue: Queue, head: int) -> None:
+    worker.drained_for = (queue, head)
+    for jobs in worker.held.values():
+        for job_id in jobs:
+            holding.retract(state, worker, state.table.jobs[job_id], None)
+    shape = queue.shape.shape
+    state.outbox.log(
+        "info",
+        f"worker {worker.name} is drained for job {job_of(head)}, which has waited long "
+        f"for {shape.cpus} CPUs and {shape.ram_mb} MB",
+    )
+
+
+def _lift(state: State) -> None:
+    for name, (queue, head) in list(state.kept.items()):
+        if queue.head != head or name not in state.ledger.totals or not _candidates(state, queue):
+            del state.kept[name]
+            state.wake_all()
+    for worker in state.workers.connected():
+        if worker.drained_for is None:
+            continue
+        queue, head = worker.drained_for
+        if queue.head != head or worker not in _candidates(state, queue):
+            worker.drained_for = None
+            state.wake(worker)

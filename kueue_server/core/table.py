@@ -1,0 +1,218 @@
+"""The job table: one record a job, and the indexes by state and group.
+
+A record holds what decisions need; the rest of a job stays in its encoded spec and is decoded when somebody
+looks. A state changes only through `JobTable.move`, which keeps the indexes true. Who runs what where is
+the workers' and the ledger's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from kueue.job import FINISHED, UNFINISHED, JobId, JobState, check_transition
+from kueue.resources import Shape
+from kueue.wire.messages import AttemptView, JobFilter, OsString, Range, Reason, Spec
+from kueue_server.core.closed import path_bytes
+from kueue_server.core.idset import IdSet, merged, walk
+from kueue_server.core.pending import Queue, order_key
+from kueue_server.core.records import Outcome, Progress
+
+MAX_ATTEMPTS_KEPT = 32
+"""Ended attempts that a job remembers; the oldest go first."""
+
+LOST_CODES = frozenset({"lost", "max_restarts"})
+"""Reasons of failures that a worker which comes back may still prove wrong."""
+
+
+class Job(msgspec.Struct, gc=False):
+    """A job as the server holds it in memory. The fields from `fence` on are those of `Progress`."""
+
+    id: int
+    spec: bytes
+    queue: Queue
+    context: str
+    group: str
+    submitted_at: float
+    priority: int
+    restart: bool
+    state: JobState = JobState.PENDING
+    fence: int = 0
+    worker: int = 0
+    attempt: int = 0
+    losses: int = 0
+    retries: int = 0
+    holding: tuple[tuple[int, int], ...] = ()
+    started_at: float | None = None
+    outcome: Outcome | None = None
+    reason: Reason | None = None
+    attempts: tuple[AttemptView, ...] = ()
+
+    @property
+    def key(self) -> int:
+        """Its place among pending jobs."""
+        return order_key(self.priority, self.id)
+
+    @property
+    def failed_as_lost(self) -> bool:
+        """Failed because its worker fell silent, which that worker may still prove wrong."""
+        return self.state is JobState.FAILED and self.reason is not None and self.reason.code in LOST_CODES
+
+
+class SpecHead(msgspec.Struct, gc=False):
+    """The part of an encoded `Spec` that a record is made of; names and defaults are those of `Spec`."""
+
+    volume: OsString
+    shape: Shape
+    context: str
+    group: str = ""
+    priority: int = 0
+    restart: bool = True
+
+
+class _Place(msgspec.Struct, gc=False):
+    cwd: OsString
+
+
+class _Restarts(msgspec.Struct, gc=False):
+    max_restarts: int = 5
+
+
+_spec_decoder = msgspec.json.Decoder(Spec)
+_place_decoder = msgspec.json.Decoder(_Place)
+_restarts_decoder = msgspec.json.Decoder(_Restarts)
+_progress_encoder = msgspec.json.Encoder()
+
+
+def spec_of(job: Job) -> Spec:
+    """A job as it was asked for."""
+    return _spec_decoder.decode(job.spec)
+
+
+def cwd_of(job: Job) -> bytes:
+    """A job's working directory."""
+    return path_bytes(_place_decoder.decode(job.spec).cwd)
+
+
+def max_restarts_of(job: Job) -> int:
+    """How often a job may be lost."""
+    return _restarts_decoder.decode(job.spec).max_restarts
+
+
+def encoded_progress(job: Job) -> bytes:
+    """What the journal keeps of a job beside its spec and state."""
+    return _progress_encoder.encode(
+        Progress(
+            job.fence,
+            job.worker,
+            job.attempt,
+            job.losses,
+            job.retries,
+            job.holding,
+            job.started_at,
+            job.outcome,
+            job.reason,
+            job.attempts,
+        )
+    )
+
+
+class JobTable:
+    """All jobs by id."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[int, Job] = {}
+        self.present = IdSet()
+        self.by_state: dict[JobState, IdSet] = {state: IdSet() for state in JobState}
+        self.groups: dict[str, IdSet] = {}
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    def get(self, job_id: int) -> Job | None:
+        """The job of this id, if it is in the table."""
+        return self.jobs.get(job_id)
+
+    def add(self, job: Job) -> None:
+        """Put in a job that is not there."""
+        assert job.id not in self.jobs, f"job {job.id} exists"
+        self.jobs[job.id] = job
+        self.present.add(job.id)
+        self.by_state[job.state].add(job.id)
+        job.queue.jobs += 1
+        if job.group:
+            group = self.groups.get(job.group)
+            if group is None:
+                group = self.groups[job.group] = IdSet()
+            group.add(job.id)
+
+    def move(self, job: Job, state: JobState) -> None:
+        """Change a job's state.
+
+        Raises:
+            IllegalTransitionError: that move is not in the table of `kueue.job`; nothing has changed.
+        """
+        check_transition(JobId(job.id), job.state, state)
+        self.by_state[job.state].discard(job.id)
+        self.by_state[state].add(job.id)
+        job.state = state
+
+    def drop(self, job: Job) -> None:
+        """Take a job out."""
+        del self.jobs[job.id]
+        self.present.discard(job.id)
+        self.by_state[job.state].discard(job.id)
+        if job.group:
+            group = self.groups[job.group]
+            group.discard(job.id)
+            if not group:
+                del self.groups[job.group]
+
+    def count(self, *states: JobState) -> int:
+        """How many jobs are in these states."""
+        return sum(len(self.by_state[state]) for state in states)
+
+    @property
+    def finished(self) -> int:
+        """How many jobs have finished."""
+        return self.count(*FINISHED)
+
+    @property
+    def unfinished(self) -> int:
+        """How many jobs have not."""
+        return self.count(*UNFINISHED)
+
+    def walk(self, ranges: tuple[Range, ...]) -> Iterator[int]:
+        """The ids in the table that are in any of the ranges, in order. The table may change meanwhile."""
+        for first, last in merged(ranges):
+            yield from walk(self.present, (self.present,), first, last)
+
+    def in_states(self, states: tuple[JobState, ...], first: int, last: int) -> Iterator[int]:
+        """The ids of jobs in these states, from `first` to `last`. The table may change meanwhile."""
+        return walk(self.present, [self.by_state[state] for state in states], first, last)
+
+    def select(self, wanted: JobFilter, newest_first: bool, cursor: int | None) -> Iterator[int]:
+        """The ids that a filter lets through, beyond `cursor`."""
+        base = self.present
+        if wanted.group is not None:
+            found = self.groups.get(wanted.group) if wanted.group else None
+            if found is None:
+                return
+            base = found
+        sets = [base]
+        if wanted.states:
+            sets = [self.by_state[state] for state in JobState if state.value in wanted.states]
+        ranges = merged(wanted.ranges) if wanted.ranges else [(0, _HIGHEST_ID)]
+        if newest_first:
+            ranges.reverse()
+        for first, last in ranges:
+            if cursor is not None and newest_first:
+                last = min(last, cursor - 1)
+            elif cursor is not None:
+                first = max(first, cursor + 1)
+            if first <= last:
+                yield from walk(base, sets, first, last, descending=newest_first)
+
+
+_HIGHEST_ID = 2**63 - 1

@@ -1,0 +1,418 @@
+"""The agent: carries out what the core decides, and tells it what happens.
+
+One queue of events with one consumer: `post` puts an event in; orders of the core are carried out in their
+order, and what they bring about at once is the next event. Everything runs on one loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+import msgspec
+
+from kueue.errors import KueueError, ServerUnreachableError
+from kueue.wire.codec import from_os
+from kueue.wire.messages import FetchLog, Forget, Leaving, LogData, OsString, Register, Stream, SystemInfo
+from kueue_worker.contexts import Contexts
+from kueue_worker.core import events as e
+from kueue_worker.core import instructions as i
+from kueue_worker.core.machine import Machine, Settings
+from kueue_worker.directories import Directories
+from kueue_worker.growth import Growth
+from kueue_worker.host import boottime, system_is_stopping
+from kueue_worker.keeper_process import KeeperProcess
+from kueue_worker.logs import Logs
+from kueue_worker.output_reading import read_tail
+from kueue_worker.preparation import DISCARDED, Preparations
+from kueue_worker.server_session import RefusedError, ServerSession
+from kueue_worker.spawning import JobPolicy, Spawner
+from kueue_worker.spool import Spool
+from kueue_worker.threads import DeadlineThreads
+from kueue_worker.usage import UsageMeter
+
+log = logging.getLogger(__name__)
+
+MEASURE_SECONDS = 3.0
+HOUSEKEEPING_SECONDS = 600.0
+HOUSEKEEPING_DEADLINE_SECONDS = 3600.0
+DIRECTORY_SECONDS = 10.0
+GOODBYE_SECONDS = 2.0
+STOPPING_CHECK_SECONDS = 1.0
+Look = tuple[e.Measured, str] | BaseException
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Everything that an agent is made of."""
+
+    name: str
+    host: str
+    boot: str
+    version: str
+    secret: str
+    resolve: Callable[[], tuple[str, int]]
+    settings: Settings
+    system: SystemInfo
+    policy: JobPolicy
+    spool: Spool
+    keeper_address: str
+    spool_max_bytes: int
+    spool_max_seconds: float
+    pid: int
+
+
+class Agent:
+    """Built on a running loop; `run` until it is told to end."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._loop = asyncio.get_running_loop()
+        self.machine = Machine(options.settings, boottime())
+        self._queue: deque[e.Event] = deque()
+        self._draining = False
+        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline_at: float | None = None
+        self._quit: asyncio.Future[int] = self._loop.create_future()
+        self._last_words: Leaving | None = None
+        self._end_keeper = False
+        self._keeper_id: str | None = None
+        self._threads = DeadlineThreads(self._loop)
+        self._spool = options.spool
+        self._contexts = Contexts()
+        self._keeper = KeeperProcess(self._spool.root, options.keeper_address, self.post, self._on_new_keeper)
+        clock = time.monotonic
+        self._directories = Directories(
+            self._threads,
+            clock,
+            lambda number, descriptor: self._keeper.send({"m": "dir", "id": number}, (descriptor,)),
+            lambda number: self._keeper.send({"m": "undir", "id": number}),
+        )
+        self._preparations = Preparations(
+            self._threads, self._directories, self._contexts, clock, self.post, self.post
+        )
+        self._spawner = Spawner(options.name, options.policy, self._spool, self._keeper.send)
+        self._growth = Growth(self._loop)
+        self._logs = Logs(
+            self._loop, self._threads, self._growth, self._spool, self.machine.note_of, self.machine.is_over
+        )
+        self._session = ServerSession(
+            resolve=self._resolve,
+            secret=options.secret,
+            version=options.version,
+            contexts=self._contexts,
+            register=self._registration,
+            highest_job=self._spool.highest_job,
+            post=self.post,
+            fetch_log=self._fetch_log,
+            forget=self._forget,
+        )
+        self._meter = UsageMeter()
+        self._spool_full = ""
+        self._stopping_asked = -STOPPING_CHECK_SECONDS
+
+    # ---------------------------------------------------------------- life
+
+    async def run(self) -> int:
+        """Serve until told to end; the exit code.
+
+        Raises:
+            RefusedError: the server does not take this worker.
+        """
+        tasks = [
+            self._loop.create_task(self._keeper.run()),
+            self._loop.create_task(self._measure()),
+            self._loop.create_task(self._keep_house()),
+            self._loop.create_task(self._session.run()),
+        ]
+        try:
+            waiting: list[asyncio.Future[Any]] = [self._quit, *tasks]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                    if isinstance(error, RefusedError) and not self.machine.running():
+                        await self._keeper.exit()
+                    raise error
+            code = self._quit.result() if self._quit.done() else 1
+            await self._end_well()
+            return code
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._logs.close()
+            self._growth.close()
+            self._keeper.close()
+            self._threads.close()
+
+    def interrupt(self) -> None:
+        """Ctrl-C: the first drains, the next one interrupts."""
+        if self.machine.conditions.departure.begun:
+            self.post(e.EndRequested("the worker was told to end"))
+        else:
+            self.post(e.DrainRequested("the worker is ending"))
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.post(e.EndRequested("the worker was told to end"))
+
+    def depart(self) -> None:
+        """SIGUSR2: keeper and jobs stay."""
+        self.post(e.DepartRequested())
+
+    async def _end_well(self) -> None:
+        if self._last_words is not None:
+            await self._session.leave(self._last_words, GOODBYE_SECONDS)
+        if self._end_keeper:
+            await self._keeper.exit()
+
+    # ---------------------------------------------------------------- events in, orders out
+
+    def post(self, event: e.Event) -> None:
+        """Tell the core. Events that its orders bring about at once are taken in turn."""
+        self._queue.append(event)
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while self._queue:
+                event = self._queue.popleft()
+                if isinstance(event, e.KeeperReady):
+                    self._keeper_id = event.keeper
+                for instruction in self.machine.handle(event, boottime()):
+                    self._perform(instruction)
+                if isinstance(event, e.KeeperReady):
+                    self._session.wake()
+                elif isinstance(event, e.ServerGone):
+                    self._logs.close()
+                elif isinstance(event, e.AttemptStarted):
+                    self._logs.look_again(event.key)
+                elif isinstance(event, e.SpawnUndone):
+                    self._spawner.forget_environments()
+        finally:
+            self._draining = False
+        self._set_deadline()
+        if self.machine.has_doubts():
+            self._ask_whether_stopping()
+
+    def _perform(self, order: i.Instruction) -> None:
+        match order:
+            case i.Prepare():
+                self._preparations.prepare(order)
+            case i.Spawn():
+                self._spawn(order)
+            case i.TellStarted() | i.TellFinished() | i.TellRefused() | i.TellReleased() | i.TellKept():
+                self._session.tell(order)
+            case i.ReadTails():
+                self._read_tails(order)
+            case i.DropRecords():
+                self._keeper.send({"m": "forget", "keys": list(order.keys)})
+            case i.Look():
+                self._preparations.look(order.key, order.cwd)
+            case i.Discard():
+                self._preparations.discard(order.key)
+            case i.Kill():
+                self._keeper.send(
+                    {"m": "kill", "key": order.key, "grace": order.grace_seconds, "end": order.end}
+                )
+            case i.AttemptOver():
+                self._logs.look_again(order.key)
+            case i.SendStatus():
+                self._session.send(order.status)
+            case i.SendInventory():
+                for message in order.messages:
+                    self._session.send(message)
+            case i.Reconnect():
+                # Not from within the core's step: the session's end is an event of its own.
+                self._loop.call_soon(self._session.reconnect)
+            case i.SendLeaving():
+                self._last_words = Leaving(order.jobs_stay, order.text)
+            case i.EndKeeper():
+                self._end_keeper = True
+            case i.Say():
+                log.log(LEVELS[order.level], "%s", order.text)
+            case i.Quit():
+                if not self._quit.done():
+                    self._quit.set_result(order.code)
+            case _:
+                assert_never(order)
+
+    def _set_deadline(self) -> None:
+        at = self.machine.next_deadline()
+        if at == self._deadline_at:
+            return
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline, self._deadline_at = None, at
+        if at is not None:
+            self._deadline = self._loop.call_later(max(0.001, at - boottime()), self._deadline_over)
+
+    def _deadline_over(self) -> None:
+        self._deadline = self._deadline_at = None
+        self.post(e.TimePassed())
+
+    # ---------------------------------------------------------------- attempts
+
+    def _spawn(self, order: i.Spawn) -> None:
+        prepared = self._preparations.take(order.key)
+        if prepared is None:
+            self.post(e.SpawnUndone(order.key))
+            return
+        problem = self._spawner.spawn(prepared, order.note)
+        if problem is not None:
+            self.post(e.AttemptEnded(order.key, problem))
+
+    def _read_tails(self, order: i.ReadTails) -> None:
+        """The spool is on a disk of this machine and read at once; elsewhere a mount may hang."""
+        note = order.note
+
+        def read() -> tuple[bytes, bytes]:
+            return self._tail(note, "stdout", note.stdout), self._tail(note, "stderr", note.stderr)
+
+        def done(result: tuple[bytes, bytes] | BaseException) -> None:
+            stdout, stderr = (b"", b"") if isinstance(result, BaseException) else result
+            self.post(e.TailsRead(order.key, stdout, stderr))
+
+        if note.stdout in (None, DISCARDED) and note.stderr in (None, DISCARDED):
+            done(read())
+        else:
+            self._threads.run(read, done)
+
+    def _tail(self, note: e.Note, stream: Stream, place: OsString | None) -> bytes:
+        if place == DISCARDED:
+            return b""
+        if place is None:
+            return read_tail(self._spool.path(note.journal, note.job, note.attempt, stream))
+        return read_tail(from_os(place))
+
+    def _on_new_keeper(self) -> None:
+        self._preparations.forget_directories()
+        self._spawner.forget_environments()
+
+    # ---------------------------------------------------------------- the server
+
+    async def _resolve(self) -> tuple[str, int]:
+        """Where the server is. Looks into the state directory, whose mount may hang."""
+        found: asyncio.Future[tuple[str, int] | BaseException] = self._loop.create_future()
+
+        def deliver(result: tuple[str, int] | BaseException) -> None:
+            if not found.done():
+                found.set_result(result)
+
+        self._threads.run(self._options.resolve, deliver)
+        result = await found
+        if isinstance(result, KueueError):
+            raise result
+        if isinstance(result, BaseException):
+            raise ServerUnreachableError(f"where the server is can't be found out: {result}") from result
+        return result
+
+    def _registration(self) -> Register | None:
+        if self._keeper_id is None or self._keeper.pid is None:
+            return None
+        options = self._options
+        system = msgspec.structs.replace(options.system, boot_time_ago=boottime())
+        return Register(
+            name=options.name,
+            host=options.host,
+            version=options.version,
+            keeper=self._keeper_id,
+            boot=options.boot,
+            capacity=options.settings.capacity,
+            system=system,
+            pid=options.pid,
+        )
+
+    def _fetch_log(self, journal: str, request: FetchLog) -> None:
+        def answer(data: LogData) -> None:
+            self._session.send(data)
+
+        self._logs.fetch(journal, request, answer)
+
+    def _forget(self, journal: str, message: Forget) -> None:
+        attempts = self.machine.book.attempts.values()
+        live = frozenset(a.note.job for a in attempts if a.note.journal == journal)
+        self._threads.run(
+            lambda: self._spool.forget(journal, message.ranges, live),
+            lambda result: _say_problem("forgetting old output", result),
+            deadline_seconds=HOUSEKEEPING_DEADLINE_SECONDS,
+        )
+
+    # ---------------------------------------------------------------- this machine
+
+    async def _measure(self) -> None:
+        """Look at the machine from time to time."""
+        settings = self._options.settings
+        interval = MEASURE_SECONDS if settings.dynamic_check else settings.status_interval_seconds
+        while True:
+            keeper = self._keeper.pid
+            done: asyncio.Future[Look] = self._loop.create_future()
+
+            def look(keeper: int | None = keeper) -> tuple[e.Measured, str]:
+                return self._meter.measure(keeper, boottime()), self._spool.why_full()
+
+            def deliver(
+                found: tuple[e.Measured, str] | BaseException, done: asyncio.Future[Look] = done
+            ) -> None:
+                if not done.done():
+                    done.set_result(found)
+
+            self._threads.run(look, deliver)
+            result = await done
+            if isinstance(result, BaseException):
+                log.warning("the machine could not be measured: %s", result)
+            else:
+                measured, full = result
+                if full != self._spool_full:
+                    if bool(full) != bool(self._spool_full):
+                        log.warning("%s", full or "the spool has room again")
+                    self._spool_full = full
+                    self.post(e.SpoolChanged(full))
+                self.post(measured)
+            await asyncio.sleep(min(interval, MEASURE_SECONDS if self._spool_full else interval))
+
+    async def _keep_house(self) -> None:
+        """Close what is not used any more; keep the spool within its bounds."""
+        options = self._options
+        tidied = -HOUSEKEEPING_SECONDS
+        while True:
+            await asyncio.sleep(DIRECTORY_SECONDS)
+            self._directories.close_unused()
+            self._spool.remake_directories()
+            if self._loop.time() - tidied < HOUSEKEEPING_SECONDS:
+                continue
+            tidied = self._loop.time()
+            attempts = self.machine.book.attempts.values()
+            live = frozenset((a.note.journal, a.note.job) for a in attempts)
+            oldest = time.time() - options.spool_max_seconds
+            self._threads.run(
+                functools.partial(self._spool.tidy, options.spool_max_bytes, oldest, live),
+                lambda result: _say_problem("tidying the spool", result),
+                deadline_seconds=HOUSEKEEPING_DEADLINE_SECONDS,
+            )
+
+    def _ask_whether_stopping(self) -> None:
+        """A job ended badly: is the whole system being shut down?"""
+        now = self._loop.time()
+        if now - self._stopping_asked < STOPPING_CHECK_SECONDS:
+            return
+        self._stopping_asked = now
+        self._threads.run(
+            system_is_stopping, lambda result: self.post(e.SystemStopping()) if result is True else None
+        )
+
+
+def _say_problem(what: str, result: object) -> None:
+    if isinstance(result, BaseException):
+        log.warning("%s: %s", what, result)
+    elif result:
+        log.debug("%s: %s files deleted", what, result)

@@ -1,0 +1,58 @@
+"""Reading output files: a portion from an offset, or the last bytes.
+
+Regular files only. May hang on a dead mount: called in threads where a file is outside of the spool.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+from kueue.wire.messages import TAIL_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Bytes from `offset`; `size` is the whole file's at that moment."""
+
+    offset: int
+    data: bytes
+    size: int
+
+
+def read_portion(path: str, offset: int, limit: int) -> Portion:
+    """At most `limit` bytes from `offset` on; a negative one counts from the end, one beyond it is the end.
+
+    Raises:
+        OSError: it can't be read, or is no regular file.
+    """
+    descriptor = _open(path)
+    if descriptor is None:
+        return Portion(0, b"", 0)
+    try:
+        size = os.fstat(descriptor).st_size
+        begin = max(0, size + offset) if offset < 0 else min(offset, size)
+        return Portion(begin, os.pread(descriptor, limit, begin), size)
+    finally:
+        os.close(descriptor)
+
+
+def read_tail(path: str) -> bytes:
+    """The last `TAIL_BYTES`; empty if there is nothing to be read."""
+    try:
+        return read_portion(path, -TAIL_BYTES, TAIL_BYTES).data
+    except OSError:
+        return b""
+
+
+def _open(path: str) -> int | None:
+    """None for /dev/null and its like: nothing is in there."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISCHR(mode):
+        return None
+    raise OSError(22, "not a regular file")

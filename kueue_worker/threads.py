@@ -1,0 +1,120 @@
+"""Threads for calls that may hang: a dead NFS mount must cost one thread, not the agent.
+
+A call has a deadline. When it passes, the caller is told, and the thread is written off until the call
+returns after all. What such a late call brings is disposed of. There is a bound on threads; when all of them
+hang, calls run into their deadline without having begun.
+
+Not `concurrent.futures`: its threads are joined at exit, and a hung one would hang that too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+DEADLINE_SECONDS = 5.0
+MOST_THREADS = 48
+MOST_IDLE = 4
+
+
+class _Call(Generic[T]):
+    __slots__ = ("dispose", "done", "over", "timer", "work")
+
+    def __init__(
+        self,
+        work: Callable[[], T],
+        done: Callable[[T | BaseException], None],
+        dispose: Callable[[T], None] | None,
+    ) -> None:
+        self.work = work
+        self.done = done
+        self.dispose = dispose
+        self.over = False  # touched on the loop only
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class DeadlineThreads:
+    """Runs calls in threads; results come back on the loop that made it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, most_threads: int = MOST_THREADS) -> None:
+        self._loop = loop
+        self._most = most_threads
+        self._calls: queue.SimpleQueue[_Call[object] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._idle = 0
+        self._closed = False
+
+    def run(
+        self,
+        work: Callable[[], T],
+        done: Callable[[T | BaseException], None],
+        *,
+        dispose: Callable[[T], None] | None = None,
+        deadline_seconds: float = DEADLINE_SECONDS,
+    ) -> None:
+        """Call `work()` in a thread, then `done` with its result, its exception, or `TimeoutError`.
+
+        `dispose` gets a result that came after the deadline (to close what it opened).
+        """
+        call = _Call(work, done, dispose)
+        call.timer = self._loop.call_later(deadline_seconds, self._expire, call)
+        with self._lock:
+            waiting = self._calls.qsize()
+            start = self._idle <= waiting and self._threads < self._most and not self._closed
+            self._threads += start
+        self._calls.put(call)  # type: ignore[arg-type]
+        if start:
+            threading.Thread(target=self._serve, name="check", daemon=True).start()
+
+    def close(self) -> None:
+        """Let idle threads end; nobody waits for hung ones."""
+        with self._lock:
+            self._closed = True
+            count = self._threads
+        for _ in range(count):
+            self._calls.put(None)
+
+    def _expire(self, call: _Call[T]) -> None:
+        if not call.over:
+            call.over = True
+            call.done(TimeoutError("no answer in time"))
+
+    def _deliver(self, call: _Call[T], result: T | BaseException) -> None:
+        if call.timer is not None:
+            call.timer.cancel()
+        if not call.over:
+            call.over = True
+            call.done(result)
+        elif call.dispose is not None and not isinstance(result, BaseException):
+            call.dispose(result)
+
+    def _serve(self) -> None:
+        while True:
+            with self._lock:
+                if self._idle >= MOST_IDLE and self._calls.empty():
+                    self._threads -= 1
+                    return
+                self._idle += 1
+            call = self._calls.get()
+            with self._lock:
+                self._idle -= 1
+                if call is None:
+                    self._threads -= 1
+                    return
+            if call.over:
+                continue  # it expired in the queue
+            result: object
+            try:
+                result = call.work()
+            except BaseException as error:
+                result = error
+            try:
+                self._loop.call_soon_threadsafe(self._deliver, call, result)
+            except RuntimeError:
+                return  # the loop has ended

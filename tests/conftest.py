@@ -1,0 +1,73 @@
+"""For all tests: nothing of the user's own is read or written, and in CI nothing is skipped in silence."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NEVER_SKIPPED = ("integration", "acceptance", "faults", "cluster")
+"""Suites that show promises to users: in CI (`CI=true`) a skip there is a failure."""
+
+# Tests import what is installed; the checkout comes last, for `tests.support` and runs without installing.
+if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))
+
+import kueue  # noqa: E402 (after the path is set)
+
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def places_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No configuration, state or variable of whoever runs the tests plays a part in them."""
+    patch = pytest.MonkeyPatch()
+    home = tmp_path_factory.mktemp("home")
+    for name in list(os.environ):
+        if name.startswith("KUEUE_"):
+            patch.delenv(name)
+    patch.delenv("NO_COLOR", raising=False)
+    if Path(kueue.__file__).resolve().is_relative_to(ROOT / "kueue"):
+        # Run from a checkout: the programs that tests start in other directories find it, too.
+        places = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(os.path.abspath, places)))
+    patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    patch.setenv("XDG_STATE_HOME", str(home / "state"))
+    yield
+    patch.undo()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skipped test into a failure where nothing may be skipped."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and _must_run(item):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and in CI that counts as failed: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a module that skips itself."""
+    report = yield
+    if report.skipped and _must_run(collector):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and in CI that counts as failed: {report.longrepr}"
+    return report
+
+
+def _must_run(node: pytest.Item | pytest.Collector) -> bool:
+    if not os.environ.get("CI"):
+        return False
+    parts = node.path.relative_to(ROOT).parts if node.path.is_relative_to(ROOT) else node.path.parts
+    return any(name in parts or node.get_closest_marker(name) is not None for name in NEVER_SKIPPED)
