@@ -1,0 +1,66 @@
+-- The journal, version 1. One server has it open, exclusively; nothing else ever writes it.
+-- What changes often is apart from what never changes, so that a job's end rewrites a small row.
+
+-- uuid (names the epoch), next_job (above every id that was ever given).
+CREATE TABLE meta (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- Environment, umask and limits of jobs; one row for each distinct content. `refs` counts jobs.
+CREATE TABLE context (
+    digest  TEXT PRIMARY KEY,
+    content BLOB NOT NULL,
+    refs    INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- What was asked for: `spec` is the encoded Spec. Rows are inserted and deleted, never changed.
+CREATE TABLE job (
+    id           INTEGER PRIMARY KEY,
+    submitted_at REAL NOT NULL,
+    context      TEXT NOT NULL,
+    spec         BLOB NOT NULL
+);
+
+-- What became of it: `progress` is an encoded Progress. No row: pending, never handed out.
+CREATE TABLE progress (
+    job      INTEGER PRIMARY KEY,
+    state    TEXT NOT NULL,
+    progress BLOB NOT NULL
+);
+
+-- The ends of the output of attempts; the oldest rows are dropped when there are too many bytes.
+CREATE TABLE tail (
+    number  INTEGER PRIMARY KEY,
+    job     INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    stdout  BLOB NOT NULL,
+    stderr  BLOB NOT NULL
+);
+CREATE INDEX tail_of_job ON tail (job, attempt);
+
+-- Workers the server has met, so that their ids and attempts mean the same after a restart.
+CREATE TABLE worker (
+    id     INTEGER PRIMARY KEY,
+    name   TEXT NOT NULL,
+    record BLOB NOT NULL
+);
+
+-- Orders to end an attempt that its worker has not confirmed yet.
+CREATE TABLE stop_order (
+    worker INTEGER NOT NULL,
+    job    INTEGER NOT NULL,
+    fence  INTEGER NOT NULL,
+    why    TEXT NOT NULL,
+    PRIMARY KEY (worker, job, fence)
+) WITHOUT ROWID;
+
+-- Submits of the last seven days, so that a repeated one makes no second job.
+CREATE TABLE submit_token (
+    token        TEXT PRIMARY KEY,
+    first        INTEGER NOT NULL,
+    count        INTEGER NOT NULL,
+    content_hash TEXT NOT NULL,
+    used_at      REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX submit_token_by_age ON submit_token (used_at);

@@ -1,0 +1,133 @@
+"""The journal's writes as SQL: a list of writes applied inside one transaction, in their order.
+
+Rows of the hot kinds go in by one statement a transaction: SQLite takes them apart itself (`json_each`), outside
+the interpreter lock, instead of one `executemany` step a row that takes the lock back each time.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import assert_never
+
+from kueue_server.core.instructions import (
+    DropJobs,
+    DropStop,
+    DropWorker,
+    SaveJob,
+    SaveStop,
+    SaveTails,
+    SaveWorker,
+)
+from kueue_server.journal.interface import AddJobs, Write
+
+_ADD_JOBS = """
+INSERT INTO job (id, submitted_at, context, spec)
+SELECT ?1 + key, ?2, json_extract(value, '$[0]'), CAST(json_extract(value, '$[1]') AS BLOB) FROM json_each(?3)
+"""
+_ADD_CONTEXT = "INSERT INTO context VALUES (?, ?, 0) ON CONFLICT (digest) DO NOTHING"
+_COUNT_CONTEXT = "UPDATE context SET refs = refs + ? WHERE digest = ?"
+_SAVE_JOBS = """
+INSERT OR REPLACE INTO progress (job, state, progress)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), CAST(json_extract(value, '$[2]') AS BLOB)
+FROM json_each(?)
+"""
+_SAVE_TAIL = "INSERT INTO tail (job, attempt, stdout, stderr) VALUES (?, ?, ?, ?)"
+
+
+class Batch:
+    """Writes on their way into one transaction. `apply` each, then `finish`; order is kept where it matters."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._saved: dict[int, SaveJob] = {}
+        self._tails: list[SaveTails] = []
+        self.next_job = 0
+        self.tail_bytes = 0
+        self.dropped_contexts = False
+
+    def apply(self, writes: Iterable[Write]) -> None:
+        """Take writes in order."""
+        for write in writes:
+            match write:
+                case SaveJob():
+                    self._saved[write.job] = write
+                case AddJobs():
+                    self._add_jobs(write)
+                case SaveTails():
+                    self._tails.append(write)
+                case DropJobs():
+                    self._flush()
+                    self._drop_jobs(write)
+                case SaveWorker():
+                    self._connection.execute(
+                        "INSERT OR REPLACE INTO worker VALUES (?, ?, ?)", (write.worker, write.name, write.record)
+                    )
+                case DropWorker():
+                    self._connection.execute("DELETE FROM worker WHERE id = ?", (write.worker,))
+                case SaveStop():
+                    self._connection.execute(
+                        "INSERT OR REPLACE INTO stop_order VALUES (?, ?, ?, ?)",
+                        (write.worker, write.job, write.fence, write.why),
+                    )
+                case DropStop():
+                    self._connection.execute(
+                        "DELETE FROM stop_order WHERE worker = ? AND job = ? AND fence = ?",
+                        (write.worker, write.job, write.fence),
+                    )
+                case _:
+                    assert_never(write)
+
+    def finish(self) -> None:
+        """Write what is gathered."""
+        self._flush()
+        if self.next_job:
+            self._connection.execute(
+                "UPDATE meta SET value = ? WHERE name = 'next_job' AND CAST(value AS INTEGER) < ?",
+                (str(self.next_job), self.next_job),
+            )
+
+    def _flush(self) -> None:
+        if self._saved:
+            rows = b",".join(
+                b'[%d,"%b",%b]' % (save.job, save.state.value.encode(), save.progress)
+                for save in self._saved.values()
+            )
+            self._connection.execute(_SAVE_JOBS, (f"[{rows.decode()}]",))
+            self._saved.clear()
+        if self._tails:
+            self._connection.executemany(
+                _SAVE_TAIL, [(tail.job, tail.attempt, tail.stdout, tail.stderr) for tail in self._tails]
+            )
+            self.tail_bytes += sum(len(tail.stdout) + len(tail.stderr) for tail in self._tails)
+            self._tails.clear()
+
+    def _add_jobs(self, block: AddJobs) -> None:
+        self._connection.executemany(_ADD_CONTEXT, block.contexts)
+        counts: dict[str, int] = {}
+        for digest in block.context_of:
+            counts[digest] = counts.get(digest, 0) + 1
+        self._connection.executemany(_COUNT_CONTEXT, [(count, digest) for digest, count in counts.items()])
+        rows = b",".join(
+            b'["%b",%b]' % (digest.encode(), spec)
+            for digest, spec in zip(block.context_of, block.specs, strict=True)
+        )
+        self._connection.execute(_ADD_JOBS, (block.first, block.submitted_at, f"[{rows.decode()}]"))
+        self._connection.execute(
+            "INSERT INTO submit_token VALUES (?, ?, ?, ?, ?)",
+            (block.token, block.first, len(block.specs), block.content_hash, block.submitted_at),
+        )
+        self.next_job = max(self.next_job, block.first + len(block.specs))
+
+    def _drop_jobs(self, write: DropJobs) -> None:
+        for first, last in write.ranges:
+            span = (first, last)
+            used = self._connection.execute(
+                "SELECT count(*), context FROM job WHERE id BETWEEN ? AND ? GROUP BY context", span
+            ).fetchall()
+            self._connection.executemany("UPDATE context SET refs = refs - ? WHERE digest = ?", used)
+            self._connection.execute("DELETE FROM job WHERE id BETWEEN ? AND ?", span)
+            self._connection.execute("DELETE FROM progress WHERE job BETWEEN ? AND ?", span)
+            self._connection.execute("DELETE FROM tail WHERE job BETWEEN ? AND ?", span)
+        self._connection.execute("DELETE FROM context WHERE refs <= 0")
+        self.dropped_contexts = True

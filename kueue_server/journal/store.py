@@ -1,0 +1,285 @@
+"""The open journal: checks at the opening, reads, restore, backup. Writes are the writer's.
+
+SQLite in WAL mode with `synchronous=FULL`: a commit is on the disk when it returns. `locking_mode=EXCLUSIVE`: a
+second server gets an error, and no shared memory is needed, which network file systems don't have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from kueue.job import JobState
+from kueue_server.core.records import Restored, RestoredJob, RestoredStop, WorkerRecord
+from kueue_server.journal.interface import AddJobs, KnownToken, Write
+from kueue_server.journal.migrations import APPLICATION_ID, JournalOpenError, create, migrate
+from kueue_server.journal.statements import Batch
+from kueue_server.journal.writer import Done, Writer
+
+__all__ = ["JournalOpenError", "SqliteJournal", "begin_new_epoch", "open_journal"]
+
+TOKEN_SECONDS = 7 * 86400.0
+MAX_TAIL_BYTES = 256 * 1024 * 1024
+"""Bytes of output ends that are kept in all; the oldest go first."""
+MAX_CACHED_CONTEXTS = 1024
+EPOCH_STEP = 100_000
+"""A new epoch's ids begin at the next multiple, so that people can tell them from those of the lost time."""
+
+
+def open_journal(path: str | os.PathLike[str], loop: asyncio.AbstractEventLoop) -> SqliteJournal:
+    """Open the journal, creating or migrating it.
+
+    Raises:
+        JournalOpenError: in use, damaged, newer, or not a journal; nothing was changed.
+    """
+    return SqliteJournal(_connect(os.fspath(path)), os.fspath(path), loop)
+
+
+def begin_new_epoch(path: str | os.PathLike[str]) -> None:
+    """Give a restored journal a new uuid and ids that were not given before it was copied.
+
+    Raises:
+        JournalOpenError: as `open_journal`.
+    """
+    connection = _connect(os.fspath(path))
+    try:
+        (next_job,) = connection.execute("SELECT value FROM meta WHERE name = 'next_job'").fetchone()
+        above = (int(next_job) // EPOCH_STEP + 1) * EPOCH_STEP
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE meta SET value = ? WHERE name = 'uuid'", (str(uuid.uuid4()),))
+        connection.execute("UPDATE meta SET value = ? WHERE name = 'next_job'", (str(above),))
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    directory = os.path.dirname(path) or "."
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    try:
+        fresh = not os.path.exists(path) or os.path.getsize(path) == 0
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
+    except (OSError, sqlite3.Error) as error:
+        raise JournalOpenError(f"{path} can't be opened: {error}") from None
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        if not fresh:  # before anything is written, also by the switch to WAL
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if tables and application != APPLICATION_ID:
+                raise JournalOpenError(f"{path} is not a journal of Kueue")
+            fresh = not tables
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("PRAGMA foreign_keys = OFF")
+        if fresh:
+            create(connection)
+        migrate(connection, path)
+        connection.execute("SELECT value FROM meta WHERE name = 'uuid'").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if "locked" in str(error) or "busy" in str(error):
+            raise JournalOpenError(f"{path} is in use: another kueue_server has it open") from None
+        raise JournalOpenError(f"{path} can't be opened: {error}") from None
+    except (sqlite3.DatabaseError, TypeError) as error:
+        connection.close()
+        raise JournalOpenError(
+            f"{path} is damaged ({error}); it was left as it is: move it away and restore a backup"
+        ) from None
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class SqliteJournal:
+    """Implements `interface.Journal`."""
+
+    def __init__(self, connection: sqlite3.Connection, path: str, loop: asyncio.AbstractEventLoop) -> None:
+        self._connection = connection
+        self._path = path
+        self._loop = loop
+        self.uuid: str = connection.execute("SELECT value FROM meta WHERE name = 'uuid'").fetchone()[0]
+        self._tail_bytes: int = connection.execute(
+            "SELECT coalesce(sum(length(stdout) + length(stderr)), 0) FROM tail"
+        ).fetchone()[0]
+        oldest = time.time() - TOKEN_SECONDS
+        # Of each token of the last days a 64-bit hash: enough to answer "new" without asking the disk.
+        self._tokens: set[int] = {
+            _short(token)
+            for (token,) in connection.execute("SELECT token FROM submit_token WHERE used_at > ?", (oldest,))
+        }
+        self._recent: dict[str, KnownToken] = {}
+        self._contexts: dict[str, bytes] = {}
+        self._next_token_sweep = 0.0
+        self._writer = Writer(connection, path + "-wal", loop, self._on_committed, self._in_transaction)
+
+    # ---------------------------------------------------------------- writing
+
+    def write(self, writes: tuple[Write, ...], done: Done, *, give_up_when_full: bool) -> None:
+        """Queue one group; see `interface.Journal`."""
+        self._writer.write(writes, done, give_up_when_full=give_up_when_full)
+
+    @property
+    def pending_bytes(self) -> int:
+        """About what is queued and not committed."""
+        return self._writer.pending_bytes
+
+    def _on_committed(self, blocks: list[AddJobs]) -> None:
+        """On the loop, before the blocks' own callbacks."""
+        for block in blocks:
+            self._tokens.add(_short(block.token))
+            self._recent[block.token] = KnownToken(
+                block.first, len(block.specs), block.content_hash, block.submitted_at
+            )
+            for digest, content in block.contexts:
+                self._cache(digest, content)
+        while len(self._recent) > 10_000:
+            del self._recent[next(iter(self._recent))]
+
+    def _in_transaction(self, batch: Batch) -> None:
+        """In the writer's thread, before each commit: what is kept only so long or so much of."""
+        self._tail_bytes += batch.tail_bytes
+        while self._tail_bytes > MAX_TAIL_BYTES:
+            rows = self._connection.execute(
+                "SELECT number, length(stdout) + length(stderr) FROM tail ORDER BY number LIMIT 1000"
+            ).fetchall()
+            if not rows:
+                self._tail_bytes = 0
+                break
+            self._connection.execute("DELETE FROM tail WHERE number <= ?", (rows[-1][0],))
+            self._tail_bytes -= sum(size for _, size in rows)
+        now = time.time()
+        if now > self._next_token_sweep:
+            self._next_token_sweep = now + 3600
+            self._connection.execute("DELETE FROM submit_token WHERE used_at <= ?", (now - TOKEN_SECONDS,))
+
+    # ---------------------------------------------------------------- reading
+
+    def token(self, token: str) -> KnownToken | None:
+        """A submit of the last seven days."""
+        known = self._recent.get(token)
+        if known is None and _short(token) in self._tokens:
+            with self._writer.lock:
+                row = self._connection.execute(
+                    "SELECT first, count, content_hash, used_at FROM submit_token WHERE token = ?", (token,)
+                ).fetchone()
+            known = None if row is None else KnownToken(*row)
+        if known is None or known.used_at <= time.time() - TOKEN_SECONDS:
+            return None
+        return known
+
+    def context(self, digest: str) -> bytes | None:
+        """An encoded `Context`."""
+        content = self._contexts.get(digest)
+        if content is not None:
+            return content
+        with self._writer.lock:
+            row = self._connection.execute("SELECT content FROM context WHERE digest = ?", (digest,)).fetchone()
+        if row is None:
+            return None
+        self._cache(digest, row[0])
+        return bytes(row[0])
+
+    def _cache(self, digest: str, content: bytes) -> None:
+        while len(self._contexts) >= MAX_CACHED_CONTEXTS:
+            del self._contexts[next(iter(self._contexts))]
+        self._contexts[digest] = content
+
+    def tails(self, job: int, attempt: int) -> tuple[bytes, bytes] | None:
+        """The ends of an attempt's stdout and stderr."""
+        with self._writer.lock:
+            row = self._connection.execute(
+                "SELECT stdout, stderr FROM tail WHERE job = ? AND attempt = ? ORDER BY number DESC LIMIT 1",
+                (job, attempt),
+            ).fetchone()
+        return None if row is None else (bytes(row[0]), bytes(row[1]))
+
+    def restore(self) -> Restored:
+        """What the core starts from, but for the jobs."""
+        with self._writer.lock:
+            (next_job,) = self._connection.execute("SELECT value FROM meta WHERE name = 'next_job'").fetchone()
+            decode = msgspec.json.Decoder(WorkerRecord).decode
+            workers = tuple(
+                (number, decode(record))
+                for number, record in self._connection.execute("SELECT id, record FROM worker ORDER BY id")
+            )
+            stops = tuple(
+                RestoredStop(*row)
+                for row in self._connection.execute("SELECT worker, job, fence, why FROM stop_order")
+            )
+        return Restored(int(next_job), workers, stops)
+
+    def restored_jobs(self) -> Iterator[RestoredJob]:
+        """All jobs by id."""
+        states = {state.value: state for state in JobState}
+        with self._writer.lock:
+            cursor = self._connection.execute(
+                "SELECT id, submitted_at, state, spec, progress FROM job LEFT JOIN progress ON job = id ORDER BY id"
+            )
+            for job, submitted_at, state, spec, progress in cursor:
+                known = JobState.PENDING if state is None else states[state]
+                yield RestoredJob(job, submitted_at, known, spec, progress)
+
+    # ---------------------------------------------------------------- backup, end
+
+    def backup(self, path: bytes, done: Callable[[Exception | None], None]) -> None:
+        """A consistent copy in a thread of its own, page by page between the commits."""
+        target = os.fsdecode(path)
+
+        def run() -> None:
+            error: Exception | None = None
+            try:
+                self._copy(target)
+            except (OSError, sqlite3.Error) as problem:
+                error = problem
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(done, error)
+
+        threading.Thread(target=run, name="backup", daemon=True).start()
+
+    def _copy(self, target: str) -> None:
+        if os.path.lexists(target):
+            raise FileExistsError(f"{target} exists already")
+        partial = f"{target}.partial"
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+        try:
+            copy = sqlite3.connect(partial, isolation_level=None)
+            try:
+                # SQLite's own copy, in steps; commits of the writer go on between them, and since they go
+                # through the same connection the copy takes their pages along instead of beginning anew.
+                self._connection.backup(copy, pages=256, sleep=0.001)
+                copy.execute("PRAGMA journal_mode = DELETE")
+            finally:
+                copy.close()
+            descriptor = os.open(partial, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.link(partial, target)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(partial)
+
+    def close(self) -> None:
+        """Commit what is queued, close."""
+        self._writer.close()
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self._connection.close()
+
+
+def _short(token: str) -> int:
+    return int.from_bytes(hashlib.blake2b(token.encode(), digest_size=8).digest(), "big")
