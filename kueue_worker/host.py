@@ -38,13 +38,12 @@ def boottime() -> float:
 
 def system_info() -> SystemInfo:
     """What people want to know about a worker's machine."""
-    frequency = psutil.cpu_freq()
     return SystemInfo(
         os=_os_name(),
         kernel=platform.release(),
         machine=platform.machine(),
         cpu_model=_cpu_model(),
-        cpu_mhz=0.0 if frequency is None else float(frequency.max or frequency.current or 0.0),
+        cpu_mhz=_cpu_mhz(),
         cpus=psutil.cpu_count() or cpu_count(),
         ram_mb=ram_mb(),
         boot_time_ago=boottime(),
@@ -75,6 +74,14 @@ def _os_name() -> str:
         return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
     except OSError:
         return platform.system()
+
+
+def _cpu_mhz() -> float:
+    try:
+        frequency = psutil.cpu_freq()
+    except (OSError, NotImplementedError, ValueError):
+        return 0.0  # some virtual machines don't tell
+    return 0.0 if frequency is None else float(frequency.max or frequency.current or 0.0)
 
 
 def _cpu_model() -> str:

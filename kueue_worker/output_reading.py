@@ -33,7 +33,8 @@ def read_portion(path: str, offset: int, limit: int) -> Portion:
     try:
         size = os.fstat(descriptor).st_size
         begin = max(0, size + offset) if offset < 0 else min(offset, size)
-        return Portion(begin, os.pread(descriptor, limit, begin), size)
+        data = os.pread(descriptor, limit, begin)
+        return Portion(begin, data, max(size, begin + len(data)))  # it may have grown in between
     finally:
         os.close(descriptor)
 

@@ -242,10 +242,13 @@ class ServerSession:
 
     def _on_welcome(self, message: Welcome) -> None:
         assert self._link is not None
+        try:
+            highest = self._highest_job(message.journal)
+        except ValueError as error:
+            raise ProtocolError(str(error)) from None
         self._journal = message.journal
         self._heartbeat_seconds = max(0.05, message.heartbeat_seconds)
         self._reports = Reports()
-        highest = self._highest_job(message.journal)
         self._post(e.Welcomed(message.journal, message.worker_timeout_seconds, highest))
         self._taken_timer = self._loop.call_later(TAKEN_SECONDS, self._on_taken)
         self._schedule_heartbeat()

@@ -89,7 +89,12 @@ class Spool:
         self._made.clear()
 
     def highest_job(self, journal: str) -> int:
-        """The highest id of which there is output of this journal; 0 if there is none."""
+        """The highest id of which there is output of this journal; 0 if there is none.
+
+        Raises:
+            ValueError: that can't be a journal's id.
+        """
+        check_journal(journal)
         thousands = sorted(_numbers(f"{self.root}/{journal}"), reverse=True)
         for thousand in thousands:
             jobs = [file.job for file in _files(self.root, journal, thousand)]
@@ -151,8 +156,7 @@ class Spool:
         return f"only {free_mb} MB free for the spool {self.root}" if free_mb < LEAST_FREE_MB else ""
 
     def _directory(self, journal: str, job: int) -> str:
-        if JOURNAL.fullmatch(journal) is None:
-            raise ValueError(f"not a journal's id: {journal!r}")
+        check_journal(journal)
         return f"{self.root}/{journal}/{job // JOBS_A_DIRECTORY}"
 
     def _journals(self) -> list[str]:
@@ -175,6 +179,17 @@ class Spool:
             os.rmdir(directory)
         except OSError:
             return  # it has files
+        self._made.discard(directory)
+
+
+def check_journal(journal: str) -> None:
+    """What names directories must not be a path.
+
+    Raises:
+        ValueError: it can't be a journal's id.
+    """
+    if JOURNAL.fullmatch(journal) is None:
+        raise ValueError(f"not a journal's id: {journal!r}")
 
 
 def make_private(path: str) -> None:

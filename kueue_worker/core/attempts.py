@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
@@ -54,9 +55,14 @@ class Attempt:
     kept: bool = False
     started: float | None = None
     ended: Ended | None = None
-    stop_ordered: bool = False
+    kill_end: Literal["stopped", "interrupted"] | None = None  # the end that a kill was ordered with
     stdout_tail: bytes = b""
     stderr_tail: bytes = b""
+
+    @property
+    def may_be_killed(self) -> bool:
+        """Is it with the keeper, and no kill was ordered yet?"""
+        return self.phase in WITH_KEEPER and self.kill_end is None
 
     @property
     def shape(self) -> Shape:

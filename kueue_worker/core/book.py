@@ -180,10 +180,10 @@ class Book:
             refusal = reason
         elif reason is not None and reason.code == "output":
             refusal = Reason("spool_full", reason.text)
-        if not attempt.stop_ordered and refusal is None:
+        if attempt.kill_end is None and refusal is None:
             return False
         self.out.append(i.DropRecords((attempt.key,)))
-        if attempt.stop_ordered or refusal is None:
+        if attempt.kill_end is not None or refusal is None:
             self.never_started(attempt, now)
         else:
             self._free(attempt, now)

@@ -92,7 +92,7 @@ class Machine:
             times.append(due)
         alone = self.settings.stop_when_alone_seconds
         if alone is not None:
-            journals = {a.note.journal for a in book.attempts.values() if _may_be_stopped(a)}
+            journals = {a.note.journal for a in book.attempts.values() if a.may_be_killed}
             times += [self._heard.get(j, self._began) + alone for j in sorted(journals) if j != book.journal]
         return min(times, default=None)
 
@@ -263,8 +263,7 @@ class Machine:
         elif attempt.phase in WITH_KEEPER:
             if why == "superseded":
                 self.book.superseded.add(attempt.key)
-            if not attempt.stop_ordered:
-                attempt.stop_ordered = True
+            if attempt.may_be_killed:
                 self._kill(attempt, "stopped")
         elif attempt.phase is Phase.FINISHED:
             self.book.out.append(i.TellFinished(attempt.finished_at(now)))
@@ -300,7 +299,7 @@ class Machine:
         attempt = self._in_phase(key, Phase.STARTING)
         if attempt is None:
             return
-        if attempt.stop_ordered or self.conditions.departure.begun:
+        if attempt.kill_end is not None or self.conditions.departure.begun:
             self.book.never_started(attempt, now)
         else:
             self.book.hold_again(attempt, now)
@@ -323,8 +322,8 @@ class Machine:
             else:
                 if attempt.phase is Phase.STARTING and record.started is not None:
                     book.started(attempt, e.AttemptStarted(attempt.key, record.started), now)
-                if attempt.stop_ordered:
-                    self._kill(attempt, "stopped")  # the order may have been lost on the way
+                if attempt.kill_end is not None:
+                    self._kill(attempt, attempt.kill_end)  # the order may have been lost on the way
         for record in event.records:
             if record.key not in book.attempts:
                 book.adopt(record, why, now)
@@ -342,7 +341,6 @@ class Machine:
         jobs = _count(len(running), "job")
         if self.settings.kill_earlier_jobs:
             for attempt in running:
-                attempt.stop_ordered = True
                 self._kill(attempt, "interrupted")
             self.book.out.append(
                 i.Say("info", f"ends {jobs} that an earlier worker of this name left running")
@@ -350,8 +348,12 @@ class Machine:
         else:
             self.book.out.append(i.Say("info", f"takes over {jobs} of an earlier worker"))
 
-    def _kill(self, attempt: Attempt, end: Literal["stopped", "interrupted"]) -> None:
-        self.book.out.append(i.Kill(attempt.key, self.settings.kill_grace_seconds, end))
+    def _kill(
+        self, attempt: Attempt, end: Literal["stopped", "interrupted"], grace_seconds: float | None = None
+    ) -> None:
+        attempt.kill_end = end
+        grace = self.settings.kill_grace_seconds if grace_seconds is None else grace_seconds
+        self.book.out.append(i.Kill(attempt.key, grace, end))
 
     # ---------------------------------------------------------------- alone, and leaving
 
@@ -359,10 +361,9 @@ class Machine:
         count = 0
         for attempt in self.book.attempts.values():
             journal = attempt.note.journal
-            if journal == self.book.journal or not _may_be_stopped(attempt):
+            if journal == self.book.journal or not attempt.may_be_killed:
                 continue
             if now - self._heard.get(journal, self._began) >= limit:
-                attempt.stop_ordered = True
                 self._kill(attempt, "interrupted")
                 count += 1
         if count:
@@ -392,8 +393,7 @@ class Machine:
         self.book.interrupt_doubtful(why, now)
         running = [attempt for attempt in self.book.attempts.values() if attempt.phase in WITH_KEEPER]
         for attempt in running:
-            attempt.stop_ordered = True
-            self.book.out.append(i.Kill(attempt.key, grace, "interrupted"))
+            self._kill(attempt, "interrupted", grace)
         if running:
             self.book.out.append(i.Say("info", f"interrupts {_count(len(running), 'running job')}"))
 
@@ -423,10 +423,6 @@ class Machine:
         )
         if status is not None:
             self.book.out.append(i.SendStatus(status))
-
-
-def _may_be_stopped(attempt: Attempt) -> bool:
-    return attempt.phase in WITH_KEEPER and not attempt.stop_ordered
 
 
 def _names(ref: AttemptRef) -> tuple[int, int]:

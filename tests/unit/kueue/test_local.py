@@ -105,7 +105,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     modules.mkdir()
     (modules / "stub_of_the_server.py").write_text(SERVER)
     (modules / "stub_of_the_worker.py").write_text(WORKER)
-    monkeypatch.setenv("PYTHONPATH", str(modules))
+    monkeypatch.setenv("PYTHONPATH", str(modules), prepend=os.pathsep)
     monkeypatch.setenv("STUB_PLACE", str(tmp_path))
     monkeypatch.setattr(local, "SERVER_MODULE", "stub_of_the_server")
     monkeypatch.setattr(local, "WORKER_MODULE", "stub_of_the_worker")

@@ -44,6 +44,7 @@ from kueue_worker.contexts import Contexts
 from kueue_worker.core import events as e
 from kueue_worker.core.instructions import TellFinished, TellStarted
 from kueue_worker.server_session import RefusedError, ServerSession
+from kueue_worker.spool import check_journal
 from tests.support.waiting import wait_for
 
 SECRET = "a-secret-for-tests-only-0123456789abcdef"
@@ -118,7 +119,7 @@ class Lab:
             version="0.1.0",
             contexts=self.contexts,
             register=lambda: self.register,
-            highest_job=lambda journal: 42,
+            highest_job=highest_job,
             post=self.events.put_nowait,
             fetch_log=lambda journal, message: self.fetched.append((journal, message)),
             forget=lambda journal, message: self.forgotten.append((journal, message)),
@@ -151,6 +152,12 @@ async def lab(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Lab]:
     await made.listen()
     yield made
     await made.stop()
+
+
+def highest_job(journal: str) -> int:
+    """As the spool: a journal's id names a directory."""
+    check_journal(journal)
+    return 42
 
 
 class Running:
@@ -368,6 +375,7 @@ async def test_leaving_delivers_what_was_told(lab: Lab) -> None:
 @pytest.mark.parametrize(
     "send",
     [
+        lambda peer: peer.link.send(Welcome("../j", 1, 1.0, 600.0, "0.1.0")),
         lambda peer: peer.link.send(Acknowledge(())),
         lambda peer: peer.link.send_encoded(b"{}"),
         lambda peer: peer.link.send_encoded(b"[" * 100_000),

@@ -36,8 +36,9 @@ def test_paths_are_by_journal_and_thousands(spool: Spool) -> None:
 
 
 def test_a_journal_that_is_no_name_is_never_a_path(spool: Spool) -> None:
-    with pytest.raises(ValueError, match="not a journal"):
-        spool.path("../x", 1, 1, "stdout")
+    for ask in (lambda: spool.path("../x", 1, 1, "stdout"), lambda: spool.highest_job("..")):
+        with pytest.raises(ValueError, match="not a journal"):
+            ask()
 
 
 def test_the_spool_is_for_us_alone(spool: Spool) -> None:

@@ -610,6 +610,15 @@ def test_a_stop_order_that_may_have_been_lost_with_the_connection_is_given_again
     assert orders == [i.Kill(key(1), 7.0, "stopped")]
 
 
+def test_an_order_to_interrupt_is_given_again_as_such() -> None:
+    worker = Worker()
+    worker.start(1)
+    worker.tell(e.KeeperGone())
+    worker.tell(e.EndRequested("told to end"))
+    orders = worker.quietly(e.KeeperReady("k1", (e.KeptAttempt(key(1), note(1), 100.0),)))
+    assert orders == [i.Kill(key(1), 7.0, "interrupted")]
+
+
 def test_a_silent_keeper_takes_no_offers_and_what_is_held_goes_back() -> None:
     worker = Worker()
     worker.start(1, spec(cpus=4))
