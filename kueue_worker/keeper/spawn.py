@@ -14,7 +14,9 @@ import resource
 import signal
 from typing import Any
 
-AROUND = frozenset({"nofile", "core", "stack", "fsize", "memlock", "msgqueue", "sigpending", "nice", "rtprio"})
+AROUND = frozenset(
+    {"nofile", "core", "stack", "fsize", "memlock", "msgqueue", "sigpending", "nice", "rtprio"}
+)
 """Soft limits that can be ours for the moment of a spawn without harm."""
 _DEFAULTED = [
     number
