@@ -241,11 +241,18 @@ print(config.common_settings.shared_secret, config.created)
 
 
 NO_LINKS = """
-import os
+import os, time
 def no_links(*_):
     raise PermissionError(1, "Operation not permitted")
 os.link = no_links
+is_there = os.path.lexists
+def slowly(path):
+    found = is_there(path)
+    time.sleep(0.1)
+    return found
+os.path.lexists = slowly
 """
+"""A file system without hard links, and a wide gap between the look and the write."""
 
 
 @pytest.mark.parametrize("links", [True, False])

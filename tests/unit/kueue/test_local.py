@@ -39,10 +39,15 @@ if (place / "server fails").exists():
     print("an earlier line")
     sys.exit("kueue_server: the journal is on fire")
 listener = socket.create_server(("127.0.0.1", 0))
-def end(*_):
+def end(number, _):
+    if number == signal.SIGTERM:
+        (place / "terminated").touch()
+    else:
+        time.sleep(0.3)
     remove_owner(config.state_dir)
     os._exit(0)
 signal.signal(signal.SIGTERM, end)
+signal.signal(signal.SIGUSR1, end)
 if (place / "server hangs").exists():
     time.sleep(600)
 write_owner(config.state_dir, listener.getsockname()[1])
@@ -412,11 +417,12 @@ def test_a_server_that_was_asked_gets_no_signal(place: Place) -> None:
 
     def ask() -> None:
         asked.append(True)
-        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGUSR1)
 
     assert stop_local(place.config, False, place.said.append, ask=ask)
     assert asked == [True]
     assert not is_alive(pid)
+    assert not (place.root / "terminated").exists()
 
 
 def test_a_worker_that_the_server_did_not_reach_is_ended_with_kill(
