@@ -1,151 +1,196 @@
-"""The record file: what was started and how it ended, so that another keeper or agent can take over.
+"""The record file: what a next keeper has to know of the attempts of this one.
 
-JSON lines, appended: `boot` first, then `spawn` (before the process exists), `pid`, `ended`, `forget`. A line that
-was not written to its end is ignored. Written to the page cache only: it survives the death of every process, not a
-power loss, after which the jobs are gone as well. Rewritten when most of it is about forgotten attempts.
+    {"r":"keeper","v":1,"boot":…}            first line
+    {"r":"spawn","key":…,"job":…,"attempt":…,"note":…}    on file before the spawn
+    {"r":"pid","key":…,"pid":…,"started":…}
+    {"r":"end","key":…,"end":…, …}
+    {"r":"forget","keys":[…]}
+
+Lines are appended; now and then, and by each new keeper, the file is written anew with what still counts, and
+exchanged. Nothing is synced to the disk: this file survives its keeper, which is its purpose; after a power loss an
+end may be missing, and the job runs again.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-Record = dict[str, Any]
+from kueue_worker.keeper.attempts import Attempt, Ended
+from kueue_worker.keeper.wire import encode_json
 
-COMPACT_BYTES = 4 * 1024 * 1024
-END_FIELDS = ("end", "status", "started", "ended", "cpu_seconds", "peak_kb", "code", "text")
+NAME = "keeper.records"
+VERSION = 1
+SLACK_BYTES = 4 * 1024 * 1024
+"""The file is written anew when it is longer than twice what counted, and this."""
+
+
+class RecordsError(Exception):
+    """The file was written by a keeper of another kind; the text is a line for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a record file said. `boot`: during which it was written, empty if unknown; `damaged`: lines that could not
+    be read."""
+
+    attempts: dict[str, Attempt]
+    boot: str
+    damaged: int
+
+
+def read(directory: str) -> Found:
+    """Read the record file; an absent one is an empty one.
+
+    Raises:
+        RecordsError: it is of a later version.
+        OSError: it can't be read.
+    """
+    attempts: dict[str, Attempt] = {}
+    boot, damaged = "", 0
+    try:
+        with open(f"{directory}/{NAME}", "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return Found({}, "", 0)
+    for line in data.split(b"\n"):
+        if not line:
+            continue
+        try:
+            entry = json.loads(line)
+            if entry["r"] == "keeper":
+                if entry["v"] > VERSION:
+                    raise RecordsError(f"{directory}/{NAME} was written by a later version of kueue_worker")
+                boot = str(entry["boot"])
+            else:
+                _apply(attempts, entry)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            damaged += 1
+    return Found(attempts, boot, damaged)
+
+
+def _apply(attempts: dict[str, Attempt], entry: dict[str, Any]) -> None:
+    kind = entry["r"]
+    if kind == "forget":
+        for key in entry["keys"]:
+            attempts.pop(key, None)
+        return
+    key = str(entry["key"])
+    if kind == "spawn":
+        attempts[key] = Attempt(key, entry["job"], entry["attempt"], entry["note"])
+        return
+    attempt = attempts.get(key)
+    if attempt is None:
+        return
+    if kind == "pid":
+        attempt.pid, attempt.started = int(entry["pid"]), float(entry["started"])
+    elif kind == "end":
+        attempt.ended = Ended.of_fields(entry)
 
 
 class Records:
-    """All attempts that are not forgotten, by key, and their file."""
+    """Writes the record file, anew at first. Ends and the like are noted and go out with `flush`; only what
+    must be there before a spawn is written at once.
 
-    def __init__(self, path: str, boot: str) -> None:
-        self._path = path
+    Raises:
+        OSError: it can't be written.
+    """
+
+    def __init__(
+        self, directory: str, boot: str, attempts: dict[str, Attempt], slack_bytes: int = SLACK_BYTES
+    ) -> None:
+        self._path = f"{directory}/{NAME}"
         self._boot = boot
-        self.of_this_boot = True
-        self.attempts: dict[str, Record] = {}
-        self._lines: list[str] = []
-        self._size = 0
+        self._attempts = attempts
+        self._slack_bytes = slack_bytes
+        self._noted: list[str] = []
         self._descriptor = -1
-        self._read()
-        self._rewrite()
+        self._bytes = 0
+        self._limit = 0
+        self._write_anew()
 
-    # ---------------------------------------------------------------- changes; `flush` writes them
-
-    def spawn(self, key: str, job: int, attempt: int, note: Any) -> None:
-        """An attempt is about to be started."""
-        self.attempts[key] = {
-            "key": key,
-            "job": job,
-            "attempt": attempt,
-            "state": "running",
-            "pid": 0,
-            "started": None,
-            "note": note,
-        }
-        self._line({"r": "spawn", "key": key, "job": job, "attempt": attempt, "note": note})
-
-    def started(self, key: str, pid: int, started: float) -> None:
-        """Its process exists."""
-        record = self.attempts[key]
-        record["pid"], record["started"] = pid, started
-        self._line({"r": "pid", "key": key, "pid": pid, "started": started})
-
-    def ended(self, key: str, fields: Record) -> None:
-        """It is over; `fields` as in the message `ended`."""
-        self.attempts[key].update(fields, state="ended")
-        self._line({"r": "ended", "key": key, **fields})
-
-    def forget(self, keys: list[str]) -> None:
-        """The server has the ends of these."""
-        for key in keys:
-            self.attempts.pop(key, None)
-        self._line({"r": "forget", "keys": keys})
-
-    def flush(self) -> None:
-        """Write what changed, in one system call; make the file small again when it pays.
+    def will_spawn(self, attempts: Iterable[Attempt]) -> None:
+        """Have on file that these are being started.
 
         Raises:
-            OSError: it can't be written (the disk is full): what was to be written is tried again next time.
+            OSError: it is not; nothing of them is.
         """
-        if not self._lines:
-            return
-        data = ("\n".join(self._lines) + "\n").encode()
-        written = os.write(self._descriptor, data)
-        if written < len(data):
-            # A part of a line must not run into the next attempt to write it.
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, self._size)
-            raise OSError(28, "the record file can't be written")
-        self._lines.clear()
-        self._size += written
-        if self._size > COMPACT_BYTES and self._size > 2 * self._live_size():
-            with contextlib.suppress(OSError):  # no room: the long file serves as well
-                self._rewrite()
+        lines = [
+            encode_json(
+                {"r": "spawn", "key": a.key, "job": a.job, "attempt": a.number, "note": a.note}
+            )
+            for a in attempts
+        ]
+        self._append("\n".join(lines) + "\n")
 
-    # ---------------------------------------------------------------- inside
+    def spawned(self, attempt: Attempt) -> None:
+        """Note the process of an attempt."""
+        self._noted.append(
+            encode_json({"r": "pid", "key": attempt.key, "pid": attempt.pid, "started": attempt.started})
+        )
 
-    def _line(self, record: Record) -> None:
-        self._lines.append(json.dumps(record, separators=(",", ":")))
+    def ended(self, attempt: Attempt) -> None:
+        """Note the end of an attempt (another one than before, perhaps)."""
+        assert attempt.ended is not None, attempt.key
+        self._noted.append(encode_json({"r": "end", "key": attempt.key, **attempt.ended.fields()}))
 
-    def _live_size(self) -> int:
-        return 1024 * (1 + len(self.attempts))
+    def forget(self, keys: list[str]) -> None:
+        """Note that these count no more; they are not in the attempts any more."""
+        self._noted.append(encode_json({"r": "forget", "keys": keys}))
 
-    def _read(self) -> None:
-        try:
-            with open(self._path, "rb") as file:
-                lines = file.read().split(b"\n")
-        except FileNotFoundError:
-            return
-        boot = None
-        for line in lines[:-1]:  # behind the last line end there is nothing, or a torn line
+    def flush(self) -> None:
+        """Write what was noted, and all anew if the file has become long.
+
+        Raises:
+            OSError: it could not be written; it stays noted.
+        """
+        if self._noted:
+            self._append("\n".join(self._noted) + "\n")
+            self._noted.clear()
+        if self._bytes > self._limit:
             try:
-                record = json.loads(line)
-                boot = self._apply(record, boot)
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue
-        self.of_this_boot = boot == self._boot
+                self._write_anew()
+            except OSError:  # no room for both; the long one is as good
+                self._limit = self._bytes + self._slack_bytes
 
-    def _apply(self, record: Record, boot: str | None) -> str | None:
-        match record["r"]:
-            case "boot":
-                return str(record["boot"])
-            case "spawn":
-                self.spawn(record["key"], record["job"], record["attempt"], record["note"])
-            case "pid":
-                self.started(record["key"], record["pid"], record["started"])
-            case "ended":
-                self.ended(record["key"], {name: record.get(name) for name in END_FIELDS})
-            case "forget":
-                self.forget(record["keys"])
-        return boot
-
-    def _rewrite(self) -> None:
-        self._lines.clear()
-        lines: list[str] = [json.dumps({"r": "boot", "boot": self._boot})]
-        for record in self.attempts.values():
-            key = record["key"]
-            spawn = {"r": "spawn", **{name: record[name] for name in ("key", "job", "attempt", "note")}}
-            lines.append(json.dumps(spawn))
-            if record["pid"]:
-                pid = {"r": "pid", "key": key, "pid": record["pid"], "started": record["started"]}
-                lines.append(json.dumps(pid))
-            if record["state"] == "ended":
-                fields = {name: record.get(name) for name in END_FIELDS}
-                lines.append(json.dumps({"r": "ended", "key": key, **fields}))
-        data = ("\n".join(lines) + "\n").encode()
-        partial = f"{self._path}.new"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
-        descriptor = os.open(partial, flags, 0o600)
+    def _append(self, text: str) -> None:
+        data = text.encode("ascii")
+        written = 0
         try:
-            if os.write(descriptor, data) < len(data):
-                raise OSError(28, "the record file can't be written")
-            os.replace(partial, self._path)
+            while written < len(data):
+                written += os.write(self._descriptor, memoryview(data)[written:])
         except OSError:
+            if written:  # no torn line in the middle of the file
+                os.ftruncate(self._descriptor, self._bytes)
+            raise
+        self._bytes += written
+
+    def _write_anew(self) -> None:
+        lines = [encode_json({"r": "keeper", "v": VERSION, "boot": self._boot})]
+        for a in self._attempts.values():
+            lines.append(
+                encode_json({"r": "spawn", "key": a.key, "job": a.job, "attempt": a.number, "note": a.note})
+            )
+            if a.pid is not None:
+                lines.append(encode_json({"r": "pid", "key": a.key, "pid": a.pid, "started": a.started}))
+            if a.ended is not None:
+                lines.append(encode_json({"r": "end", "key": a.key, **a.ended.fields()}))
+        data = ("\n".join(lines) + "\n").encode("ascii")
+        new = f"{self._path}.new"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(new, flags, 0o600)
+        try:
+            written = 0
+            while written < len(data):
+                written += os.write(descriptor, memoryview(data)[written:])
+            os.rename(new, self._path)
+        except BaseException:
             os.close(descriptor)
             raise
         if self._descriptor >= 0:
             os.close(self._descriptor)
-        self._descriptor, self._size = descriptor, len(data)
+        self._descriptor, self._bytes = descriptor, len(data)
+        self._limit = 2 * self._bytes + self._slack_bytes
