@@ -15,7 +15,6 @@ from pathlib import Path
 import platformdirs
 from pydantic import ValidationError
 
-from kueue.config_faults import describe
 from kueue.config_file import create_config, default_config_path, parse_toml, read_config, template_text
 from kueue.config_model import (
     ClientSettings,
@@ -150,6 +149,8 @@ def load_config(path: str | os.PathLike[str] | None = None, *, create: bool = Tr
     try:
         model = ConfigModel.model_validate(values)
     except ValidationError as error:
+        from kueue.config_faults import describe  # only faulty files pay for it
+
         raise ConfigError(f"{visible(str(place))}: {describe(error, values)}") from None
     return Config(model, place, created)
 

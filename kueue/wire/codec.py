@@ -7,25 +7,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 import msgspec
 
 from kueue.errors import ProtocolError
 from kueue.wire.messages import ClientMessage, OsString, RawBytes, ToClient, ToWorker, WorkerMessage
 
-T = TypeVar("T")
-
 encode: Callable[[msgspec.Struct], bytes] = msgspec.json.Encoder().encode
 """A message as the body of a frame (UTF-8 JSON)."""
 
 
-def _decoder(union: object) -> Callable[[bytes], T]:
+def _decoder(union: object) -> Callable[[bytes], Any]:
     decode = msgspec.json.Decoder(union).decode
 
-    def checked(body: bytes) -> T:
+    def checked(body: bytes) -> Any:
         try:
-            return decode(body)  # type: ignore[no-any-return]
+            return decode(body)
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
             raise ProtocolError(f"not a message of the protocol: {error}") from None
 

@@ -1,0 +1,40 @@
+"""The command line `kueue`. `main` is the program's outermost edge: whatever goes wrong becomes one line and a code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments == ["--version"]:
+        from kueue import __version__
+
+        print(f"kueue {__version__}")
+        return 0
+    if arguments[:1] == ["complete"] and len(arguments) == 2 and not arguments[1].startswith("-"):
+        from kueue.cli.completion import print_script
+
+        return print_script(arguments[1])
+    if arguments[:1] == ["__complete"]:
+        from kueue.cli.completion import print_candidates
+
+        return print_candidates(arguments[1:])
+    from kueue.cli.app import run
+
+    try:
+        code = run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads us has had enough (`kueue logs 7 | head`); Python must not complain at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + 13
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""Jobs as rows of a table and as a page of details. Pure: what the server said, to lines."""
+
+from __future__ import annotations
+
+import datetime
+
+from kueue.cli.render.table import Cell, Column, styled, table
+from kueue.durations import format_duration, format_ram
+from kueue.text import quoted, visible, visible_block
+from kueue.wire.codec import from_os
+from kueue.wire.messages import Context, JobCounts, JobDetail, JobView
+
+STATE_STYLES = {
+    "waiting": "dim",
+    "pending": "yellow",
+    "offered": "cyan",
+    "running": "blue",
+    "succeeded": "green",
+    "failed": "red",
+    "canceled": "magenta",
+}
+
+COLUMNS = (
+    Column("id", right=True),
+    Column("name", least=6, shrink=3, optional=True),
+    Column("command", least=12, shrink=2),
+    Column("directory", least=8, shrink=1, front=True),
+    Column("cpus", right=True),
+    Column("ram", right=True),
+    Column("resources", least=6, shrink=3, optional=True),
+    Column("state"),
+    Column("worker", least=6, shrink=4, optional=True),
+    Column("time", right=True, optional=True),
+    Column("note", least=6, shrink=2, optional=True),
+)
+
+
+def job_lines(jobs: list[JobView], now: float, width: int, *, colour: bool) -> list[str]:
+    """The table."""
+    return table(COLUMNS, [_row(job, now) for job in jobs], width, colour=colour)
+
+
+def _row(job: JobView, now: float) -> list[Cell]:
+    return [
+        Cell(str(job.id)),
+        Cell(visible(job.name)),
+        Cell(quoted([from_os(word) for word in job.command])),
+        Cell(visible(from_os(job.cwd))),
+        Cell(str(job.cpus)),
+        Cell(format_ram(job.ram_mb)),
+        Cell(_resources(job)),
+        Cell(job.state, STATE_STYLES.get(job.state, "")),
+        Cell(visible(job.worker or "") if job.state != "pending" else ""),
+        Cell(_time(job, now)),
+        Cell(visible(job.reason.text) if job.reason is not None else ""),
+    ]
+
+
+def _resources(job: JobView) -> str:
+    return " ".join(name if amount == 1 else f"{name}={amount}" for name, amount in job.resources)
+
+
+def _time(job: JobView, now: float) -> str:
+    if job.run_seconds is not None:
+        return format_duration(job.run_seconds)
+    if job.state == "running" and job.started_at is not None:
+        return format_duration(now - job.started_at)
+    return ""
+
+
+def count_line(counts: JobCounts, shown: int, *, colour: bool) -> str:
+    """The footer: how many jobs in which state, how long they take, when it is all over."""
+    parts = []
+    for state, style in STATE_STYLES.items():
+        number = getattr(counts, state)
+        if number:
+            parts.append(styled(f"{number} {state}", style, colour))
+    total = sum(getattr(counts, state) for state in STATE_STYLES)
+    if not total:
+        return "no jobs"
+    line = f"{shown} of {total} jobs: " if shown < total else f"{total} jobs: "
+    line += ", ".join(parts)
+    if counts.average_run_seconds is not None:
+        line += f"; average run time {format_duration(counts.average_run_seconds)}"
+    unfinished = counts.waiting + counts.pending + counts.offered + counts.running
+    if unfinished and counts.eta_seconds is not None:
+        line += f"; the rest takes about {format_duration(counts.eta_seconds)}"
+    return line
+
+
+def local_time(seconds: float | None) -> str:
+    """For people, in the time zone of this machine."""
+    if seconds is None:
+        return "-"
+    return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def detail_lines(detail: JobDetail, now: float, context: Context | None, *, colour: bool) -> list[str]:
+    """Everything about one job."""
+    job = detail.job
+    state = styled(job.state, STATE_STYLES.get(job.state, ""), colour)
+    if job.reason is not None:
+        state += f": {visible(job.reason.text)}"
+    fields: list[tuple[str, str]] = [
+        ("job", f"{job.id}" + (f" ({visible(job.name)})" if job.name else "")),
+        ("state", state),
+        ("command", quoted([from_os(word) for word in job.command])),
+        ("directory", visible(from_os(job.cwd))),
+        ("needs", _needs(detail)),
+    ]
+    if job.group:
+        fields.append(("group", visible(job.group)))
+    if job.priority:
+        fields.append(("priority", str(job.priority)))
+    fields.append(("submitted", f"{local_time(job.submitted_at)} on {visible(job.submit_host)}"))
+    if job.started_at is not None:
+        fields.append(("started", f"{local_time(job.started_at)} on {visible(job.worker or '?')}"))
+    if job.finished_at is not None:
+        fields.append(("finished", local_time(job.finished_at)))
+    if _time(job, now):
+        fields.append(("run time", _time(job, now)))
+    if job.return_code is not None:
+        fields.append(("return code", str(job.return_code)))
+    if job.signal is not None:
+        fields.append(("signal", str(job.signal)))
+    if job.cpu_seconds is not None:
+        fields.append(("CPU time", format_duration(job.cpu_seconds)))
+    if job.peak_ram_mb is not None:
+        fields.append(("peak memory", format_ram(job.peak_ram_mb)))
+    fields.append(("restarts", _restarts(detail)))
+    if detail.time_limit_seconds is not None:
+        fields.append(("time limit", format_duration(detail.time_limit_seconds)))
+    fields.append(("stdout", _place(job, "stdout")))
+    fields.append(("stderr", _place(job, "stderr")))
+    lines = [f"{name + ':':<13} {value}" for name, value in fields]
+    if len(job.attempts) > 1 or any(attempt.end not in ("", "exited") for attempt in job.attempts):
+        lines.append("attempts:")
+        for attempt in job.attempts:
+            text = f"  {attempt.attempt}  {visible(attempt.worker)}  {local_time(attempt.started_at)}"
+            text += f"  {attempt.end or 'current'}"
+            if attempt.reason is not None:
+                text += f": {visible(attempt.reason.text)}"
+            lines.append(text)
+    for name, tail in (("stdout", detail.stdout_tail), ("stderr", detail.stderr_tail)):
+        if tail:
+            lines.append(f"the end of {name}:")
+            text = visible_block(tail.decode(errors="surrogateescape"))
+            lines += [f"  {line}" for line in text.splitlines()[-20:]]
+    if context is not None:
+        lines.append("environment:")
+        lines += [f"  {visible(from_os(name))}={visible(from_os(value))}" for name, value in context.env]
+    return lines
+
+
+def _needs(detail: JobDetail) -> str:
+    job = detail.job
+    text = f"{job.cpus} CPUs, {format_ram(job.ram_mb)}"
+    if job.job_slots != 1:
+        text += f", {job.job_slots} slots"
+    if job.resources:
+        text += ", " + visible(_resources(job))
+    if detail.workers:
+        text += ", on " + visible(" ".join(detail.workers))
+    if detail.not_workers:
+        text += ", not on " + visible(" ".join(detail.not_workers))
+    return text
+
+
+def _restarts(detail: JobDetail) -> str:
+    if not detail.restart:
+        return "none: at most once"
+    return f"{detail.job.restarts} of at most {detail.max_restarts}"
+
+
+def _place(job: JobView, stream: str) -> str:
+    path = job.stdout_path if stream == "stdout" else job.stderr_path
+    if path == "null":
+        return "discarded"
+    if path is not None:
+        return visible(from_os(path))
+    return f"kueue logs {job.id} --{stream}"
