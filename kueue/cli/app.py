@@ -1,0 +1,116 @@
+"""The table of commands: families, global options, and what becomes of errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from kueue import __version__
+from kueue.cli import changing, cluster, listing, output, serving, submit
+from kueue.cli.session import Session
+from kueue.errors import KueueError, UsageError
+from kueue.text import visible
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 the answer is no (unknown job, some job failed); 2 bad usage or configuration; "
+    "3 the server can't be reached or refused us. With cmd --wait: the command's own, 125 for ours."
+)
+JOBS, CLUSTER, SERVER = "Jobs", "Workers and resources", "Running Kueue"
+
+app = typer.Typer(
+    name="kueue",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"kueue {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    context: typer.Context,
+    config: Annotated[
+        str | None, typer.Option("-c", "--config", metavar="PATH", help="Configuration file.")
+    ] = None,
+    colour: Annotated[
+        str, typer.Option("--color", metavar="WHEN", help="Colours: auto, always or never.")
+    ] = "auto",
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Run commands on whichever machine is free."""
+    if colour not in ("auto", "always", "never"):
+        raise UsageError("--color is auto, always or never")
+    context.obj = Session(config, colour)
+
+
+_OWN_OPTIONS_END = {"allow_interspersed_args": False}
+
+app.command("cmd", rich_help_panel=JOBS, context_settings=_OWN_OPTIONS_END)(submit.cmd)
+app.command("list-jobs", rich_help_panel=JOBS)(listing.list_jobs)
+app.command("show-job", rich_help_panel=JOBS)(listing.show_job)
+app.command("logs", rich_help_panel=JOBS)(output.logs)
+app.command("wait-job", rich_help_panel=JOBS)(changing.wait_job)
+app.command("remove-job", rich_help_panel=JOBS)(changing.remove_job)
+app.command("clean-jobs", rich_help_panel=JOBS)(changing.clean_jobs)
+app.command("list-workers", rich_help_panel=CLUSTER)(cluster.list_workers)
+app.command("show-worker", rich_help_panel=CLUSTER)(cluster.show_worker)
+app.command("list-resources", rich_help_panel=CLUSTER)(cluster.list_resources)
+app.command("up", rich_help_panel=SERVER)(serving.up)
+app.command("down", rich_help_panel=SERVER)(serving.down)
+app.command("backup", rich_help_panel=SERVER)(serving.backup)
+app.command("shutdown", rich_help_panel=SERVER)(serving.shutdown)
+app.command("reload", rich_help_panel=SERVER)(serving.reload)
+app.command("forget-worker", rich_help_panel=SERVER)(serving.forget_worker)
+
+
+@app.command("complete", rich_help_panel=SERVER)
+def complete(shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]) -> int:
+    """Print a script for completion: eval "$(kueue complete bash)"."""
+    from kueue.cli.completion import print_script
+
+    return print_script(shell)
+
+
+def run(arguments: list[str]) -> int:
+    """Parse, run; every error becomes a line on stderr and a code."""
+    try:
+        result = app(arguments, prog_name="kueue", standalone_mode=False)
+    except KueueError as error:
+        return _fail(str(error), error.exit_code)
+    except (BrokenPipeError, KeyboardInterrupt):
+        raise
+    except typer.Abort:
+        return 130
+    except Exception as error:
+        told = getattr(error, "format_message", None)
+        if told is not None:  # typer's own complaints about usage
+            text = told() or "which command? kueue --help shows them"
+            return _fail(text, submit.OURS if _waits(arguments) else 2)
+        if os.environ.get("KUEUE_DEBUG"):
+            raise
+        return _fail(f"a fault of Kueue: {error!r}; KUEUE_DEBUG=1 shows where", 1)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(text: str, code: int) -> int:
+    sys.stdout.flush()
+    sys.stderr.write(f"kueue: {visible(text)}\n")
+    return code
+
+
+def _waits(arguments: list[str]) -> bool:
+    """`cmd` with --wait or --follow among its own options: then 2 might be mistaken for the command's code."""
+    return "cmd" in arguments and any(word in arguments for word in ("-w", "--wait", "-f", "--follow"))

@@ -1,0 +1,86 @@
+"""Options that several commands share, and values of options that need a second look."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import typer
+
+from kueue.durations import parse_duration, parse_ram_mb
+from kueue.errors import UsageError
+from kueue.resources import MAX_AMOUNT
+
+JSON = typer.Option(False, "--json", help="As JSON (docs/json.md).")
+
+
+def amount(text: str | None, name: str, least: int) -> int | None:
+    """A whole number in range.
+
+    Raises:
+        UsageError: with the name of the option and the range.
+    """
+    if text is None:
+        return None
+    try:
+        value = int(text)
+    except ValueError:
+        raise UsageError(f"{name}: {text!r} is no whole number") from None
+    if not least <= value <= MAX_AMOUNT:
+        raise UsageError(f"{name}: {text} is out of range; {least} to {MAX_AMOUNT}")
+    return value
+
+
+def ram_mb(text: str | None) -> int | None:
+    """`--ram-mb`: MB, or with a unit."""
+    return None if text is None else parse_ram_mb(text)
+
+
+def duration(text: str | None) -> float | None:
+    """A DUR."""
+    return None if text is None else parse_duration(text)
+
+
+def resources(words: Iterable[str]) -> dict[str, int]:
+    """`NAME` and `NAME=N`, each name once.
+
+    Raises:
+        UsageError: not that.
+    """
+    found: dict[str, int] = {}
+    for word in words:
+        name, equals, number = word.partition("=")
+        if not name or name in found:
+            raise UsageError(f"--resource {word}: " + ("named twice" if name else "write NAME or NAME=N"))
+        found[name] = amount(number, f"--resource {name}", 1) or 1 if equals else 1
+    return found
+
+
+def environment(words: Iterable[str]) -> dict[str, str]:
+    """`NAME=VALUE`, or `NAME` for the caller's value.
+
+    Raises:
+        UsageError: the caller has no such variable.
+    """
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name:
+            raise UsageError(f"--env {word}: write NAME or NAME=VALUE")
+        if not equals:
+            if name not in os.environ:
+                raise UsageError(f"--env {name}: there is no such variable here; write {name}=VALUE")
+            value = os.environ[name]
+        found[name] = value
+    return found
+
+
+def job_id(text: str) -> int:
+    """A job's id.
+
+    Raises:
+        UsageError: not a number.
+    """
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**62:
+        raise UsageError(f"{text!r} is no job id; kueue list-jobs shows them")
+    return int(text)

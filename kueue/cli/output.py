@@ -1,0 +1,132 @@
+"""`kueue logs`: what a job has written, from wherever it can be had."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from typing import Annotated
+
+import typer
+
+from kueue.cli import options
+from kueue.cli.awaiting import tail_note
+from kueue.cli.session import session_of
+from kueue.cli.terminal import Terminal, write_bytes
+from kueue.client import Client
+from kueue.operations import is_over
+from kueue.wire.codec import from_os
+from kueue.wire.messages import LogChunk, OsString, Stream
+
+READ_BYTES = 256 * 1024
+
+
+def logs(
+    context: typer.Context,
+    job: Annotated[str, typer.Argument(metavar="ID", help="The job.")],
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the job ends.")] = False,
+    stdout: Annotated[bool, typer.Option("--stdout", help="Only its stdout.")] = False,
+    stderr: Annotated[bool, typer.Option("--stderr", help="Only its stderr.")] = False,
+    lines: Annotated[
+        str | None, typer.Option("-n", "--lines", metavar="N", help="Only the last N lines of each.")
+    ] = None,
+    attempt: Annotated[
+        str | None, typer.Option("--attempt", metavar="N", help="Of an earlier attempt.")
+    ] = None,
+) -> int:
+    """Print a job's output: stdout on stdout, stderr on stderr."""
+    session = session_of(context)
+    number = options.job_id(job)
+    of = options.amount(attempt, "--attempt", 1)
+    last = options.amount(lines, "--lines", 0)
+    streams: tuple[Stream, ...] = ("stdout", "stderr")
+    if stdout != stderr:
+        streams = ("stdout",) if stdout else ("stderr",)
+    with session.connected() as client:
+        if follow:
+            return _follow(session.terminal, client, number, streams, of)
+        complete = True
+        for stream in streams:
+            complete &= _print(session.terminal, client, number, stream, of, last)
+    return 0 if complete else 1
+
+
+def _print(
+    terminal: Terminal, client: Client, job: int, stream: Stream, attempt: int | None, lines: int | None
+) -> bool:
+    """One stream; False if only its end could be had."""
+    keeper = _LastLines(stream, lines)
+    for chunk in client.read_log(job, stream, attempt):
+        if not chunk.tail:
+            keeper.write(chunk.data)
+            continue
+        complete = _copy_file(chunk.path, chunk, keeper)
+        if not complete:
+            keeper.write(chunk.data)
+            keeper.finish()
+            terminal.say(tail_note(job, chunk))
+            return False
+    keeper.finish()
+    return True
+
+
+def _copy_file(path: OsString | None, chunk: LogChunk, keeper: _LastLines) -> bool:
+    """The file itself, where it is visible here; False if it isn't."""
+    if path is None:
+        return False
+    place = from_os(path)
+    try:
+        with open(place, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            while data := file.read(READ_BYTES):
+                keeper.write(data)
+    except OSError:
+        return False
+    return True
+
+
+def _follow(
+    terminal: Terminal, client: Client, job: int, streams: tuple[Stream, ...], attempt: int | None
+) -> int:
+    complete = True
+    followed = 0
+    for change in client.watch(job):
+        if change.state == "unknown":
+            client.detail(job)  # raises: there is no such job
+        has_output = change.attempt > followed and change.state not in ("waiting", "pending", "offered")
+        if has_output or (attempt is not None and not followed):
+            followed = change.attempt
+            for stream, chunk in client.follow(job, streams, attempt or followed):
+                if chunk.tail:
+                    complete &= _print(terminal, client, job, stream, attempt or followed, None)
+                else:
+                    write_bytes(stream, chunk.data)
+            if attempt is not None:
+                break
+        if is_over(change):
+            break
+    return 0 if complete else 1
+
+
+class _LastLines:
+    """Passes bytes on, or only the last lines of them; keeps no more than those."""
+
+    def __init__(self, stream: Stream, lines: int | None) -> None:
+        self._stream = stream
+        self._lines = lines
+        self._kept: deque[bytes] = deque(maxlen=lines if lines is not None else 1)
+        self._open = b""
+
+    def write(self, data: bytes) -> None:
+        """More of it."""
+        if self._lines is None:
+            write_bytes(self._stream, data)
+            return
+        parts = (self._open + data).split(b"\n")
+        self._open = parts.pop()
+        self._kept.extend(part + b"\n" for part in parts)
+
+    def finish(self) -> None:
+        """That was all."""
+        if self._lines:
+            if self._open:
+                self._kept.append(self._open)
+            write_bytes(self._stream, b"".join(self._kept))

@@ -1,0 +1,86 @@
+"""What the global options mean for a command: terminal, configuration, client; made when first needed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import typer
+
+from kueue.cli.terminal import Terminal
+from kueue.client import Client
+from kueue.errors import AuthenticationError, ServerUnreachableError
+
+if TYPE_CHECKING:
+    from kueue.config import Config
+
+
+class Session:
+    """One call of the command line."""
+
+    def __init__(self, config_path: str | None, colour: str) -> None:
+        self._config_path = config_path
+        self.terminal = Terminal(colour)
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration, created at the very first use."""
+        from kueue.config import load_config
+
+        return load_config(self._config_path)
+
+    def client(self, *, patience: float | None = None) -> Client:
+        """A client, not connected yet."""
+        return Client(
+            self.config, connect_timeout=patience, on_retry=lambda text: self.terminal.say(f"kueue: {text}")
+        )
+
+    def connected(self) -> Client:
+        """A connected client; says how to start a local server where none is.
+
+        Raises:
+            ServerUnreachableError: with that hint.
+        """
+        from kueue.address import elsewhere, is_local, local_owner
+
+        # A local server that is not there won't come by waiting; one that is being restarted may.
+        absent = is_local(self.config) and local_owner(self.config) is None
+        client = self.client(patience=0.0 if absent else None)
+        try:
+            client.connect()
+        except (ServerUnreachableError, AuthenticationError) as error:
+            if not absent:
+                raise
+            hint = elsewhere(self.config) or f"{error}; kueue up starts a local one"
+            raise ServerUnreachableError(hint) from None
+        return client
+
+    def connected_or_started(self) -> Client:
+        """As `connected`, but a local server and worker are started where the configuration allows it."""
+        from kueue.local import ensure_running, may_start
+
+        config = self.config
+        if config.client_settings.autostart and may_start(config):
+            client = self.client(patience=0.0)
+            try:
+                client.connect()
+            except (ServerUnreachableError, AuthenticationError):
+                running = ensure_running(config, lambda text: None)
+                if running.started:
+                    what = " and ".join(running.started)
+                    self.terminal.say(
+                        f"kueue: started a local {what} in the background; kueue down ends what was started"
+                    )
+            else:
+                return client
+            client = self.client()
+            client.connect()
+            return client
+        return self.connected()
+
+
+def session_of(context: typer.Context) -> Session:
+    """The session of a command."""
+    found = context.obj
+    assert isinstance(found, Session)
+    return found
