@@ -1,23 +1,25 @@
 """The blocking client: runs the operations over one plain connection. Imports no asyncio.
 
-Not for several threads at once. A watch that goes on (`as_completed`) and other requests share the connection:
-messages are sorted by their request's id.
+A watch that goes on (`as_completed`) and other requests share the connection: messages are sorted by their
+request's id. One thread at a time; a forked child connects anew.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from kueue import __version__, operations, requests
-from kueue.errors import ServerUnreachableError, UsageError
+from kueue.errors import AuthenticationError, ServerUnreachableError, UsageError
 from kueue.job_handle import Job, SubmittedJobs, job_of_change, job_of_view
-from kueue.job_spec import Encoder, JobSpec
-from kueue.operations import Close, Emit, Open, Operation, Receive, Send
-from kueue.wire.connection import BlockingConnection, ConnectionLostError, RefusedError
+from kueue.job_spec import Encoder, JobOptions, JobSpec, Path, spec_of
+from kueue.operations import Close, Effect, Emit, Open, Operation, Receive, Send
+from kueue.server_access import ServerAccess
+from kueue.wire.connection import SILENCE_SECONDS, BlockingConnection, ConnectionLostError
 from kueue.wire.messages import (
     Canceled,
     Heartbeat,
@@ -39,9 +41,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SILENCE_SECONDS = 60.0
-"""A server says something every 15 s at least; one that doesn't is gone."""
-RETRY_SECONDS = 0.25
+FAREWELL_SECONDS = 1.0
+"""How long ending a watch that nobody looks at any more may take."""
 
 
 class Client:
@@ -50,6 +51,7 @@ class Client:
     Args:
         config: a `Config`, a path of one, or None for the usual one.
         address, secret: instead of the configuration's, e.g. for tests.
+        connect_timeout: seconds of trying to connect at first (None: as configured).
         on_retry: called with one line when the server refuses connections and is tried again.
     """
 
@@ -66,25 +68,11 @@ class Client:
         self._inboxes: dict[int, deque[Any] | None] = {}  # None: its connection is lost
         self._next_rid = 1
         self._on_retry = on_retry
-        cpus, ram_mb = 1, 1024
-        if address is not None and secret is not None:
-            fixed = address
-            self._resolve: Callable[[], tuple[str, int]] = lambda: fixed
-            self._secret = secret
-            self._patience = 0.0 if connect_timeout is None else connect_timeout
-        else:
-            from kueue.address import resolve_address
-            from kueue.config import Config, load_config
-
-            loaded = config if isinstance(config, Config) else load_config(config)
-            self._resolve = lambda: resolve_address(loaded)
-            self._secret = loaded.common_settings.shared_secret
-            settings = loaded.client_settings
-            cpus, ram_mb = settings.job_default_cpus, settings.job_default_ram_mb
-            self._patience = (
-                float(settings.connect_timeout_seconds) if connect_timeout is None else connect_timeout
-            )
-        self._encoder = Encoder(cpus, ram_mb)
+        self._access = ServerAccess(config, address, secret, connect_timeout)
+        self._connected_before = False
+        self._busy = False
+        self._abandoned: list[int] = []
+        self._process = os.getpid()
 
     def __enter__(self) -> Client:
         return self
@@ -102,52 +90,64 @@ class Client:
         Raises:
             ServerUnreachableError, AuthenticationError, VersionError: why not.
         """
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._lose()  # our parent's; closing our descriptor of it says nothing to the server
         if self._connection is not None:
             return
-        deadline = time.monotonic() + self._patience
-        said = False
+        dialing = self._access.dialing(self._on_retry, again=self._connected_before)
         while True:
-            host, port = self._resolve()
+            host, port = self._access.resolve()
             try:
-                self._connection = BlockingConnection(host, port, self._secret, __version__)
+                self._connection = BlockingConnection(
+                    host, port, self._access.secret, __version__, dialing.timeout
+                )
+            except (ServerUnreachableError, AuthenticationError) as error:
+                time.sleep(dialing.pause_after(error))
+            else:
+                self._connected_before = True
                 return
-            except RefusedError as error:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise
-                if not said and self._on_retry is not None:
-                    self._on_retry(f"{error}; trying for {self._patience:g} s")
-                said = True
-                time.sleep(min(RETRY_SECONDS, left))
 
     # ---------------------------------------------------------------- submitting
 
-    def submit(self, command: Sequence[Any] | JobSpec, **options: Any) -> Job:
-        """Submit one job; `options` as in `JobSpec`. It is durable when this returns."""
-        spec = command if isinstance(command, JobSpec) else JobSpec(command, **options)
-        return self.submit_many([spec])[0]
+    def submit(self, command: Sequence[Path] | JobSpec, **options: Unpack[JobOptions]) -> Job:
+        """Submit one job; `options` as in `JobSpec`. It is durable when this returns.
+
+        Raises:
+            UsageError: it can't be meant. RequestError: the server can't take it.
+        """
+        return self.submit_many([spec_of(command, options)])[0]
 
     def submit_many(
         self, jobs: Iterable[JobSpec], *, progress: bool | Callable[[int], None] = False
     ) -> SubmittedJobs[Client]:
-        """Submit any number of jobs in constant memory. All are durable when this returns; if it raises, those of
-        earlier batches are. `progress`: a counter on stderr, or a function that gets the count."""
+        """Submit any number of jobs in constant memory, over a lost connection, too; none becomes two.
+
+        All are durable when this returns. If it raises, a note on the error says which are.
+
+        Args:
+            progress: a counter on stderr, or a function that is called with the number of durable jobs.
+
+        Raises:
+            UsageError: a job can't be meant, e.g. an unknown resource.
+            RequestError: the server can't take it.
+        """
         report = _counter if progress is True else (progress or None)
-        operation = operations.submit(jobs, self._encoder)
-        effect_of = self._stream(operation)
-        result: Any = None
-        while True:
-            try:
-                count = next(effect_of)
-            except StopIteration as end:
-                result = end.value
-                break
-            if report is not None:
-                report(count)
-        if progress is True:
-            _counter(None)
-        ranges, warnings = result
-        return SubmittedJobs(self, ranges, warnings)
+        counts = self._stream(operations.submit(jobs, self._new_encoder()))
+        counted = False
+        try:
+            while True:
+                try:
+                    count = next(counts)
+                except StopIteration as end:
+                    ranges, warnings = end.value
+                    return SubmittedJobs(self, ranges, warnings)
+                if report is not None:
+                    counted = True
+                    report(count)
+        finally:
+            if counted and progress is True:
+                _counter(None)
 
     # ---------------------------------------------------------------- waiting
 
@@ -158,7 +158,7 @@ class Client:
             WaitTimeoutError: `timeout` seconds are over and some are unfinished.
         """
         for change in self._stream(operations.as_completed(requests.ranges_of_jobs(jobs), timeout)):
-            yield job_of_change(change)
+            yield job_of_change(change, self)
 
     def watch(self, jobs: requests.Jobs, timeout: float | None = None) -> Iterator[JobChange]:
         """Every change of the jobs, beginning with how they are now."""
@@ -187,7 +187,7 @@ class Client:
         for view in self.job_views(
             states=states, ids=ids, group=group, newest_first=newest_first, limit=limit
         ):
-            yield job_of_view(view)
+            yield job_of_view(view, self)
 
     def job_views(
         self,
@@ -208,7 +208,7 @@ class Client:
         Raises:
             UnknownJobError: it is not in the table.
         """
-        return job_of_view(self.detail(job).job)
+        return job_of_view(self.detail(job).job, self)
 
     def detail(self, job: Job | int, *, context: bool = False) -> JobDetail:
         """All about a job; with `context`, its environment too."""
@@ -222,9 +222,11 @@ class Client:
         """What a job has written so far."""
         return b"".join(chunk.data for chunk in self.read_log(job, stream, attempt))
 
-    def read_log(self, job: Job | int, stream: Stream, attempt: int | None = None) -> Iterator[LogChunk]:
-        """What there is of a stream, in parts."""
-        return self._stream(operations.read_log(requests.id_of(job), stream, attempt))
+    def read_log(
+        self, job: Job | int, stream: Stream, attempt: int | None = None, *, start: int = 0
+    ) -> Iterator[LogChunk]:
+        """What there is of a stream, in parts, from byte `start` on (negative: so many before its end)."""
+        return self._stream(operations.read_log(requests.id_of(job), stream, attempt, start))
 
     def follow(
         self, job: Job | int, streams: tuple[Stream, ...] = ("stdout", "stderr"), attempt: int | None = None
@@ -276,6 +278,10 @@ class Client:
 
     # ---------------------------------------------------------------- driving operations
 
+    def _new_encoder(self) -> Encoder:
+        """For one call: environment and directory may be others at the next."""
+        return Encoder(self._access.default_cpus, self._access.default_ram_mb)
+
     def _run(self, operation: Operation[T]) -> T:
         values = self._stream(operation)
         while True:
@@ -293,32 +299,44 @@ class Client:
             while True:
                 effect = operation.send(result) if error is None else operation.throw(error)
                 result, error = None, None
+                if isinstance(effect, Emit):
+                    yield effect.value
+                    continue
                 try:
-                    if isinstance(effect, Emit):
-                        yield effect.value
-                    elif isinstance(effect, Open):
-                        result = self._open()
-                        opened.add(result)
-                    elif isinstance(effect, Close):
-                        opened.discard(effect.rid)
-                        self._inboxes.pop(effect.rid, None)
-                    elif isinstance(effect, Send):
-                        self._send(effect.message)
-                    else:
-                        result = self._receive(effect)
+                    result = self._perform(effect, opened)
                 except ConnectionLostError as lost:
-                    self._lose()
                     error = lost
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         finally:
-            for rid in opened:
-                if self._inboxes.pop(rid, None) is not None and self._connection is not None:
-                    try:  # of a watch that nobody looks at any more
-                        self._connection.send(Unwatch(rid), SILENCE_SECONDS)
-                    except ConnectionLostError:
-                        self._lose()
             operation.close()
+            self._abandon(opened)
+
+    def _perform(self, effect: Effect, opened: set[int]) -> Any:
+        if self._busy:
+            raise UsageError("this client is in use already; make one for each thread")
+        self._busy = True
+        try:
+            self._say_farewells()
+            match effect:
+                case Open():
+                    rid = self._open()
+                    opened.add(rid)
+                    return rid
+                case Close(rid):
+                    opened.discard(rid)
+                    self._inboxes.pop(rid, None)
+                case Send(message):
+                    self._send(message)
+                case Receive():
+                    return self._receive(effect)
+        except (ConnectionLostError, KeyboardInterrupt):
+            # When a signal cuts in, half a message may have been sent or received.
+            self._lose()
+            raise
+        finally:
+            self._busy = False
+        return None
 
     def _open(self) -> int:
         self.connect()
@@ -328,14 +346,12 @@ class Client:
         return rid
 
     def _send(self, message: Any) -> None:
-        inbox = self._inboxes.get(message.rid)
-        if inbox is None or self._connection is None:
+        if self._connection is None or self._inboxes.get(message.rid) is None:
             raise ConnectionLostError("the connection was lost meanwhile")
-        self._connection.send(message, SILENCE_SECONDS)
+        self._connection.send(message)
 
     def _receive(self, effect: Receive) -> tuple[int, Any] | None:
         deadline = None if effect.timeout is None else time.monotonic() + effect.timeout
-        heard = time.monotonic()
         while True:
             for rid in effect.rids:
                 inbox = self._inboxes.get(rid)
@@ -344,25 +360,40 @@ class Client:
                 if inbox:
                     return rid, inbox.popleft()
             if self._connection is None:
-                raise ConnectionLostError("there is no connection")
-            now = time.monotonic()
-            silence = heard + SILENCE_SECONDS - now
-            if silence <= 0:
-                raise ConnectionLostError(f"the server has been silent for {SILENCE_SECONDS:g} s")
-            left = silence if deadline is None else min(silence, deadline - now)
-            if deadline is not None and now >= deadline:
-                return None
-            message = self._connection.receive(left)
+                raise ConnectionLostError("the connection was lost meanwhile")
+            left = 2 * SILENCE_SECONDS if deadline is None else deadline - time.monotonic()
+            message = self._connection.receive(max(0.0, left))
             if message is None:
-                continue
-            heard = time.monotonic()
-            if isinstance(message, Heartbeat):
-                continue
-            inbox = self._inboxes.get(message.rid)
-            if inbox is not None:
-                inbox.append(message)
+                if deadline is not None and time.monotonic() >= deadline:
+                    return None
+            elif not isinstance(message, Heartbeat):
+                inbox = self._inboxes.get(message.rid)
+                if inbox is not None:
+                    inbox.append(message)
+
+    def _abandon(self, opened: set[int]) -> None:
+        """Forget ids that an operation left open. It may be the garbage collector that calls, at any moment:
+        then the server hears of it later."""
+        self._abandoned.extend(rid for rid in opened if self._inboxes.pop(rid, None) is not None)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            self._say_farewells()
+        except (ConnectionLostError, KeyboardInterrupt):
+            self._lose()
+        finally:
+            self._busy = False
+
+    def _say_farewells(self) -> None:
+        """End the watches that nobody looks at any more."""
+        while self._abandoned:
+            rid = self._abandoned.pop()
+            if self._connection is not None and self._process == os.getpid():
+                self._connection.send(Unwatch(rid), FAREWELL_SECONDS)
 
     def _lose(self) -> None:
+        self._abandoned.clear()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -373,22 +404,26 @@ class Client:
 def as_completed(
     jobs: SubmittedJobs[Client] | Iterable[Job], timeout: float | None = None, *, client: Client | None = None
 ) -> Iterator[Job]:
-    """`Client.as_completed` of the client that the jobs were submitted with."""
+    """`Client.as_completed` of the client that the jobs come from (or of `client`).
+
+    Raises:
+        UsageError: that can't be told, or it is an `AsyncClient`.
+    """
+    if not isinstance(jobs, SubmittedJobs):
+        jobs = list(jobs)
+        if not jobs:
+            return iter(())
     if client is None:
-        if not isinstance(jobs, SubmittedJobs):
-            raise UsageError("as_completed needs the jobs of one submit_many, or client=…")
-        client = jobs.client
+        found = jobs.client if isinstance(jobs, SubmittedJobs) else getattr(jobs[0], "client", None)
+        if not isinstance(found, Client):
+            raise UsageError("as_completed needs jobs that a kueue.Client gave, or client=…")
+        client = found
     return client.as_completed(jobs, timeout)
 
 
 def _counter(count: int | None) -> None:
-    import sys
-
     if count is None:
         sys.stderr.write("\n")
     else:
         sys.stderr.write(f"\r{count} jobs submitted")
     sys.stderr.flush()
-
-
-__all__ = ["Client", "ServerUnreachableError", "as_completed"]

@@ -14,10 +14,15 @@ from kueue.wire.messages import JobChange, JobView, Range, Reason
 C = TypeVar("C")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Job:
-    """A job at one moment. `state` is `unknown` if it is not in the server's table (any more). Times are in UTC;
-    what is not known (yet) is None. `return_code` is the program's exit code, `signal` what killed it."""
+    """A job at one moment; it does not change by itself. Two are equal if they are the same job.
+
+    `state` is `unknown` if it is not in the server's table (any more). `return_code` is the program's exit
+    code, `signal` what killed it. Times are in UTC. What is not known (yet), or was not told, is None or
+    empty: `submit` tells the id, `wait` and `as_completed` how it ended, `Client.job` all. Paths and
+    arguments that are not UTF-8 are surrogate-escaped, as by `os.fsdecode`.
+    """
 
     id: int
     state: str = "pending"
@@ -43,6 +48,7 @@ class Job:
     stdout_path: str | None = None
     stderr_path: str | None = None
     submit_host: str = ""
+    client: object = None
 
     @property
     def finished(self) -> bool:
@@ -57,8 +63,18 @@ class Job:
     def __index__(self) -> int:
         return self.id
 
+    def __eq__(self, other: object) -> bool:
+        return self.id == other.id if isinstance(other, Job) else NotImplemented
 
-def job_of_change(change: JobChange) -> Job:
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        ended = "" if self.return_code is None else f", return_code={self.return_code}"
+        return f"Job(id={self.id}, state={self.state!r}{ended})"
+
+
+def job_of_change(change: JobChange, client: object = None) -> Job:
     """From what a watcher is told."""
     return Job(
         id=change.id,
@@ -71,10 +87,11 @@ def job_of_change(change: JobChange) -> Job:
         run_seconds=change.run_seconds,
         cpu_seconds=change.cpu_seconds,
         peak_ram_mb=change.peak_ram_mb,
+        client=client,
     )
 
 
-def job_of_view(view: JobView) -> Job:
+def job_of_view(view: JobView, client: object = None) -> Job:
     """From a row of a listing."""
     return Job(
         id=view.id,
@@ -101,6 +118,7 @@ def job_of_view(view: JobView) -> Job:
         stdout_path=None if view.stdout_path is None else from_os(view.stdout_path),
         stderr_path=None if view.stderr_path is None else from_os(view.stderr_path),
         submit_host=view.submit_host,
+        client=client,
     )
 
 
@@ -130,14 +148,14 @@ class SubmittedJobs(Sequence[Job], Generic[C]):
         if position >= 0:
             for first, last in self.ranges:
                 if position <= last - first:
-                    return Job(first + position)
+                    return Job(first + position, client=self.client)
                 position -= last - first + 1
         raise IndexError(index)
 
     def __iter__(self) -> Iterator[Job]:
         for first, last in self.ranges:
             for number in range(first, last + 1):
-                yield Job(number)
+                yield Job(number, client=self.client)
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in self.ranges)

@@ -3,25 +3,52 @@
 from __future__ import annotations
 
 import datetime
+import math
 import os
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TypedDict
 
 from kueue.environment import context_of, digest_of, volume_of
 from kueue.errors import UsageError
 from kueue.resources import MAX_AMOUNT, Shape
 from kueue.wire.codec import to_os
-from kueue.wire.messages import Command, Spec
+from kueue.wire.messages import Command, OsString, RawBytes, Spec
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
+MAX_PRIORITY = 1000
 
-@dataclass(frozen=True, kw_only=True)
-class JobOptions:
-    """What a job may ask for besides its command.
+
+class JobOptions(TypedDict, total=False):
+    """What `Client.submit` takes besides the command: the options of `JobSpec`, which explains them."""
+
+    cpus: int | None
+    ram_mb: int | None
+    job_slots: int
+    resources: Mapping[str, int] | None
+    stdout: Path | None
+    stderr: Path | None
+    cwd: Path | None
+    name: str
+    group: str
+    priority: int
+    max_restarts: int
+    restart: bool
+    time_limit: float | datetime.timedelta | None
+    env: Mapping[str, str] | None
+    clean_env: bool
+    workers: Sequence[str]
+    not_workers: Sequence[str]
+
+
+@dataclass(frozen=True, repr=False)
+class JobSpec:
+    """A command and what it asks for: `JobSpec(["./sim", "in.dat"], cpus=4, resources={"genus": 1})`.
 
     Args:
+        command: the program and its arguments; no shell looks at them.
         cpus, ram_mb: what it reserves; None takes the configuration's default.
         job_slots: how many of a worker's job slots it takes.
         resources: names and amounts of licences and of workers' own resources.
@@ -33,12 +60,17 @@ class JobOptions:
         time_limit: seconds, or a timedelta, after which it is ended.
         env: variables on top of the submitter's environment; with `clean_env`, of a bare minimum of it.
         workers, not_workers: globs over names and hosts of workers.
+
+    Raises:
+        UsageError: the command is no list of words.
     """
 
+    command: Sequence[Path]
+    _: KW_ONLY
     cpus: int | None = None
     ram_mb: int | None = None
     job_slots: int = 1
-    resources: Mapping[str, int] = field(default_factory=dict)
+    resources: Mapping[str, int] | None = field(default=None, hash=False)
     stdout: Path | None = None
     stderr: Path | None = None
     cwd: Path | None = None
@@ -48,36 +80,48 @@ class JobOptions:
     max_restarts: int = 5
     restart: bool = True
     time_limit: float | datetime.timedelta | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] | None = field(default=None, hash=False)
     clean_env: bool = False
     workers: Sequence[str] = ()
     not_workers: Sequence[str] = ()
 
-
-class JobSpec(JobOptions):
-    """A command and what it asks for: `JobSpec(["./sim", "in.dat"], cpus=4, resources={"genus": 1})`."""
-
-    command: tuple[Path, ...]
-
-    def __init__(self, command: Sequence[Path], **options: object) -> None:
-        if isinstance(command, str | bytes):
-            raise UsageError('a command is a list of words; for a shell line: ["sh", "-c", line]')
-        super().__init__(**options)  # type: ignore[arg-type]
-        object.__setattr__(self, "command", tuple(command))
+    def __post_init__(self) -> None:
+        if isinstance(self.command, str | bytes | os.PathLike):
+            raise UsageError('a command is a list of words; for a line of shell: ["sh", "-c", line]')
+        try:
+            object.__setattr__(self, "command", tuple(self.command))
+        except TypeError:
+            raise UsageError(f"a command is a list of words, not {self.command!r}") from None
 
     def __repr__(self) -> str:
-        return f"JobSpec({[os.fsdecode(word) for word in self.command]!r})"
+        return f"JobSpec({list(self.command)!r})"
+
+
+def spec_of(command: Sequence[Path] | JobSpec, options: JobOptions) -> JobSpec:
+    """What `Client.submit` is given, as a spec.
+
+    Raises:
+        UsageError: a spec and options besides.
+    """
+    if not isinstance(command, JobSpec):
+        return JobSpec(command, **options)
+    if options:
+        raise UsageError("a JobSpec has its own options; give either it or a command with options")
+    return command
 
 
 class Encoder:
-    """Makes wire specs; what many jobs share (environment, volume, directory) is worked out once."""
+    """Makes wire specs; what many jobs share (environment, volume, directory) is worked out once.
+
+    For one call of the client: it takes environment, umask and directory as they are when it is first used.
+    """
 
     def __init__(self, default_cpus: int, default_ram_mb: int) -> None:
         self._cpus = default_cpus
         self._ram_mb = default_ram_mb
         self._host = socket.gethostname()
         self._contexts: dict[tuple[bool, tuple[tuple[str, str], ...]], tuple[str, bytes]] = {}
-        self._volumes: dict[str, str] = {}
+        self._volumes: dict[str, OsString] = {}
         self._here: str | None = None
 
     def encode(self, job: JobSpec) -> tuple[Spec, bytes]:
@@ -86,36 +130,43 @@ class Encoder:
         Raises:
             UsageError: it can't be meant.
         """
-        if not job.command or not os.fsencode(job.command[0]):
+        if not isinstance(job, JobSpec):
+            raise UsageError(f"a kueue.JobSpec is needed, not {job!r}")
+        words = tuple([_os_string("command", word) for word in job.command])
+        if not words or words[0] == "":
             raise UsageError("the command is empty")
         directory = self._directory(job.cwd)
         digest, context = self._context(job)
+        resources = job.resources or {}
         shape = Shape(
             cpus=_amount("cpus", self._cpus if job.cpus is None else job.cpus, 0),
             ram_mb=_amount("ram_mb", self._ram_mb if job.ram_mb is None else job.ram_mb, 0),
             job_slots=_amount("job_slots", job.job_slots, 1),
             resources=tuple(
-                sorted((name, _amount(f"resource {name}", n, 1)) for name, n in job.resources.items())
+                sorted(
+                    [
+                        (_text("name of a resource", name), _amount(name, n, 1))
+                        for name, n in resources.items()
+                    ]
+                )
             ),
-            workers=tuple(job.workers),
-            not_workers=tuple(job.not_workers),
+            workers=_globs("workers", job.workers),
+            not_workers=_globs("not_workers", job.not_workers),
         )
-        limit = job.time_limit
-        seconds = limit.total_seconds() if isinstance(limit, datetime.timedelta) else limit
         spec = Spec(
-            payload=Command(tuple(map(to_os, job.command))),
-            cwd=to_os(directory),
-            volume=to_os(self._volume(directory)),
+            payload=Command(words),
+            cwd=_os_string("cwd", directory),
+            volume=self._volume(directory),
             shape=shape,
             context=digest,
-            stdout=None if job.stdout is None else to_os(job.stdout),
-            stderr=None if job.stderr is None else to_os(job.stderr),
-            name=job.name,
-            group=job.group,
-            priority=job.priority,
-            max_restarts=job.max_restarts,
-            restart=job.restart,
-            time_limit_seconds=seconds,
+            stdout=None if job.stdout is None else _os_string("stdout", job.stdout),
+            stderr=None if job.stderr is None else _os_string("stderr", job.stderr),
+            name=_text("name", job.name),
+            group=_text("group", job.group),
+            priority=_within("priority", job.priority, -MAX_PRIORITY, MAX_PRIORITY),
+            max_restarts=_amount("max_restarts", job.max_restarts, 0),
+            restart=bool(job.restart),
+            time_limit_seconds=_seconds(job.time_limit),
             submit_host=self._host,
         )
         return spec, context
@@ -125,30 +176,37 @@ class Encoder:
             self._here = current_directory()
         if wanted is None:
             return self._here
-        return os.path.normpath(os.path.join(self._here, os.fsdecode(wanted)))
+        try:
+            return os.path.normpath(os.path.join(self._here, os.fsdecode(wanted)))
+        except TypeError:
+            raise UsageError(f"cwd must be a path, not {wanted!r}") from None
 
-    def _volume(self, directory: str) -> str:
+    def _volume(self, directory: str) -> OsString:
         known = self._volumes.get(directory)
         if known is None:
             if len(self._volumes) > 10_000:
                 self._volumes.clear()
-            known = self._volumes[directory] = volume_of(directory)
+            known = self._volumes[directory] = to_os(volume_of(directory))
         return known
 
     def _context(self, job: JobSpec) -> tuple[str, bytes]:
-        key = (job.clean_env, tuple(sorted(job.env.items())))
-        known = self._contexts.get(key)
+        env = job.env or {}
+        key = (bool(job.clean_env), tuple(env.items()))
+        try:
+            known = self._contexts.get(key)
+        except TypeError:  # a value that is not even hashable is no text: refused below
+            known = None
         if known is None:
             if len(self._contexts) > 1000:
                 self._contexts.clear()
-            context = context_of(os.environ, job.env, clean=job.clean_env)
+            context = context_of(os.environ, env, clean=bool(job.clean_env))
             known = self._contexts[key] = (digest_of(context), context)
         return known
 
 
 def current_directory() -> str:
-    """`$PWD` where it names the current directory (so that automounted and linked homes keep their name), else
-    the physical path.
+    """`$PWD` where it names the current directory (so that automounted and linked homes keep their name),
+    else the physical path.
 
     Raises:
         UsageError: the current directory does not exist any more.
@@ -165,9 +223,50 @@ def current_directory() -> str:
     return physical
 
 
-def _amount(what: str, value: int, least: int) -> int:
+def _amount(what: str, value: object, least: int) -> int:
+    return _within(what, value, least, MAX_AMOUNT)
+
+
+def _within(what: str, value: object, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise UsageError(f"{what} must be a whole number, not {value!r}")
-    if not least <= value <= MAX_AMOUNT:
-        raise UsageError(f"{value} {what}: must be {least} to {MAX_AMOUNT}")
+    if not least <= value <= most:
+        raise UsageError(f"{what} = {value}: must be {least} to {most}")
     return value
+
+
+def _seconds(limit: object) -> float | None:
+    if limit is None:
+        return None
+    seconds = limit.total_seconds() if isinstance(limit, datetime.timedelta) else limit
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise UsageError(f"time_limit must be seconds or a timedelta, not {limit!r}")
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise UsageError(f"time_limit = {seconds:g} s: must be longer than nothing, and finite")
+    return float(seconds)
+
+
+def _os_string(what: str, value: Path) -> OsString:
+    try:
+        found = to_os(value)
+    except TypeError:
+        raise UsageError(f"{what}: {value!r} is neither text nor a path") from None
+    if (b"\0" in found.b64) if isinstance(found, RawBytes) else ("\0" in found):
+        raise UsageError(f"{what}: a NUL byte can't be in {value!r}")
+    return found
+
+
+def _text(what: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise UsageError(f"the {what} must be text, not {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the {what} {value!r} is not UTF-8") from None
+    return value
+
+
+def _globs(what: str, values: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise UsageError(f'{what} is a list of patterns, e.g. ["{values}"]')
+    return tuple([_text(f"pattern in {what}", value) for value in values])

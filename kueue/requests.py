@@ -11,7 +11,7 @@ from typing import Any
 
 from kueue.errors import UsageError
 from kueue.job_handle import Job, SubmittedJobs
-from kueue.operations import Operation, ask, ranges_of
+from kueue.operations import Operation, ask, parts_of, ranges_of
 from kueue.wire.codec import to_os
 from kueue.wire.messages import (
     Backup,
@@ -47,8 +47,8 @@ def ranges_of_jobs(jobs: Jobs) -> tuple[Range, ...]:
     if isinstance(jobs, Job):
         return ((jobs.id, jobs.id),)
     if isinstance(jobs, int):
-        return ((jobs, jobs),)
-    return ranges_of(job if isinstance(job, int) else job.id for job in jobs)
+        return ((id_of(jobs), jobs),)
+    return ranges_of(map(id_of, jobs))
 
 
 def id_of(job: Job | int) -> int:
@@ -79,9 +79,22 @@ def detail(job: Job | int, context: bool) -> Operation[JobDetail]:
 
 
 def cancel(jobs: Jobs, kill: bool) -> Operation[Canceled]:
-    """Cancel; running ones only with `kill`."""
-    ranges = ranges_of_jobs(jobs)
-    return (yield from ask(lambda rid: Cancel(rid, ranges, kill)))  # type: ignore[no-any-return]
+    """Cancel; running ones only with `kill`. An empty selection cancels nothing."""
+    whole = Canceled(0, 0)
+    for ranges in parts_of(ranges_of_jobs(jobs)):
+
+        def request(rid: int, ranges: tuple[Range, ...] = ranges) -> Cancel:
+            return Cancel(rid, ranges, kill)
+
+        part: Canceled = yield from ask(request)
+        whole = Canceled(
+            part.rid,
+            whole.canceled + part.canceled,
+            whole.finished + part.finished,
+            whole.running + part.running,
+            whole.unknown + part.unknown,
+        )
+    return whole
 
 
 def clean(failed: bool) -> Operation[int]:
@@ -123,7 +136,10 @@ def reload() -> Operation[tuple[str, ...]]:
 
 def shutdown(workers: bool, kill: bool) -> Operation[tuple[str, ...]]:
     """End the server; what becomes of jobs."""
-    return (yield from ask(lambda rid: Shutdown(rid, workers, kill))).lines  # type: ignore[no-any-return]
+    # Not to be repeated: the server that answers next may have been started since.
+    reply = yield from ask(lambda rid: Shutdown(rid, workers, kill), repeatable=False)
+    lines: tuple[str, ...] = reply.lines
+    return lines
 
 
 def server_info() -> Operation[ServerState]:

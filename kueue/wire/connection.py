@@ -2,50 +2,53 @@
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import ssl
 import time
+from collections import deque
 
 import msgspec
 
-from kueue.errors import AuthenticationError, KueueError, ProtocolError, ServerUnreachableError, VersionError
+from kueue.errors import ProtocolError
 from kueue.wire import codec
+from kueue.wire.dialing import RefusedError, failure_to_connect, place, set_keepalive
 from kueue.wire.framing import FrameDecoder, frame
 from kueue.wire.handshake import MAX_FRAME as HANDSHAKE_FRAME
-from kueue.wire.handshake import NOT_KUEUE, SECONDS, ClientHandshake
+from kueue.wire.handshake import SECONDS, ClientHandshake
 from kueue.wire.messages import MAX_FRAME, ToClient
 from kueue.wire.tls import client_context
 
+__all__ = ["BlockingConnection", "ConnectionLostError", "RefusedError"]
+
 READ_BYTES = 256 * 1024
+SILENCE_SECONDS = 60.0
+"""A server says something every 15 s at least; one that doesn't is gone."""
 
 
 class ConnectionLostError(Exception):
     """The connection broke after it had been there."""
 
 
-class RefusedError(ServerUnreachableError):
-    """Nobody listens there now (connection refused): trying again may help."""
-
-
 class BlockingConnection:
-    """Connects and authenticates when made.
+    """Connects and authenticates when made. For one thread.
 
     Raises:
         RefusedError, ServerUnreachableError, AuthenticationError, VersionError: why there is no connection.
     """
 
     def __init__(self, host: str, port: int, secret: str, version: str, timeout: float = SECONDS) -> None:
-        where = f"{host}:{port}"
         deadline = time.monotonic() + timeout
-        self._messages: list[ToClient] = []
+        self._messages: deque[ToClient] = deque()
+        self._decoder = FrameDecoder(HANDSHAKE_FRAME)
         handshake: ClientHandshake | None = None
         try:
             plain = socket.create_connection((host, port), timeout)
             try:
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                self._socket = client_context().wrap_socket(plain, server_hostname=host)
+                set_keepalive(plain)
+                self._socket = client_context().wrap_socket(plain)
             except BaseException:
                 plain.close()
                 raise
@@ -54,33 +57,21 @@ class BlockingConnection:
                 assert certificate is not None
                 handshake = ClientHandshake("client", secret, certificate, version)
                 self._shake_hands(handshake, deadline)
+                self._socket.setblocking(False)
             except BaseException:
                 self._socket.close()
                 raise
-        except (AuthenticationError, VersionError):
-            raise
-        except KueueError as error:
-            raise ServerUnreachableError(f"{where}: {error}") from None
-        except ConnectionRefusedError:
-            raise RefusedError(f"no server at {where} (connection refused)") from None
-        except TimeoutError:
-            raise ServerUnreachableError(f"{where}: no answer within {timeout:g} s") from None
-        except socket.gaierror as error:
-            raise ServerUnreachableError(f"{where}: unknown host ({error.strerror})") from None
-        except (ssl.SSLError, ConnectionError):
-            if handshake is not None:
-                closed = handshake.closed()
-                if isinstance(closed, AuthenticationError):
-                    raise closed from None
-            raise ServerUnreachableError(f"{where}: {NOT_KUEUE}") from None
-        except OSError as error:
-            raise ServerUnreachableError(f"{where}: {error.strerror or error}") from None
-        self._socket.setblocking(False)
+        except Exception as error:
+            failure = failure_to_connect(error, place(host, port), timeout, handshake)
+            raise failure from (None if failure is error else error)
+        self._heard = time.monotonic()
 
     def _shake_hands(self, handshake: ClientHandshake, deadline: float) -> None:
-        self._decoder = FrameDecoder(HANDSHAKE_FRAME)
         while not handshake.done:
-            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self._socket.settimeout(left)
             data = self._socket.recv(READ_BYTES)
             if not data:
                 raise handshake.closed()
@@ -93,44 +84,56 @@ class BlockingConnection:
                 if handshake.done:
                     self._decoder.limit = MAX_FRAME
 
-    def send(self, message: msgspec.Struct, timeout: float) -> None:
+    def send(self, message: msgspec.Struct, silence: float = SILENCE_SECONDS) -> None:
         """Send a message; what the server says meanwhile is kept.
 
+        A server that is busy may take its time, as long as it says something or takes a byte every
+        `silence` seconds.
+
         Raises:
-            ConnectionLostError: it could not be sent within `timeout` seconds.
+            ConnectionLostError: it could not be sent.
         """
         left = memoryview(frame(codec.encode(message)))
-        deadline = time.monotonic() + timeout
+        moved = time.monotonic()
         while left:
+            wants = select.POLLIN
             try:
                 left = left[self._socket.send(left) :]
+                moved = time.monotonic()
+                continue
             except ssl.SSLWantWriteError:
-                self._wait(deadline, write=True)
+                wants |= select.POLLOUT
             except ssl.SSLWantReadError:
-                self._wait(deadline)
+                pass
             except OSError as error:
-                raise ConnectionLostError(str(error)) from None
-            if left and self._readable():
-                self._read()
+                raise ConnectionLostError(_text(error)) from None
+            self._wait(max(moved, self._heard) + silence, wants, "takes no more requests")
+            self._read()
 
-    def receive(self, timeout: float) -> ToClient | None:
+    def receive(self, timeout: float, silence: float = SILENCE_SECONDS) -> ToClient | None:
         """The next message; None after `timeout` seconds without one.
 
         Raises:
-            ConnectionLostError: the server closed the connection, or broke the protocol.
+            ConnectionLostError: the server closed the connection, broke the protocol, or has been silent for
+                `silence` seconds while we were waiting.
         """
-        deadline = time.monotonic() + timeout
+        asked = time.monotonic()
+        deadline = asked + timeout
         while not self._messages:
-            if not self._read() and not self._wait(deadline, may_time_out=True):
+            if self._read():
+                continue
+            silent_at = max(asked, self._heard) + silence
+            if time.monotonic() >= deadline:
                 return None
-        return self._messages.pop(0)
+            if deadline < silent_at:
+                self._poll(deadline - time.monotonic(), select.POLLIN)
+            else:
+                self._wait(silent_at, select.POLLIN, f"has been silent for {silence:g} s")
+        return self._messages.popleft()
 
     def close(self) -> None:
         """Close it."""
         self._socket.close()
-
-    def _readable(self) -> bool:
-        return self._socket.pending() > 0 or bool(select.select([self._socket], [], [], 0)[0])
 
     def _read(self) -> bool:
         """Take what is there; False if nothing was."""
@@ -139,22 +142,28 @@ class BlockingConnection:
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False
         except OSError as error:
-            raise ConnectionLostError(str(error)) from None
+            raise ConnectionLostError(_text(error)) from None
         if not data:
             raise ConnectionLostError("the server closed the connection")
+        self._heard = time.monotonic()
         try:
-            self._messages += map(codec.decode_to_client, self._decoder.feed(data))
+            self._messages.extend(map(codec.decode_to_client, self._decoder.feed(data)))
         except ProtocolError as error:
             raise ConnectionLostError(str(error)) from None
         return True
 
-    def _wait(self, deadline: float, *, write: bool = False, may_time_out: bool = False) -> bool:
+    def _wait(self, deadline: float, wants: int, otherwise: str) -> None:
         left = deadline - time.monotonic()
-        if left > 0:
-            sockets = [self._socket]
-            found = select.select(sockets, sockets if write else [], [], left)
-            if found[0] or found[1]:
-                return True
-        if may_time_out:
-            return False
-        raise ConnectionLostError("the server does not read")
+        if left <= 0 or not self._poll(left, wants):
+            raise ConnectionLostError(f"the server {otherwise}")
+
+    def _poll(self, seconds: float, wants: int) -> bool:
+        if self._socket.pending():
+            return True
+        poll = select.poll()  # unlike `select`, it takes descriptors of any number
+        poll.register(self._socket, wants)
+        return bool(poll.poll(math.ceil(max(0.0, seconds) * 1000)))
+
+
+def _text(error: OSError) -> str:
+    return error.strerror or str(error)

@@ -1,4 +1,5 @@
-"""The handshake inside TLS: both sides prove the shared secret, bound to the certificate, then agree on versions.
+"""The handshake inside TLS: both sides prove the shared secret, bound to the certificate, then agree on
+versions.
 
     server                                              client
       challenge {handshake, nonce}            ─────▶
@@ -68,7 +69,7 @@ _from_client = msgspec.json.Decoder(ClientProof | Versions)
 def proof(
     secret: str, direction: str, role: str, server_nonce: bytes, client_nonce: bytes, der: bytes
 ) -> bytes:
-    """The MAC with which one side (`direction`: who proves, `server` or `client`) shows that it has the secret."""
+    """The MAC by which one side (`direction`: the `server` or the `client`) shows that it has the secret."""
     label = f"kueue handshake {HANDSHAKE_VERSION}".encode()
     extracted = hmac.digest(label, secret.encode(), "sha256")
     key = hmac.digest(extracted, f"{direction} proves to be {role}".encode() + b"\x01", "sha256")
@@ -143,7 +144,8 @@ class ServerHandshake(_Agreement):
         """Take a frame's body, return bodies to send.
 
         Raises:
-            ProtocolError: not the handshake. AuthenticationError: wrong proof. VersionError: no common version.
+            ProtocolError: not the handshake. AuthenticationError: wrong proof.
+            VersionError: no common version.
         """
         message = _decoded(_from_client, body)
         match message:

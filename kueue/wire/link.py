@@ -1,28 +1,21 @@
 """One authenticated connection on asyncio: frames in, messages out to a handler, and back.
 
-`connect` makes one as a client or worker, a `Listener` (listener.py) takes them as a server. A peer's fault closes its own
-link and nothing else. Protocols, not streams: no task a connection once it is authenticated.
+`connect` makes one as a client or worker, a `Listener` (listener.py) takes them as a server. A peer's fault
+closes its own link and nothing else. Protocols, not streams: no task a connection once it is authenticated.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import ssl
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
 
-from kueue.errors import (
-    AuthenticationError,
-    KueueError,
-    ProtocolError,
-    ServerUnreachableError,
-    VersionError,
-)
+from kueue.errors import KueueError, ProtocolError, ServerUnreachableError
 from kueue.wire import codec
+from kueue.wire.dialing import failure_to_connect, place, set_keepalive
 from kueue.wire.framing import FrameDecoder, frame
 from kueue.wire.handshake import MAX_FRAME as HANDSHAKE_FRAME
 from kueue.wire.handshake import NOT_KUEUE, ClientHandshake, Role, ServerHandshake
@@ -35,7 +28,6 @@ MAX_QUEUED_BYTES = 64 * 1024 * 1024
 """Bytes that wait for a slow reader before its connection is closed."""
 HIGH_WATER_BYTES = 512 * 1024
 LOW_WATER_BYTES = 128 * 1024
-KEEPALIVE_SECONDS = 30
 
 
 class Handler(Protocol):
@@ -237,36 +229,42 @@ class _ConnectingLink(Link):
         self.role = role
         self._secret = secret
         self._version = version
-        self._handshake: ClientHandshake | None = None
+        self.handshake: ClientHandshake | None = None
         self.ready: asyncio.Future[None] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The server speaks first; we look at its certificate."""
         super().connection_made(transport)
         der = transport.get_extra_info("ssl_object").getpeercert(True)
-        self._handshake = ClientHandshake(self.role, self._secret, der, self._version)
+        self.handshake = ClientHandshake(self.role, self._secret, der, self._version)
 
     def _on_handshake(self, body: bytes) -> None:
-        assert self._handshake is not None
-        for answer in self._handshake.receive(body):
+        assert self.handshake is not None
+        for answer in self.handshake.receive(body):
             self.send_encoded(answer)
-        if self._handshake.done:
+        if self.handshake.done:
             decode: Callable[[bytes], Any] = (
                 codec.decode_to_worker if self.role == "worker" else codec.decode_to_client
             )
-            self._establish(self._handshake.peer_version, self._handshake.protocol, decode)
+            self._establish(self.handshake.peer_version, self.handshake.protocol, decode)
             if not self.ready.done():
                 self.ready.set_result(None)
+
+    def give_up(self) -> None:
+        """Nobody waits for this link any more."""
+        if not self.ready.cancel() and not self.ready.cancelled():
+            self.ready.exception()  # seen: asyncio need not complain about it
+        self.abort()
 
     def _lost_before_established(self, error: BaseException | None) -> None:
         if self.ready.done():
             return
         if isinstance(error, KueueError):
             failure: BaseException = error
+        elif self.handshake is not None:
+            failure = self.handshake.closed()
         else:
-            failure = (
-                self._handshake.closed() if self._handshake is not None else ServerUnreachableError(NOT_KUEUE)
-            )
+            failure = ServerUnreachableError(NOT_KUEUE)
         self.ready.set_exception(failure)
 
 
@@ -278,7 +276,7 @@ async def connect(
     secret: str,
     version: str,
     handler: Handler,
-    timeout: float = HANDSHAKE_SECONDS,
+    timeout: float = HANDSHAKE_SECONDS,  # noqa: ASYNC109 (its text is part of what is promised)
 ) -> Link:
     """Connect to a server and authenticate; `handler` gets the link's messages from then on.
 
@@ -286,54 +284,33 @@ async def connect(
         timeout: seconds for all of it.
 
     Raises:
-        ServerUnreachableError: nobody answers, or not a Kueue server. AuthenticationError: the secret differs.
+        ServerUnreachableError: nobody answers (`RefusedError`: nobody listens), or not a Kueue server.
+        AuthenticationError: the secret differs.
         VersionError: no common protocol version; the text says which side to upgrade.
     """
     loop = asyncio.get_running_loop()
-    where = f"{host}:{port}"
-    link = None
+    where = place(host, port)
+    link: _ConnectingLink | None = None
+
+    def make() -> _ConnectingLink:
+        nonlocal link
+        link = _ConnectingLink(role, secret, version, handler)
+        return link
+
     try:
         async with asyncio.timeout(timeout):
-            transport, link = await loop.create_connection(
-                lambda: _ConnectingLink(role, secret, version, handler),
-                host,
-                port,
-                ssl=client_context(),
-                ssl_handshake_timeout=timeout,
+            transport, made = await loop.create_connection(
+                make, host, port, ssl=client_context(), ssl_handshake_timeout=timeout
             )
             set_keepalive(transport.get_extra_info("socket"))
-            await link.ready
-    except (AuthenticationError, VersionError):
-        raise
-    except KueueError as error:
-        raise ServerUnreachableError(f"{where}: {error}") from error
-    except TimeoutError:
+            await made.ready
+            return made
+    except BaseException as error:
+        handshake = None
         if link is not None:
-            link.abort()
-            # Nobody waits for it any more.
-            link.ready.cancel()
-        raise ServerUnreachableError(f"{where}: no answer within {timeout:g} s") from None
-    except ssl.SSLError:
-        raise ServerUnreachableError(f"{where}: {NOT_KUEUE}") from None
-    except ConnectionRefusedError:
-        raise ServerUnreachableError(f"{where}: no server (connection refused)") from None
-    except socket.gaierror as error:
-        raise ServerUnreachableError(f"{where}: unknown host ({error.strerror})") from None
-    except OSError as error:
-        text = NOT_KUEUE if isinstance(error, ConnectionError) else (error.strerror or str(error))
-        raise ServerUnreachableError(f"{where}: {text}") from None
-    return link
-
-
-def set_keepalive(sock: socket.socket | None) -> None:
-    """Let the kernel notice a peer that vanished without a word, within a minute or so."""
-    if sock is None:
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (
-        ("TCP_KEEPIDLE", KEEPALIVE_SECONDS),
-        ("TCP_KEEPINTVL", KEEPALIVE_SECONDS // 3),
-        ("TCP_KEEPCNT", 3),
-    ):
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            handshake = link.handshake
+            link.give_up()
+        if not isinstance(error, Exception):
+            raise
+        failure = failure_to_connect(error, where, timeout, handshake)
+        raise failure from (None if failure is error else error)

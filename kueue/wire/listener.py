@@ -17,8 +17,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from kueue.errors import AuthenticationError, KueueError
+from kueue.wire.dialing import set_keepalive
 from kueue.wire.handshake import SECONDS, ServerHandshake
-from kueue.wire.link import Handler, Link, ServerLink, set_keepalive
+from kueue.wire.link import Handler, Link, ServerLink
 from kueue.wire.tls import server_context
 
 log = logging.getLogger(__name__)

@@ -28,6 +28,7 @@ S = JobState
 def offer(state: State, worker: Worker, job: Job, *, held: bool) -> None:
     """Hand a pending job to a connected worker: to run (reserves there), or to hold."""
     assert worker.session is not None
+    state.pending.overtake(job.key)
     state.dequeue(job)
     if (job.worker, job.fence) in job.holding:
         order_stop(state, state.workers.by_id[job.worker], job, job.fence, "superseded")

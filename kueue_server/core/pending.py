@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
+from itertools import islice
 
 from sortedcontainers import SortedDict
 
@@ -18,6 +19,7 @@ from kueue_server.core.shapes import KnownShape, Shapes
 _ID_BITS = 48
 _ID_MASK = (1 << _ID_BITS) - 1
 _HIGHEST_PRIORITY = 1000
+_OVERTAKEN_QUEUES = 100
 
 
 def order_key(priority: int, job: int) -> int:
@@ -35,7 +37,8 @@ class Queue:
 
     It lives as long as a job of the table, in whatever state, belongs to it (`jobs` counts them). `head` is
     the first job's order key, `head_since` the server's time when that job came to the front, `arrivals` a
-    number that changes whenever a job is put in.
+    number that changes whenever a job is put in. `overtaken`: a job that comes after the first one was handed
+    out while that was at the front.
     """
 
     __slots__ = (
@@ -47,6 +50,7 @@ class Queue:
         "head_since",
         "jobs",
         "number",
+        "overtaken",
         "shape",
         "volume",
     )
@@ -59,6 +63,7 @@ class Queue:
         self.arrivals = 0
         self.head: int | None = None
         self.head_since = 0.0
+        self.overtaken = False
         self._levels: dict[int, IdSet] = {}
         self._ranks: list[int] = []
         self._size = 0
@@ -147,6 +152,7 @@ class Pending:
                 del self.heads[head]
             queue.head = key
             queue.head_since = now
+            queue.overtaken = False
             self.heads[key] = queue
 
     def remove(self, queue: Queue, key: int, now: float) -> None:
@@ -158,4 +164,11 @@ class Pending:
             head = queue.head = queue.first()
             if head is not None:
                 queue.head_since = now
+                queue.overtaken = False
                 self.heads[head] = queue
+
+    def overtake(self, key: int) -> None:
+        """A job is about to be handed out: those at the front that come before it are overtaken."""
+        if self.heads.peekitem(0)[0] < key:
+            for head in islice(self.heads.irange(maximum=key, inclusive=(True, False)), _OVERTAKEN_QUEUES):
+                self.heads[head].overtaken = True

@@ -148,13 +148,15 @@ def fits(state: State, worker: Worker, queue: Queue) -> bool:
     if known.global_needs:
         if not state.ledger.has_room(known.global_needs):
             return False
-        if state.kept and not _may_overtake(state, queue):
+        if state.kept and not may_overtake(state, queue):
             return False
     return True
 
 
-def _may_overtake(state: State, queue: Queue) -> bool:
-    """Freed units of a global resource are kept for a job that has waited long for several."""
+def may_overtake(state: State, queue: Queue) -> bool:
+    """Whether nothing that the head of this queue needs is kept for an earlier one.
+
+    Freed units of a global resource are kept for a job that has waited long for several."""
     for name, _ in queue.shape.global_needs:
         kept = state.kept.get(name)
         if kept is not None and kept[0] is not queue and kept[0].head == kept[1] and _head(queue) > kept[1]:

@@ -1,8 +1,9 @@
 """Large jobs are not starved by small ones that always fit.
 
-After `starvation_seconds` at the front of its queue, a job that some worker could fit, but none has room for
-now, gets a worker drained for it: only this job is placed there until it fits. If what it lacks is a global
-resource, freed units are kept for it: later jobs that need the resource wait too.
+After `starvation_seconds` at the front of its queue, a job that was overtaken by later ones, and that some
+worker could fit but none has room for now, gets a worker drained for it: only this job is placed there until
+it fits. If what it lacks is a global resource, freed units are kept for it: later jobs that need the resource
+wait too. Whoever comes first in the order takes precedence in both, so that no two wait for each other.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from itertools import islice
 from kueue_server.core import holding
 from kueue_server.core.closed import Sight
 from kueue_server.core.pending import Queue, job_of
-from kueue_server.core.placement import fits
+from kueue_server.core.placement import fits, may_overtake
 from kueue_server.core.state import State
 from kueue_server.core.table import cwd_of
 from kueue_server.core.workers import Worker
@@ -24,38 +25,29 @@ def review(state: State) -> None:
     """On each tick: end what has served its purpose, and see who has waited too long."""
     _lift(state)
     drained = {worker.drained_for for worker in state.workers.connected() if worker.drained_for is not None}
+    patience = state.limits.starvation_seconds
     for queue in list(islice(state.pending.heads.values(), _QUEUES_PER_TICK)):
         head = queue.head
         assert head is not None
-        if state.now - queue.head_since < state.limits.starvation_seconds or (queue, head) in drained:
+        if not queue.overtaken or state.now - queue.head_since < patience or (queue, head) in drained:
             continue
         candidates = _candidates(state, queue)
         if not candidates:
             continue
-        needs = queue.shape.global_needs
-        for name in state.ledger.lacking(needs):
+        for name in state.ledger.lacking(queue.shape.global_needs):
             kept = state.kept.get(name)
             if kept is None or kept[1] > head:
                 state.kept[name] = (queue, head)
-        if state.ledger.full or not state.ledger.has_room(needs):
+        if state.ledger.full or not _has_resources(state, queue):
             continue
-        if any(fits(state, worker, queue) for worker in candidates if worker.idle_key is not None):
-            continue  # it is about to be placed
-        free = [
-            worker for worker in candidates if worker.drained_for is None and not _waits_only(worker, queue)
-        ]
-        if free:
-            _drain(state, max(free, key=_freedom), queue, head)
+        worker = _to_drain(state, queue, head, candidates)
+        if worker is not None:
+            _drain(state, worker, queue, head)
 
 
-def _waits_only(worker: Worker, queue: Queue) -> bool:
-    """Whether there is room, and something else (a back-off) keeps the job away."""
-    return worker.has_room(queue.shape)
-
-
-def _freedom(worker: Worker) -> tuple[float, int, int]:
-    """The worker that will have room first, as far as one can tell."""
-    return worker.free_cpus / max(1, worker.usable_cpus), worker.free_cpus, -worker.id
+def _has_resources(state: State, queue: Queue) -> bool:
+    """Whether the head of a queue could have its global resources now."""
+    return state.ledger.has_room(queue.shape.global_needs) and may_overtake(state, queue)
 
 
 def _candidates(state: State, queue: Queue) -> list[Worker]:
@@ -75,11 +67,31 @@ def _candidates(state: State, queue: Queue) -> list[Worker]:
     return found
 
 
+def _to_drain(state: State, queue: Queue, head: int, candidates: list[Worker]) -> Worker | None:
+    """The candidate to drain; None if there is none, or the job is about to be placed anyway."""
+    free = []
+    for worker in candidates:
+        if worker.drained_for is not None:
+            if worker.drained_for[1] > head:
+                free.append(worker)
+        elif worker.idle_key is not None and fits(state, worker, queue):
+            return None
+        elif not worker.has_room(queue.shape):  # else something that passes, a back-off, keeps the job away
+            free.append(worker)
+    return max(free, key=_freedom, default=None)
+
+
+def _freedom(worker: Worker) -> tuple[float, int, int]:
+    """Most for the worker that will have room first, as far as one can tell."""
+    return worker.free_cpus / max(1, worker.usable_cpus), worker.free_cpus, -worker.id
+
+
 def _drain(state: State, worker: Worker, queue: Queue, head: int) -> None:
     worker.drained_for = (queue, head)
     for jobs in worker.held.values():
         for job_id in jobs:
             holding.retract(state, worker, state.table.jobs[job_id], None)
+    state.wake(worker)
     shape = queue.shape.shape
     state.outbox.log(
         "info",
@@ -97,6 +109,6 @@ def _lift(state: State) -> None:
         if worker.drained_for is None:
             continue
         queue, head = worker.drained_for
-        if queue.head != head or worker not in _candidates(state, queue):
+        if queue.head != head or not _has_resources(state, queue) or worker not in _candidates(state, queue):
             worker.drained_for = None
             state.wake(worker)

@@ -1,101 +1,137 @@
-"""Starting a keeper: `python -m kueue_worker.keeper --spool DIR --address NAME`, by the agent."""
+"""`python -m kueue_worker.keeper --spool DIR`: started by an agent, and then on its own.
+
+Exit code 0 also if another keeper serves this spool already: the agent will find that one. 1: it can't serve;
+the line that says why is in the log and on stderr.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
+import gc
 import os
-import secrets
-import signal
 import sys
-import time
+from dataclasses import replace
 
-from kueue_worker.keeper import trees
-from kueue_worker.keeper.loop import Keeper, boottime
-from kueue_worker.keeper.records import Records
-from kueue_worker.keeper.wire import listen
+from kueue_worker.keeper.attempts import LOST, Ended
+from kueue_worker.keeper.boot import boot_id, boottime
+from kueue_worker.keeper.keeper import Keeper
+from kueue_worker.keeper.kill import Endings
+from kueue_worker.keeper.leftovers import end_leftovers
+from kueue_worker.keeper.limits import Limits, raise_open_files
+from kueue_worker.keeper.log import Log
+from kueue_worker.keeper.loop import Loop
+from kueue_worker.keeper.place import PlaceError, TakenError, hold, keeper_address, lock_spool, make_spool
+from kueue_worker.keeper.records import Found, Records, RecordsError, read
+from kueue_worker.keeper.spawn import Spawner
 
-MOST_LOG_BYTES = 1024 * 1024
-
-
-class Log:
-    """A few lines for the person who looks; the file is begun anew when it is long."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def __call__(self, text: str) -> None:
-        try:
-            mode = (
-                "a" if not os.path.exists(self._path) or os.path.getsize(self._path) < MOST_LOG_BYTES else "w"
-            )
-            with open(self._path, mode, opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} keeper {os.getpid()} {text}\n")
-        except OSError:
-            pass
+PR_SET_CHILD_SUBREAPER = 36
 
 
-def main() -> int:
-    """Serve until told to end; the exit code."""
-    parser = argparse.ArgumentParser(prog="kueue_worker.keeper")
-    parser.add_argument("--spool", required=True)
-    parser.add_argument("--address", required=True)
-    parser.add_argument("--grace", type=float, default=5.0)
-    parser.add_argument("--idle", type=float, default=60.0)
-    arguments = parser.parse_args()
-    for number in (signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
-    os.makedirs(arguments.spool, mode=0o700, exist_ok=True)
-    log = Log(os.path.join(arguments.spool, "keeper.log"))
+def main(arguments: list[str] | None = None) -> int:
+    """Serve; the exit code."""
+    options = _parse(arguments)
+    spool = os.path.abspath(options.spool)
     try:
-        listener = listen(arguments.address)
-    except OSError:
-        return 0  # another keeper was faster, and serves
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        boot = file.read().strip()
-    os.chdir("/")
-    trees.become_subreaper()
-    try:
-        records = Records(os.path.join(arguments.spool, "records.jsonl"), boot)
-    except OSError as error:
-        log(f"can't keep records in {arguments.spool}: {error}")
+        make_spool(spool)
+        listener = hold(options.address or keeper_address(spool))
+        lock = lock_spool(spool)
+    except TakenError:
+        return 0
+    except (PlaceError, OSError) as error:
+        print(f"keeper: {error}", file=sys.stderr)
         return 1
-    _end_what_was_left(records, log)
-    keeper = Keeper(
-        listener,
-        records,
-        secrets.token_hex(8),
-        boot,
-        log,
-        grace_seconds=arguments.grace,
-        idle_seconds=arguments.idle,
-    )
-    listener.listen(16)
-    log("serves")
+    _detach(listener.fileno(), lock)
+    log = Log(spool)
     try:
-        keeper.run()
-    except Exception as error:  # the last word before the jobs are left to the next keeper
-        log(f"died: {error!r}")
-        raise
+        found = read(spool)
+        boot = boot_id()
+        _settle_lost(found, boot, log)
+        inherited = raise_open_files()
+        records = Records(spool, boot, found.attempts)
+        spawner = Spawner(spool, Limits(inherited))
+    except (RecordsError, OSError) as error:
+        log.write(f"cannot serve: {error}")
+        return 1
+    _adopt_orphans(log)
+    name = os.urandom(8).hex()
+    endings = Endings(os.getpid())
+    keeper = Keeper(name, boot, found.attempts, records, spawner, endings, log.write, boottime)
+    loop = Loop(keeper, listener, log.write, grace=options.grace, idle=options.idle)
+    log.write(f"{name} serves {spool}")
+    gc.freeze()  # nothing of all this will ever be garbage
+    loop.serve()
     return 0
 
 
-def _end_what_was_left(records: Records, log: Log) -> None:
-    """Attempts of a keeper that died: what still runs of them is ended, then they are lost."""
-    unfinished = [key for key, record in records.attempts.items() if record["state"] != "ended"]
-    if not unfinished:
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m kueue_worker.keeper", description=__doc__)
+    parser.add_argument("--spool", required=True, metavar="DIR", help="its records, its log, output of jobs")
+    parser.add_argument("--address", metavar="NAME", help="abstract socket; the spool's own by default")
+    parser.add_argument(
+        "--grace", type=float, default=5.0, metavar="SECONDS", help="from TERM to KILL when told to end"
+    )
+    parser.add_argument(
+        "--idle", type=float, default=60.0, metavar="SECONDS", help="ends when there is nothing to do so long"
+    )
+    return parser.parse_args(arguments)
+
+
+def _detach(*kept: int) -> None:
+    """Leave the agent's terminal, directory and descriptors behind."""
+    with contextlib.suppress(PermissionError):  # is a leader already
+        os.setsid()
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    lowest = 3
+    for descriptor in sorted(kept):
+        os.closerange(lowest, descriptor)
+        lowest = descriptor + 1
+    os.closerange(lowest, os.sysconf("SC_OPEN_MAX"))
+
+
+def _settle_lost(found: Found, boot: str, log: Log) -> None:
+    """End what is left of attempts whose keeper died under them; then they are lost, and may run
+    elsewhere."""
+    if found.damaged:
+        log.write(f"{found.damaged} lines of the records can't be read and are left out")
+    lost = [attempt for attempt in found.attempts.values() if attempt.ended is None]
+    same_boot = found.boot in (boot, "")  # unknown: the first line is damaged
+    for attempt in found.attempts.values():
+        if not found.boot:
+            attempt.pid = None
+        if not same_boot and attempt.ended is not None:
+            attempt.ended = _before_boot(attempt.ended)
+    if not lost:
         return
-    left = trees.end_leftovers(unfinished) if records.of_this_boot else 0
-    log(f"{len(unfinished)} attempts of an earlier keeper are lost, {left} of their processes were ended")
-    for key in unfinished:
-        record = records.attempts[key]
-        text = (
-            "the worker's keeper died under it" if records.of_this_boot else "its machine went down under it"
+    if same_boot:
+        count = end_leftovers(lost, log.write)
+        log.write(
+            f"{len(lost)} attempts of an earlier keeper are lost; {count} of their processes were ended"
         )
-        fields = {"end": "lost", "status": None, "started": record["started"], "ended": boottime()}
-        if not records.of_this_boot:
-            fields |= {"started": None}
-        records.ended(key, {**fields, "cpu_seconds": 0.0, "peak_kb": 0, "code": "lost", "text": text})
-    records.flush()
+        text, ended = "the worker's keeper died under it", boottime()
+    else:
+        log.write(f"{len(lost)} attempts were lost when the machine went down")
+        text, ended = "its machine went down", None
+    for attempt in lost:
+        started = attempt.started if same_boot else None
+        attempt.ended = Ended(LOST, None, started, ended, code="lost", text=text)
+
+
+def _before_boot(ended: Ended) -> Ended:
+    """An end before this boot, whose times are of another clock: as if it had been at the boot."""
+    if ended.started is None or ended.ended is None:
+        return replace(ended, started=None, ended=None)
+    return replace(ended, started=ended.started - ended.ended, ended=0.0)
+
+
+def _adopt_orphans(log: Log) -> None:
+    """Be the parent of whatever jobs leave behind, so that it can be found and waited for."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        log.write(f"orphans of jobs can't be adopted: {os.strerror(ctypes.get_errno())}")
 
 
 if __name__ == "__main__":

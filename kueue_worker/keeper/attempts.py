@@ -63,8 +63,8 @@ class Ended:
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """An attempt that is not forgotten. `pid`: its first process, the leader of its session; `ended`: as soon as
-    nothing of it is left to wait for."""
+    """An attempt that is not forgotten. `pid`: its first process, the leader of its session; `ended`: as
+    soon as nothing of it is left to wait for."""
 
     key: str
     job: Any

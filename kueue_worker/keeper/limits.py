@@ -1,7 +1,7 @@
 """A job's soft resource limits, set without the keeper itself ever falling under one that could end it.
 
-Most are set in the keeper for the moment of the spawn, so that the job has them from its first instruction. Those
-that would kill or starve the keeper (`cpu`, `as`, …) are set on the job right after its start.
+Most are set in the keeper for the moment of the spawn, so that the job has them from its first instruction.
+Those that would kill or starve the keeper (`cpu`, `as`, …) are set on the job right after its start.
 """
 
 from __future__ import annotations
@@ -17,15 +17,21 @@ NAMES = {
     if name.startswith("RLIMIT_") and name != "RLIMIT_OFILE"
 }
 AFTERWARDS = frozenset({"cpu", "as", "data", "rss", "nproc", "rttime", "sigpending", "msgqueue"})
+LEAST_STACK_BYTES = 1024 * 1024
+"""A smaller stack is nothing for the keeper, not even for a moment."""
 REMEMBERED = 256
 
 
-class Plan(NamedTuple):
-    """What to set for the spawn, what to set back after it, and what to set on the job: (resource, soft)."""
+Setting = tuple[int, tuple[int, int]]
+"""A resource, and its soft and hard limit."""
 
-    around: tuple[tuple[int, int], ...]
-    back: tuple[tuple[int, int], ...]
-    afterwards: tuple[tuple[int, int], ...]
+
+class Plan(NamedTuple):
+    """What to set for the spawn, what to set back after it, and what to set on the job."""
+
+    around: tuple[Setting, ...]
+    back: tuple[Setting, ...]
+    afterwards: tuple[Setting, ...]
 
 
 NOTHING = Plan((), (), ())
@@ -61,26 +67,26 @@ class Limits:
                 asked = hard
             if asked == soft:
                 continue
-            if name in AFTERWARDS:
-                afterwards.append((number, asked))
+            if name in AFTERWARDS or (name == "stack" and 0 <= asked < LEAST_STACK_BYTES):
+                afterwards.append((number, (asked, hard)))
             else:
-                around.append((number, asked))
-                back.append((number, soft))
+                around.append((number, (asked, hard)))
+                back.append((number, (soft, hard)))
         return Plan(tuple(around), tuple(back), tuple(afterwards)) if around or afterwards else NOTHING
 
-    def set_own(self, softs: tuple[tuple[int, int], ...]) -> None:
-        """Set limits of the keeper."""
-        for number, soft in softs:
-            _, hard = resource.getrlimit(number)
-            with contextlib.suppress(OSError, ValueError, OverflowError):
-                resource.setrlimit(number, (soft, hard))
 
-    def set_on(self, pid: int, softs: tuple[tuple[int, int], ...]) -> None:
-        """Set limits of a job that has just been started; it may be gone, or be another user's by now."""
-        for number, soft in softs:
-            with contextlib.suppress(OSError, ValueError, OverflowError):
-                _, hard = resource.prlimit(pid, number)
-                resource.prlimit(pid, number, (soft, hard))
+def set_own(settings: tuple[Setting, ...]) -> None:
+    """Set limits of the keeper."""
+    for number, limits in settings:
+        with contextlib.suppress(OSError, ValueError, OverflowError):
+            resource.setrlimit(number, limits)
+
+
+def set_on(pid: int, settings: tuple[Setting, ...]) -> None:
+    """Set limits of a job that has just been started; it may be gone, or be another user's by now."""
+    for number, limits in settings:
+        with contextlib.suppress(OSError, ValueError, OverflowError):
+            resource.prlimit(pid, number, limits)
 
 
 def raise_open_files() -> dict[int, int]:

@@ -1,5 +1,5 @@
-"""The keeper's own log: lines in `<spool>/keeper.log`, bounded in size. A log that can't be written is no reason
-to stop.
+"""The keeper's own log: lines in `<spool>/keeper.log`, bounded in size. A log that can't be written is no
+reason to stop.
 
 Descriptor 2 leads to it, so that the interpreter's last words are kept, too.
 """

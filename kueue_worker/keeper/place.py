@@ -2,7 +2,8 @@
 
 The address is an abstract Unix socket named by a hash of user id and spool: it vanishes with its process,
 however that ends, and no path is too long for it. Anybody may connect to or take such a name, so both sides
-ask the kernel who the other one is. The lock is held from the first moment; the keeper listens once it serves.
+ask the kernel who the other one is. The lock is held from the first moment; the keeper listens once it
+serves.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import socket
 import stat
@@ -30,6 +30,8 @@ class TakenError(PlaceError):
 
 def keeper_address(spool: str) -> str:
     """The abstract socket's name (without the leading NUL) of the keeper of this user and this spool."""
+    import hashlib  # brings OpenSSL, megabytes which a keeper that is told its address need not have
+
     place = f"{os.getuid()}:{os.path.realpath(spool)}"
     return f"kueue-keeper-{hashlib.sha256(os.fsencode(place)).hexdigest()[:32]}"
 
@@ -95,9 +97,7 @@ def make_spool(spool: str) -> None:
 
 def peer_of(sock: socket.socket) -> tuple[int, int]:
     """Process and user id of the other end of a Unix socket."""
-    pid, uid, _ = CREDENTIALS.unpack(
-        sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-    )
+    pid, uid, _ = CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
     return int(pid), int(uid)
 
 

@@ -1,8 +1,9 @@
 """Processes as /proc shows them, and which of them belong to a job.
 
-A snapshot is a plain list, so that what is decided from it can be tested without processes. Read of each process is
-its `stat`, which never blocks. Its environment is read only where nothing else tells whose it is, and never
-of one in uninterruptible sleep: that would wait for the memory map of a process stuck on a dead mount.
+A snapshot is a plain list, so that what is decided from it can be tested without processes. Read of each
+process is its `stat`, which never blocks. Its environment is read only where nothing else tells whose it
+is, and never of one in uninterruptible sleep: that would wait for the memory map of a process stuck on a
+dead mount.
 """
 
 from __future__ import annotations
@@ -43,9 +44,7 @@ def parse_stat(line: bytes) -> Process:
     """
     pid = int(line[: line.index(b" ")])
     fields = line[line.rindex(b")") + 2 :].split()
-    return Process(
-        pid, fields[0][0], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]) / TICKS
-    )
+    return Process(pid, fields[0][0], int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]) / TICKS)
 
 
 def look_at(pid: int) -> Process | None:

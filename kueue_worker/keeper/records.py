@@ -6,9 +6,9 @@
     {"r":"end","key":…,"end":…, …}
     {"r":"forget","keys":[…]}
 
-Lines are appended; now and then, and by each new keeper, the file is written anew with what still counts, and
-exchanged. Nothing is synced to the disk: this file survives its keeper, which is its purpose; after a power loss an
-end may be missing, and the job runs again.
+Lines are appended; now and then, and by each new keeper, the file is written anew with what still counts,
+and exchanged. Nothing is synced to the disk: this file survives its keeper, which is its purpose; after a
+power loss an end may be missing, and the job runs again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from kueue_worker.keeper.attempts import Attempt, Ended
 from kueue_worker.keeper.wire import encode_json
 
-NAME = "keeper.records"
+NAME = "records.jsonl"
 VERSION = 1
 SLACK_BYTES = 4 * 1024 * 1024
 """The file is written anew when it is longer than twice what counted, and this."""
@@ -34,8 +34,8 @@ class RecordsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a record file said. `boot`: during which it was written, empty if unknown; `damaged`: lines that could not
-    be read."""
+    """What a record file said. `boot`: during which it was written, empty if unknown; `damaged`: lines that
+    could not be read."""
 
     attempts: dict[str, Attempt]
     boot: str
@@ -119,9 +119,7 @@ class Records:
             OSError: it is not; nothing of them is.
         """
         lines = [
-            encode_json(
-                {"r": "spawn", "key": a.key, "job": a.job, "attempt": a.number, "note": a.note}
-            )
+            encode_json({"r": "spawn", "key": a.key, "job": a.job, "attempt": a.number, "note": a.note})
             for a in attempts
         ]
         self._append("\n".join(lines) + "\n")

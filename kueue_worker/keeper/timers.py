@@ -26,6 +26,11 @@ class Timers:
             self._heap = [(when, name) for name, when in self._times.items()]
             heapq.heapify(self._heap)
 
+    def bring_forward(self, name: str, when: float) -> None:
+        """Let `name` be due at `when`, unless it is before."""
+        if self._times.get(name, when) >= when:
+            self.set(name, when)
+
     def drop(self, name: str) -> None:
         """Let `name` not be due any more."""
         self._times.pop(name, None)

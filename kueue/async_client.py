@@ -1,0 +1,349 @@
+"""The asyncio client: runs the same operations as `Client`, each awaiting its own answers, side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+
+from kueue import __version__, operations, requests
+from kueue.errors import AuthenticationError, ServerUnreachableError
+from kueue.job_handle import Job, SubmittedJobs, job_of_change, job_of_view
+from kueue.job_spec import Encoder, JobOptions, JobSpec, Path, spec_of
+from kueue.operations import Close, Emit, Open, Operation, Receive, Send
+from kueue.server_access import ServerAccess
+from kueue.wire.connection import SILENCE_SECONDS, ConnectionLostError
+from kueue.wire.link import Link, connect
+from kueue.wire.messages import (
+    Canceled,
+    Heartbeat,
+    JobChange,
+    JobCounts,
+    JobDetail,
+    JobView,
+    LogChunk,
+    ResourcePage,
+    ServerState,
+    Stream,
+    Unwatch,
+    WorkerDetail,
+    WorkerView,
+)
+
+if TYPE_CHECKING:
+    from kueue.config import Config
+
+T = TypeVar("T")
+
+
+class _Inboxes:
+    """Handler of the link: sorts messages by request id, wakes who waits."""
+
+    def __init__(self) -> None:
+        self.by_rid: dict[int, deque[Any]] = {}
+        self.closed = False
+        self._wake = asyncio.Event()
+
+    def on_message(self, message: Any) -> None:
+        """A message arrived."""
+        if not isinstance(message, Heartbeat):
+            inbox = self.by_rid.get(message.rid)
+            if inbox is not None:
+                inbox.append(message)
+        self._notify()
+
+    def on_closed(self, error: BaseException | None) -> None:
+        """The link is gone."""
+        self.closed = True
+        self._notify()
+
+    def _notify(self) -> None:
+        self._wake.set()
+        self._wake = asyncio.Event()
+
+    async def something(self, seconds: float) -> None:
+        """Wait for the next message or the end, at most so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+
+class AsyncClient:
+    """As `Client`; requests of several tasks go over one connection at the same time."""
+
+    def __init__(
+        self,
+        config: Config | str | os.PathLike[str] | None = None,
+        *,
+        address: tuple[str, int] | None = None,
+        secret: str | None = None,
+        connect_timeout: float | None = None,
+        on_retry: Callable[[str], None] | None = None,
+    ) -> None:
+        self._link: Link | None = None
+        self._inboxes = _Inboxes()
+        self._connecting: asyncio.Lock | None = None
+        self._next_rid = 1
+        self._on_retry = on_retry
+        self._access = ServerAccess(config, address, secret, connect_timeout)
+        self._connected_before = False
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; the next call makes another one."""
+        if self._link is not None:
+            link, self._link = self._link, None
+            link.close()
+            while not self._inboxes.closed:
+                await self._inboxes.something(1.0)
+
+    async def connect(self) -> None:
+        """Connect now, if there is no connection.
+
+        Raises:
+            ServerUnreachableError, AuthenticationError, VersionError: why not.
+        """
+        if self._connecting is None:
+            self._connecting = asyncio.Lock()
+        async with self._connecting:
+            if self._link is not None and not self._inboxes.closed:
+                return
+            self._link = None
+            dialing = self._access.dialing(self._on_retry, again=self._connected_before)
+            while True:
+                host, port = self._access.resolve()
+                inboxes = _Inboxes()
+                try:
+                    self._link = await connect(
+                        host,
+                        port,
+                        role="client",
+                        secret=self._access.secret,
+                        version=__version__,
+                        handler=inboxes,
+                        timeout=dialing.timeout,
+                    )
+                except (ServerUnreachableError, AuthenticationError) as error:
+                    await asyncio.sleep(dialing.pause_after(error))
+                else:
+                    self._inboxes = inboxes
+                    self._connected_before = True
+                    return
+
+    # ---------------------------------------------------------------- submitting
+
+    async def submit(self, command: Sequence[Path] | JobSpec, **options: Unpack[JobOptions]) -> Job:
+        """Submit one job; `options` as in `JobSpec`. It is durable when this returns."""
+        return (await self.submit_many([spec_of(command, options)]))[0]
+
+    async def submit_many(
+        self, jobs: Iterable[JobSpec], *, progress: Callable[[int], None] | None = None
+    ) -> SubmittedJobs[AsyncClient]:
+        """Submit any number of jobs in constant memory. All are durable when this returns."""
+        encoder = Encoder(self._access.default_cpus, self._access.default_ram_mb)
+        result: list[Any] = []
+        async for count in self._stream(operations.submit(jobs, encoder), result):
+            if progress is not None:
+                progress(count)
+        ranges, warnings = result[0]
+        return SubmittedJobs(self, ranges, warnings)
+
+    # ---------------------------------------------------------------- waiting
+
+    async def as_completed(self, jobs: requests.Jobs, timeout: float | None = None) -> AsyncIterator[Job]:  # noqa: ASYNC109
+        """Each of the jobs once, when it has finished or was canceled.
+
+        Raises:
+            WaitTimeoutError: `timeout` seconds are over and some are unfinished.
+        """
+        operation = operations.as_completed(requests.ranges_of_jobs(jobs), timeout)
+        async for change in self._stream(operation):
+            yield job_of_change(change, self)
+
+    def watch(self, jobs: requests.Jobs, timeout: float | None = None) -> AsyncGenerator[JobChange, None]:
+        """Every change of the jobs, beginning with how they are now."""
+        return self._stream(operations.watch(requests.ranges_of_jobs(jobs), timeout))
+
+    async def wait(self, job: Job | int, timeout: float | None = None) -> Job:  # noqa: ASYNC109
+        """Wait for one job; the job as it ended.
+
+        Raises:
+            WaitTimeoutError: it has not finished within `timeout` seconds.
+        """
+        async for done in self.as_completed(requests.id_of(job), timeout):
+            return done
+        raise AssertionError
+
+    # ---------------------------------------------------------------- looking
+
+    async def jobs(
+        self,
+        *,
+        states: Sequence[str] = (),
+        ids: requests.Jobs | None = None,
+        group: str | None = None,
+        newest_first: bool = False,
+        limit: int | None = None,
+    ) -> AsyncIterator[Job]:
+        """Jobs by id, fetched page by page."""
+        wanted = requests.filter_of(states, ids, group)
+        view: JobView
+        async for view in self._stream(operations.list_jobs(wanted, newest_first, limit)):
+            yield job_of_view(view, self)
+
+    async def job(self, job: Job | int) -> Job:
+        """A job as it is now."""
+        return job_of_view((await self.detail(job)).job, self)
+
+    async def detail(self, job: Job | int, *, context: bool = False) -> JobDetail:
+        """All about a job; with `context`, its environment too."""
+        return await self._run(requests.detail(job, context))
+
+    async def counts(self) -> JobCounts:
+        """How many jobs are in which state."""
+        return await self._run(requests.counts())
+
+    async def logs(self, job: Job | int, *, stream: Stream = "stdout", attempt: int | None = None) -> bytes:
+        """What a job has written so far."""
+        chunks = self._stream(operations.read_log(requests.id_of(job), stream, attempt))
+        return b"".join([chunk.data async for chunk in chunks])
+
+    def follow(
+        self, job: Job | int, streams: tuple[Stream, ...] = ("stdout", "stderr"), attempt: int | None = None
+    ) -> AsyncGenerator[tuple[Stream, LogChunk], None]:
+        """The output of an attempt that has started, as it grows, to its end."""
+        return self._stream(operations.follow(requests.id_of(job), streams, attempt))
+
+    async def workers(self) -> tuple[WorkerView, ...]:
+        """All workers that the server knows."""
+        return await self._run(requests.workers())
+
+    async def worker(self, name: str | int) -> WorkerDetail:
+        """One worker, by id, name or host."""
+        return await self._run(requests.worker(name))
+
+    async def resources(self) -> ResourcePage:
+        """The global resources and who holds them."""
+        return await self._run(requests.resources())
+
+    async def server_info(self) -> ServerState:
+        """About the server itself."""
+        return await self._run(requests.server_info())
+
+    # ---------------------------------------------------------------- changing
+
+    async def cancel(self, jobs: requests.Jobs, *, kill: bool = False) -> Canceled:
+        """Cancel jobs; those that run only with `kill`."""
+        return await self._run(requests.cancel(jobs, kill))
+
+    async def clean(self, *, failed: bool = False) -> int:
+        """Drop succeeded and canceled jobs (and failed ones); how many."""
+        return await self._run(requests.clean(failed))
+
+    async def forget_worker(self, name: str | int) -> tuple[str, ...]:
+        """Confirm that what a lost worker was running is dead."""
+        return await self._run(requests.forget_worker(name))
+
+    async def backup(self, path: str | os.PathLike[str]) -> None:
+        """Copy the journal to a new file on the server's machine."""
+        await self._run(requests.backup(path))
+
+    async def reload(self) -> tuple[str, ...]:
+        """Have the server reread licences and limits; what changed."""
+        return await self._run(requests.reload())
+
+    async def shutdown(self, *, workers: bool = False, kill: bool = False) -> tuple[str, ...]:
+        """End the server (and the workers; with `kill` their jobs are interrupted)."""
+        return await self._run(requests.shutdown(workers, kill))
+
+    # ---------------------------------------------------------------- driving operations
+
+    async def _run(self, operation: Operation[T]) -> T:
+        result: list[T] = []
+        async for _ in self._stream(operation, result):
+            pass
+        return result[0]
+
+    async def _stream(
+        self, operation: Generator[Any, Any, Any], returned: list[Any] | None = None
+    ) -> AsyncGenerator[Any, None]:
+        """Perform the effects of an operation; yields what it emits, appends what it returns."""
+        opened: dict[int, _Inboxes] = {}
+        result: Any = None
+        error: ConnectionLostError | None = None
+        try:
+            while True:
+                try:
+                    effect = operation.send(result) if error is None else operation.throw(error)
+                except StopIteration as end:
+                    if returned is not None:
+                        returned.append(end.value)
+                    return
+                result, error = None, None
+                try:
+                    match effect:
+                        case Emit():
+                            yield effect.value
+                        case Open():
+                            await self.connect()
+                            result = self._next_rid
+                            self._next_rid += 1
+                            opened[result] = self._inboxes
+                            self._inboxes.by_rid[result] = deque()
+                        case Close():
+                            inboxes = opened.pop(effect.rid, None)
+                            if inboxes is not None:
+                                inboxes.by_rid.pop(effect.rid, None)
+                        case Send():
+                            self._send(effect.message, opened)
+                        case Receive():
+                            result = await self._receive(effect, opened)
+                except ConnectionLostError as lost:
+                    error = lost
+        finally:
+            for rid, inboxes in opened.items():
+                inboxes.by_rid.pop(rid, None)
+                if self._link is not None and inboxes is self._inboxes and not inboxes.closed:
+                    self._link.send(Unwatch(rid))
+            operation.close()
+
+    def _send(self, message: Any, opened: dict[int, _Inboxes]) -> None:
+        inboxes = opened.get(message.rid)
+        if self._link is None or inboxes is not self._inboxes or inboxes.closed:
+            raise ConnectionLostError("the connection was lost meanwhile")
+        self._link.send(message)
+
+    async def _receive(self, effect: Receive, opened: dict[int, _Inboxes]) -> tuple[int, Any] | None:
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        deadline = None if effect.timeout is None else asked + effect.timeout
+        while True:
+            for rid in effect.rids:
+                inboxes = opened[rid]
+                if inboxes.by_rid[rid]:
+                    return rid, inboxes.by_rid[rid].popleft()
+                if inboxes is not self._inboxes:
+                    raise ConnectionLostError("the connection was lost")
+            link, inboxes = self._link, self._inboxes
+            if link is None or inboxes.closed:
+                raise ConnectionLostError("the connection was lost")
+            now = loop.time()
+            # Counted from when we began to wait: the loop may have been busy elsewhere for long.
+            left = max(asked, link.last_received) + SILENCE_SECONDS - now
+            if left <= 0:
+                link.abort()
+                raise ConnectionLostError(f"the server has been silent for {SILENCE_SECONDS:g} s")
+            if deadline is not None:
+                if now >= deadline:
+                    return None
+                left = min(left, deadline - now)
+            await inboxes.something(left)

@@ -1,0 +1,339 @@
+"""What the keeper does: starts attempts, sees them end, ends them, and remembers them until they are
+forgotten.
+
+It is driven by the loop and knows no sockets: messages come in, messages for the agent collect in `out`.
+The loop calls `save` before it sends these, so that no agent hears of an end that a next keeper would not
+know.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any
+
+from kueue_worker.keeper.attempts import (
+    EXITED,
+    INTERRUPTED,
+    NOT_STARTED,
+    STOPPED,
+    TIME_LIMIT,
+    Attempt,
+    Ended,
+)
+from kueue_worker.keeper.kill import Endings
+from kueue_worker.keeper.orders import SpawnOrder, read_id, read_key, read_pairs, read_seconds, read_spawn
+from kueue_worker.keeper.records import Records
+from kueue_worker.keeper.spawn import Spawner, SpawnError
+from kueue_worker.keeper.timers import Timers
+from kueue_worker.keeper.wire import MOST_RECORDS, VERSION, Message, WireError, encode_json
+
+TIME_LIMIT_GRACE_SECONDS = 10.0
+SHUTDOWN_SECONDS = 5.0
+"""A bad end so shortly before the keeper is told to end was the same shutdown's doing."""
+SAVE_AGAIN_SECONDS = 1.0
+STATE_BYTES = 1024 * 1024
+"""A frame of `state` has no more records after these, whatever their number."""
+
+
+class Keeper:
+    """`attempts`: those that an earlier keeper remembered, all ended; `say` writes to the log. Times
+    (`now`) are seconds of the clock that counts from the machine's boot."""
+
+    def __init__(
+        self,
+        name: str,
+        boot: str,
+        attempts: dict[str, Attempt],
+        records: Records,
+        spawner: Spawner,
+        endings: Endings,
+        say: Callable[[str], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.out: list[Message] = []
+        self.leaving = False
+        self._name = name
+        self._boot = boot
+        self._attempts = attempts
+        self._records = records
+        self._spawner = spawner
+        self._endings = endings
+        self._say = say
+        self._clock = clock
+        self._leaders: dict[int, Attempt] = {}
+        self._limits = Timers()
+        self._ordered_end: dict[str, str] = {}
+        self._exited: dict[str, Ended] = {}
+        self._save_at: float | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Does a job run, or is one being ended?"""
+        return bool(self._leaders or self._endings)
+
+    @property
+    def remembers(self) -> bool:
+        """Is there an attempt that no agent has let us forget?"""
+        return bool(self._attempts)
+
+    # ---------------------------------------------------------------- the agent
+
+    def welcome(self, message: Message) -> list[Message]:
+        """Another agent says hello; the frames that answer it. It has to send environments and directories
+        anew.
+
+        Raises:
+            WireError: it is no hello, or of a version that there is none of.
+        """
+        version = message.get("v")
+        if message["m"] != "hello" or type(version) is not int or version < 1:
+            raise WireError("no hello")
+        self._spawner.forget()
+        self.out.clear()
+        head = {"m": "state", "v": VERSION, "keeper": self._name, "boot": self._boot}
+        parts: list[list[Message]] = [[]]
+        room = STATE_BYTES
+        for attempt in self._attempts.values():
+            record = attempt.record()
+            room -= len(encode_json(record))
+            if len(parts[-1]) == MOST_RECORDS or (room < 0 and parts[-1]):
+                parts.append([])
+                room = STATE_BYTES
+            parts[-1].append(record)
+        answer: list[Message] = [{**head, "records": part, "more": part is not parts[-1]} for part in parts]
+        if self.leaving:
+            answer.append({"m": "leaving"})
+        return answer
+
+    def on_messages(self, messages: list[Message], take_descriptor: Callable[[], int]) -> None:
+        """Do what the messages of a frame say.
+
+        Raises:
+            WireError: one is not of the protocol; those before it were done.
+        """
+        orders: list[SpawnOrder] = []
+        try:
+            for message in messages:
+                if message["m"] == "spawn":
+                    orders.append(read_spawn(message, take_descriptor))
+                    continue
+                ready, orders = orders, []
+                self._spawn_all(ready)
+                try:
+                    self._on_message(message, take_descriptor)
+                except (KeyError, TypeError, ValueError, AttributeError) as error:
+                    raise WireError(f"a {message['m']!r} that can't be read: {error!r}") from None
+        finally:
+            self._spawn_all(orders)
+
+    def _on_message(self, message: Message, take_descriptor: Callable[[], int]) -> None:
+        match message["m"]:
+            case "env":
+                if type(message["id"]) is not str:
+                    raise TypeError("id")
+                self._spawner.set_environment(message["id"], read_pairs(message["env"]))
+            case "dir":
+                self._spawner.set_directory(read_id(message["id"]), take_descriptor())
+            case "undir":
+                self._spawner.drop_directory(read_id(message["id"]))
+            case "kill":
+                end = message["end"]
+                if end not in (STOPPED, INTERRUPTED):
+                    raise ValueError(end)
+                self._on_kill(read_key(message["key"]), read_seconds(message["grace"]), end)
+            case "forget":
+                self._forget(message["keys"])
+            case "ping":
+                self.out.append({"m": "pong", "n": message["n"]})
+            case "exit":
+                self._leave(read_seconds(message["grace"]))
+            case other:
+                raise ValueError(other)
+
+    def _forget(self, keys: Any) -> None:
+        if type(keys) is not list:
+            raise TypeError("keys")
+        known = [self._attempts.get(read_key(key)) for key in keys]
+        ended = [attempt.key for attempt in known if attempt is not None and attempt.ended is not None]
+        for key in ended:
+            self._attempts.pop(key, None)
+        if ended:
+            self._records.forget(ended)
+
+    # ---------------------------------------------------------------- starting
+
+    def _spawn_all(self, orders: list[SpawnOrder]) -> None:
+        """Start these; what starts is on file before, all in one write."""
+        wanted = [order for order in orders if self._is_new(order)]
+        if not wanted:
+            return
+        try:
+            self._records.will_spawn(self._attempts[order.key] for order in wanted)
+        except OSError as error:
+            text = f"cannot write the worker's records: {error.strerror}"
+            for order in wanted:
+                self._spawner.discard(order)
+                attempt = self._attempts.pop(order.key)
+                attempt.ended = Ended(NOT_STARTED, ended=self._clock(), code="output", text=text)
+                self.out.append(attempt.message())
+            self._say(text)
+            return
+        try:
+            for order in wanted:
+                self._spawn(order, self._attempts[order.key])
+        finally:
+            self._spawner.settle()
+
+    def _is_new(self, order: SpawnOrder) -> bool:
+        known = self._attempts.get(order.key)
+        if known is not None:
+            if known.pid is not None or known.ended is not None:  # else its start is in the same frame
+                self.out.append(known.message())
+        elif not self._spawner.has_environment(order.env):
+            self.out.append({"m": "no_env", "key": order.key, "id": order.env})
+        else:
+            self._attempts[order.key] = Attempt(order.key, order.job, order.attempt, order.note)
+            return True
+        self._spawner.discard(order)
+        return False
+
+    def _spawn(self, order: SpawnOrder, attempt: Attempt) -> None:
+        now = self._clock()
+        if self.leaving:
+            self._spawner.discard(order)
+            self._end(attempt, Ended(INTERRUPTED, ended=now))
+            return
+        try:
+            pid = self._spawner.spawn(order)
+        except SpawnError as error:
+            self._end(attempt, Ended(NOT_STARTED, ended=now, code=error.code, text=error.text))
+            return
+        except Exception as error:  # unforeseen: it must not seem to run for ever, nor harm the others
+            self._end(attempt, Ended(NOT_STARTED, ended=now, code="spawn", text=f"cannot start: {error!r}"))
+            return
+        attempt.pid, attempt.started = pid, now
+        self._leaders[pid] = attempt
+        self._endings.drop(attempt.key)
+        self._records.spawned(attempt)
+        if order.time_limit is not None:
+            self._limits.set(attempt.key, now + order.time_limit)
+        self.out.append(attempt.message())
+
+    # ---------------------------------------------------------------- ends
+
+    def reap(self) -> None:
+        """Wait for all processes that have ended, our orphans among them."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            now = self._clock()
+            attempt = self._leaders.pop(pid, None)
+            if attempt is None:
+                self._endings.on_orphan_reaped(now)
+                continue
+            if attempt.ended is not None:
+                continue  # it had been given up
+            key = attempt.key
+            cpu_seconds = round(usage.ru_utime + usage.ru_stime, 6)
+            end = self._ordered_end.get(key, EXITED)
+            ended = Ended(end, status, attempt.started, now, cpu_seconds, usage.ru_maxrss)
+            self._limits.drop(key)
+            if key in self._endings:
+                self._exited[key] = ended
+                self._endings.on_reaped(key, now)
+            else:
+                self._end(attempt, ended)
+
+    def _end(self, attempt: Attempt, ended: Ended) -> None:
+        attempt.ended = ended
+        self._records.ended(attempt)
+        self.out.append(attempt.message())
+
+    def _on_kill(self, key: str, grace: float, end: str) -> None:
+        """What has exited by itself keeps its end; what it left behind is ended all the same."""
+        self.reap()
+        attempt = self._attempts.get(key)
+        if attempt is not None and attempt.pid is not None:
+            self._order_end(attempt, end, grace)
+
+    def _order_end(self, attempt: Attempt, end: str, grace: float) -> None:
+        assert attempt.pid is not None, attempt.key
+        reaped = attempt.pid not in self._leaders
+        if attempt.ended is None:
+            self._ordered_end.setdefault(attempt.key, end)
+        self._endings.begin(attempt.key, attempt.pid, reaped=reaped, grace=grace, now=self._clock())
+
+    def _on_gone(self, key: str, now: float) -> None:
+        """Nothing is left of a job that was to end."""
+        end = self._ordered_end.pop(key, None)
+        ended = self._exited.pop(key, None)
+        attempt = self._attempts.get(key)
+        if attempt is None or attempt.ended is not None or end is None:
+            return
+        if ended is None:
+            self._say(f"{key}: process {attempt.pid} hangs in the kernel and can't be ended; given up")
+            ended = Ended(end, None, attempt.started, now, text="its process hangs in the kernel")
+        self._end(attempt, ended)
+
+    # ---------------------------------------------------------------- time
+
+    def next_time(self) -> float | None:
+        """When `on_time` has something to do."""
+        times = (self._limits.next(), self._endings.next(), self._save_at)
+        return min((time for time in times if time is not None), default=None)
+
+    def on_time(self, now: float) -> None:
+        """Time limits, and the jobs that are being ended."""
+        for key in self._limits.take_due(now):
+            attempt = self._attempts.get(key)
+            if attempt is not None and attempt.ended is None and key not in self._endings:
+                self._order_end(attempt, TIME_LIMIT, TIME_LIMIT_GRACE_SECONDS)
+        for key in self._endings.look(now, self._leaders.keys()):
+            self._on_gone(key, now)
+
+    def save(self, now: float) -> None:
+        """Have on file what is in `out`. If that fails it is tried again; jobs and agent go on."""
+        try:
+            self._records.flush()
+        except OSError as error:
+            if self._save_at is None:
+                self._say(f"cannot write the records, tries on: {error.strerror}")
+            self._save_at = now + SAVE_AGAIN_SECONDS
+        else:
+            self._save_at = None
+
+    # ---------------------------------------------------------------- leaving
+
+    def on_told_to_end(self, grace: float) -> None:
+        """SIGTERM: end all jobs. The second time, without grace."""
+        if self.leaving:
+            self._leave(0.0)
+            return
+        self._say("was told to end")
+        self.reap()
+        self.out.append({"m": "leaving"})
+        now = self._clock()
+        for attempt in self._attempts.values():
+            ended = attempt.ended
+            if ended is not None and _may_be_of_shutdown(ended, now):
+                attempt.ended = dataclasses.replace(ended, end=INTERRUPTED)
+                self._records.ended(attempt)
+        self._leave(grace)
+
+    def _leave(self, grace: float) -> None:
+        self.leaving = True
+        for attempt in list(self._leaders.values()):
+            if attempt.ended is None:
+                self._order_end(attempt, INTERRUPTED, grace)
+
+
+def _may_be_of_shutdown(ended: Ended, now: float) -> bool:
+    if ended.end != EXITED or ended.status == 0 or ended.ended is None:
+        return False
+    return now - ended.ended <= SHUTDOWN_SECONDS

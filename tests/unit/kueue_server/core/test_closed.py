@@ -1,0 +1,83 @@
+"""What a worker's refusals close, for how long, and what opens it again."""
+
+from __future__ import annotations
+
+from kueue_server.core.closed import PROBE_SECONDS, SUBTREES_PER_VOLUME, ClosedPlaces, Sight, path_os_string
+from kueue.wire.messages import RawBytes
+
+
+def test_a_refusal_closes_the_subtree_below_the_ancestor() -> None:
+    places = ClosedPlaces()
+    places.close(b"/data/ann/run/7", b"/data", b"/data/ann", 0.0)
+    assert places.paths() == [b"/data/ann/run"]
+    assert places.volume(b"/data", 1.0) is Sight.PARTLY
+    assert places.directory(b"/data/ann/run", b"/data", 1.0) is Sight.CLOSED
+    assert places.directory(b"/data/ann/run/8/deep", b"/data", 1.0) is Sight.CLOSED
+    assert places.directory(b"/data/ann/runs", b"/data", 1.0) is Sight.OPEN
+    assert places.directory(b"/data/bob", b"/data", 1.0) is Sight.OPEN
+    assert places.directory(b"/home/ann", b"/home", 1.0) is Sight.OPEN
+
+
+def test_an_ancestor_at_or_above_the_mount_closes_the_volume() -> None:
+    for ancestor in (b"/data", b"/", None):
+        places = ClosedPlaces()
+        places.close(b"/data/x", b"/data", ancestor, 0.0)
+        assert places.paths() == [b"/data"]
+        assert places.volume(b"/data", 1.0) is Sight.CLOSED
+
+
+def test_an_ancestor_that_is_none_closes_the_volume() -> None:
+    places = ClosedPlaces()
+    places.close(b"/data/x", b"/data", b"/data/elsewhere", 0.0)
+    assert places.paths() == [b"/data"]
+
+
+def test_the_fourth_subtree_of_one_ancestor_closes_the_volume() -> None:
+    places = ClosedPlaces()
+    for number in range(3):
+        places.close(b"/data/p/%d" % number, b"/data", b"/data/p", 0.0)
+    assert len(places.paths()) == 3
+    places.close(b"/data/q/1", b"/data", b"/data/q", 0.0)
+    assert places.volume(b"/data", 1.0) is Sight.PARTLY
+    places.close(b"/data/p/3", b"/data", b"/data/p", 0.0)
+    assert places.paths() == [b"/data"]
+
+
+def test_many_subtrees_of_different_ancestors_close_the_volume_too() -> None:
+    places = ClosedPlaces()
+    for number in range(SUBTREES_PER_VOLUME + 1):
+        places.close(b"/data/%d/x" % number, b"/data", b"/data/%d" % number, 0.0)
+    assert places.paths() == [b"/data"]
+
+
+def test_a_closed_place_is_probed_once_a_minute() -> None:
+    places = ClosedPlaces()
+    places.close(b"/data/a/b", b"/data", b"/data/a", 0.0)
+    places.close(b"/home/x", b"/home", b"/home", 0.0)
+    assert not places.probe_due(0.0, PROBE_SECONDS - 1)
+    assert places.probe_due(0.0, PROBE_SECONDS)
+    now = PROBE_SECONDS + 1
+    assert places.directory(b"/data/a/b/c", b"/data", now) is Sight.PROBE
+    assert places.volume(b"/home", now) is Sight.PROBE
+    places.probing(b"/data/a/b/c", b"/data", now)
+    places.probing(b"", b"/home", now)
+    assert places.directory(b"/data/a/b/c", b"/data", now) is Sight.CLOSED
+    assert places.volume(b"/home", now) is Sight.CLOSED
+
+
+def test_a_start_opens_the_place_and_only_that() -> None:
+    places = ClosedPlaces()
+    places.close(b"/data/a/b", b"/data", b"/data/a", 0.0)
+    places.close(b"/data/c/d", b"/data", b"/data/c", 0.0)
+    places.close(b"/home/x", b"/home", b"/home", 0.0)
+    assert places.open(b"/data/a/b/c", b"/data")
+    assert places.paths() == [b"/data/c/d", b"/home"]
+    assert not places.open(b"/data/z", b"/data")
+    assert places.open(b"/home/y", b"/home")
+    assert places.open(b"/data/c/d", b"/data")
+    assert not places
+
+
+def test_paths_that_are_not_utf8_travel_as_bytes() -> None:
+    assert path_os_string(b"/d/\xff") == RawBytes(b"/d/\xff")
+    assert path_os_string("/d/ü".encode()) == "/d/ü"

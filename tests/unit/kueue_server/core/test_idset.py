@@ -1,0 +1,83 @@
+"""Ordered sets of ids, against Python's own sets."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kueue_server.core.idset import IdSet, RangeList, merged, walk
+
+ids = st.one_of(st.integers(0, 600), st.integers(0, 2**50))
+
+
+def filled(numbers: set[int]) -> IdSet:
+    result = IdSet()
+    for number in numbers:
+        result.add(number)
+    return result
+
+
+@given(st.lists(st.tuples(st.booleans(), ids)))
+def test_it_holds_what_was_added_and_not_discarded(moves: list[tuple[bool, int]]) -> None:
+    expected: set[int] = set()
+    found = IdSet()
+    for add, number in moves:
+        if add:
+            expected.add(number)
+            found.add(number)
+        else:
+            expected.discard(number)
+            found.discard(number)
+        assert len(found) == len(expected)
+        assert (number in found) == add
+    assert list(found) == sorted(expected)
+    assert found.first() == min(expected, default=None)
+    assert found.last() == max(expected, default=None)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 700))))
+def test_blocks_are_added_whole(blocks: list[tuple[int, int]]) -> None:
+    expected: set[int] = set()
+    found = IdSet()
+    for first, count in blocks:
+        expected.update(range(first, first + count))
+        found.add_block(first, count)
+    assert list(found) == sorted(expected)
+    assert len(found) == len(expected)
+
+
+@given(st.sets(ids), st.sets(ids), st.sets(ids), ids, st.none() | ids, st.booleans())
+def test_a_walk_sees_what_is_in_the_base_and_in_any_of_the_sets(
+    base: set[int], one: set[int], two: set[int], first: int, last: int | None, descending: bool
+) -> None:
+    found = list(walk(filled(base), (filled(one), filled(two)), first, last, descending=descending))
+    expected = {
+        number for number in base & (one | two) if number >= first and (last is None or number <= last)
+    }
+    assert found == sorted(expected, reverse=descending)
+
+
+def test_a_walk_survives_changes_of_the_set() -> None:
+    found = filled(set(range(1000)))
+    seen = []
+    for number in walk(found, (found,)):
+        seen.append(number)
+        found.discard(number)
+        found.discard(number + 300)
+    assert not found
+    assert seen == sorted(set(seen))
+
+
+@given(st.lists(st.tuples(st.integers(-5, 30), st.integers(-5, 30))))
+def test_ranges_are_merged(ranges: list[tuple[int, int]]) -> None:
+    result = merged(ranges)
+    inside = {number for first, last in ranges for number in range(first, last + 1) if number >= 0}
+    assert [number for first, last in result for number in range(first, last + 1)] == sorted(inside)
+    assert all(result[place][1] + 1 < result[place + 1][0] for place in range(len(result) - 1))
+
+
+def test_a_range_list_joins_neighbours_and_is_bounded() -> None:
+    found = RangeList(2)
+    for first, last in ((1, 1), (2, 2), (3, 9), (11, 11), (13, 13), (5, 4)):
+        found.add(first, last)
+    assert found.ranges() == ((1, 9), (11, 11))
