@@ -158,8 +158,13 @@ class ServerSession:
             self._link.send(message)
 
     def reconnect(self) -> None:
-        """End this session in good order; another one follows."""
+        """End this session in good order; another one follows.
+
+        What was not reported yet is in the next session's inventory. Told now, it would free room on a worker
+        that the server still takes for the one that is leaving: what it then offers would never be seen.
+        """
         self._reconnecting = True
+        self._reports = Reports()
         self.send(Leaving(jobs_stay=True, text="registers anew"))
         if self._link is not None:
             self._link.close()

@@ -11,7 +11,7 @@ from kueue.durations import parse_duration, parse_ram_mb
 from kueue.errors import UsageError
 from kueue.resources import MAX_AMOUNT
 
-JSON = typer.Option(False, "--json", help="As JSON (docs/json.md).")
+JSON = typer.Option("--json", help="As JSON (docs/json.md).")
 
 
 def amount(text: str | None, name: str, least: int) -> int | None:

@@ -41,17 +41,22 @@ class Session:
         Raises:
             ServerUnreachableError: with that hint.
         """
-        from kueue.address import elsewhere, is_local, local_owner
+        from kueue.address import elsewhere, is_local
+        from kueue.owner import read_owner
 
-        # A local server that is not there won't come by waiting; one that is being restarted may.
-        absent = is_local(self.config) and local_owner(self.config) is None
+        # Where a local server is started when it is needed, one that has said good-bye won't come by waiting;
+        # one that was killed, or that somebody else looks after, may be on its way back.
+        config = self.config
+        absent = (
+            is_local(config) and config.client_settings.autostart and read_owner(config.state_dir) is None
+        )
         client = self.client(patience=0.0 if absent else None)
         try:
             client.connect()
         except (ServerUnreachableError, AuthenticationError) as error:
             if not absent:
                 raise
-            hint = elsewhere(self.config) or f"{error}; kueue up starts a local one"
+            hint = elsewhere(config) or f"{error}; kueue up starts a local one"
             raise ServerUnreachableError(hint) from None
         return client
 

@@ -9,7 +9,7 @@ import errno
 import socket
 import ssl
 
-from kueue.errors import AuthenticationError, KueueError, ServerUnreachableError, VersionError
+from kueue.errors import AuthenticationError, KueueError, ProtocolError, ServerUnreachableError, VersionError
 from kueue.wire.handshake import NOT_KUEUE, ClientHandshake
 
 KEEPALIVE_SECONDS = 30
@@ -33,6 +33,8 @@ def failure_to_connect(
     """
     if isinstance(error, AuthenticationError | VersionError):
         return error
+    if isinstance(error, ProtocolError):
+        return ServerUnreachableError(f"{where}: {NOT_KUEUE}")
     if isinstance(error, KueueError):
         return ServerUnreachableError(f"{where}: {error}")
     if isinstance(error, ConnectionRefusedError):

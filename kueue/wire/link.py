@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -26,8 +27,9 @@ log = logging.getLogger(__name__)
 
 MAX_QUEUED_BYTES = 64 * 1024 * 1024
 """Bytes that wait for a slow reader before its connection is closed."""
-HIGH_WATER_BYTES = 512 * 1024
-LOW_WATER_BYTES = 128 * 1024
+WRITE_BYTES = 256 * 1024
+"""Most bytes handed to the transport at a time; it asks for a pause when it can't send as many."""
+LOW_WATER_BYTES = 64 * 1024
 
 
 class Handler(Protocol):
@@ -58,8 +60,11 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._decoder = FrameDecoder(HANDSHAKE_FRAME)
         self._decode: Callable[[bytes], Any] | None = None
-        self._out: list[bytes] = []
+        # What the transport has not been given yet. TLS transports don't count what they have encrypted, so
+        # whatever goes beyond a few writes waits here, where it can be counted.
+        self._out: deque[bytes | memoryview] = deque()
         self._out_bytes = 0
+        self._writing_paused = False
         self._flushing = False
         self._closing = False
         self._error: BaseException | None = None
@@ -68,13 +73,13 @@ class Link(asyncio.Protocol):
 
     @property
     def queued_bytes(self) -> int:
-        """Bytes that were sent and have not left this process."""
+        """Bytes that were sent and have not left this process (short by a few writes at most)."""
         if self._transport is None:
             return self._out_bytes
         return self._out_bytes + self._transport.get_write_buffer_size()
 
     def send(self, message: msgspec.Struct) -> None:
-        """Send a message. What is sent in one run of the loop leaves in one write."""
+        """Send a message. What is sent in one run of the loop leaves in one write, if it is not very much."""
         self.send_encoded(codec.encode(message))
 
     def send_encoded(self, body: bytes) -> None:
@@ -100,7 +105,7 @@ class Link(asyncio.Protocol):
     def close(self) -> None:
         """Send what is queued, then close."""
         if self._transport is not None and not self._closing:
-            self._flush()
+            self._write(everything=True)
             self._closing = True
             self._transport.close()
 
@@ -118,7 +123,7 @@ class Link(asyncio.Protocol):
         """TLS is up."""
         self._transport = transport  # type: ignore[assignment]
         assert self._transport is not None
-        self._transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
+        self._transport.set_write_buffer_limits(high=WRITE_BYTES, low=LOW_WATER_BYTES)
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if peer else ""
 
@@ -146,9 +151,16 @@ class Link(asyncio.Protocol):
             )
             self.abort(error)
 
+    def pause_writing(self) -> None:
+        """The peer reads more slowly than we write."""
+        self._writing_paused = True
+
     def resume_writing(self) -> None:
-        """The peer has caught up."""
-        if self.on_drained is not None:
+        """The peer has caught up with what the transport had."""
+        self._writing_paused = False
+        if not self._closing:
+            self._write()
+        if not self._out and self.on_drained is not None:
             self.on_drained()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -166,16 +178,35 @@ class Link(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flushing = False
-        if not self._out or self._transport is None or self._closing:
+        if self._closing:
             return
-        data = b"".join(self._out)
-        self._out.clear()
-        self._out_bytes = 0
-        self._transport.write(data)
-        if self._transport.get_write_buffer_size() > MAX_QUEUED_BYTES:
+        self._write()
+        if self.queued_bytes > MAX_QUEUED_BYTES:
             error = ProtocolError(f"does not read: {MAX_QUEUED_BYTES} bytes wait for it")
             log.warning("%s %s %s", self.role, self.address, error)
             self.abort(error)
+
+    def _write(self, *, everything: bool = False) -> None:
+        while self._out and self._transport is not None and (everything or not self._writing_paused):
+            if self._out_bytes <= WRITE_BYTES:
+                data = b"".join(self._out)
+                self._out.clear()
+            else:
+                data = self._next_bytes(WRITE_BYTES)
+            self._out_bytes -= len(data)
+            self._transport.write(data)
+
+    def _next_bytes(self, size: int) -> bytes:
+        parts: list[bytes | memoryview] = []
+        while size > 0:
+            part = self._out.popleft()
+            if len(part) > size:
+                whole = memoryview(part)
+                self._out.appendleft(whole[size:])
+                part = whole[:size]
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
 
     def _establish(self, peer_version: str, protocol: int, decode: Callable[[bytes], Any]) -> None:
         self.peer_version = peer_version

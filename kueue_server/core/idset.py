@@ -115,6 +115,8 @@ def walk(
     """
     first = max(first, 0)
     keys = base._keys
+    if sum(len(ids._keys) for ids in any_of) < len(keys):
+        keys = sorted({key for ids in any_of for key in ids._keys})
     low = bisect_left(keys, first >> _SHIFT)
     high = len(keys) if last is None else bisect_right(keys, last >> _SHIFT)
     chosen = keys[low:high]

@@ -12,28 +12,36 @@ attempt: `<journal>/<job>/<fence>`. Clocks are CLOCK_BOOTTIME seconds. Everythin
 
 Agent to keeper:
 
-- `hello {v, agent}`: first; the keeper drops an older agent's connection, then answers `state`.
+- `hello {v, agent}`: first; the keeper drops an older agent's connection, forgets its environments and
+  directories, and answers `state`. Whoever sends anything else first, or anything that is not of this
+  protocol, loses the connection; what came before the fault was done.
 - `env {id, env: [[name, value], …]}`: an environment that later spawns name; the keeper forgets the least
   recently used beyond 256 (an unknown one is answered `no_env`, and that spawn did not happen).
 - `dir {id}` + 1 descriptor: an open working directory; `undir {id}`.
 - `spawn {key, job, attempt, program, argv, env, extra: [[name, value], …], dir, out, err, umask, limits:
   {name: soft}, nice, oom, time_limit, note}`: `program` is the file to execute (absolute, or relative to
-  the directory); `extra` overrides `env`; `out`/`err` are `null` (discard), `{path}` (a spool file that the
-  keeper creates, 0600, truncated), or `{fd: true}` (+ 1 descriptor); `err: "out"`: the same description as
-  `out`. `umask`, `time_limit`: number or null. `note` is any JSON, kept for the agent. The record is on file
+  the directory); `extra` overrides `env`, and the keeper adds `KUEUE_FENCE=<key>`, by which it finds strays;
+  `out`/`err` are `null` or `"null"` (discard), `{path}` (a file that the keeper creates, 0600, truncated; in the
+  spool also the directories above it), or `{fd: true}` (+ 1 descriptor; `out` first); `err: "out"`: the
+  same description as `out`. `umask` null: the one that the keeper was started with; `limits`: -1 is
+  unlimited; `time_limit`: seconds or null. `note` is any JSON, kept for the agent. The record is on file
   before the spawn. The same key twice is answered with what is known of it.
-- `kill {key, grace, end}`: TERM to the session, KILL after `grace` seconds, then strays; `end` is recorded
-  as the attempt's end (`stopped` or `interrupted`) unless it exited before.
+- `kill {key, grace, end}`: TERM to the session and strays, KILL after `grace` seconds; `end` is recorded as
+  the attempt's end (`stopped` or `interrupted`) unless it exited before. The first of several decides, a
+  later one can only shorten the grace. `ended` follows when nothing of the job is left. Of an attempt that
+  has ended but is not forgotten, what it left behind is ended, without a message.
 - `forget {keys}`: the server has the ends of these: drop the records.
 - `ping {n}`; `exit {grace}`: end all jobs (`interrupted`), then the keeper itself.
 
 Keeper to agent:
 
-- `state {v, keeper, records: [record, …], more}`: the whole record, in frames of at most 500; a record is
-  `{key, job, attempt, state: running|ended, pid, started, …, note}` with the fields of `ended` where it has.
+- `state {v, keeper, boot, records: [record, …], more}`: the whole record, in frames of at most 500; a record
+  is `{key, job, attempt, state: running|ended, pid, started, …, note}` with the fields of `ended` where it has.
 - `started {key, pid, started}`
 - `ended {key, end, status, started, ended, cpu_seconds, peak_kb, code, text}`: `status` is the raw wait
   status or null; `end` as in `kueue.job.End`; `code`/`text` for `not_started` (`no_program`,
-  `no_directory`, `output`, `spawn`).
-- `no_env {key, id}`, `pong {n}`, `leaving {}`: was told to end (TERM): jobs are being interrupted.
+  `no_directory`, `output`, `spawn`) and `lost`. `ended` null: nobody knows when; both times at or before 0: in
+  an earlier boot, and only their difference means something.
+- `no_env {key, id}`, `pong {n}`, `leaving {}`: was told to end (TERM): jobs are being interrupted, and what is
+  to be spawned now is answered `ended` as `interrupted`. The connection ends with the keeper.
 """

@@ -49,7 +49,7 @@ def hold(address: str) -> socket.socket:
         held.close()
         if error.errno == errno.EADDRINUSE:
             raise TakenError(f"a keeper serves {address} already") from None
-        raise PlaceError(f"cannot use the address {address}: {error.strerror}") from None
+        raise PlaceError(f"cannot use the address {address}: {error.strerror or error}") from None
     return held
 
 
@@ -78,15 +78,15 @@ def make_spool(spool: str) -> None:
     Raises:
         PlaceError: it can't be made, is no directory, or belongs to somebody else.
     """
-    with contextlib.suppress(FileExistsError):
-        try:
-            os.makedirs(os.path.dirname(spool) or ".", mode=0o700, exist_ok=True)
+    try:
+        os.makedirs(os.path.dirname(spool), mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
             os.mkdir(spool, 0o700)
-        except FileExistsError:
-            raise
-        except OSError as error:
-            raise PlaceError(f"cannot make {spool}: {error.strerror}") from None
-    status = os.lstat(spool)
+        status = os.lstat(spool)
+    except FileExistsError:
+        raise PlaceError(f"cannot make {spool}: Not a directory") from None
+    except OSError as error:
+        raise PlaceError(f"cannot make {spool}: {error.strerror}") from None
     if not stat.S_ISDIR(status.st_mode):
         raise PlaceError(f"{spool} is not a directory")
     if status.st_uid != os.getuid():

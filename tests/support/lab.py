@@ -48,6 +48,7 @@ class Lab:
         self.work.mkdir()
         self.server_process: subprocess.Popen[bytes] | None = None
         self.agents: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: list[subprocess.Popen[bytes]] = []
         self.write_config(common=common, server=server, worker=worker, client=client, resources=resources)
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("KUEUE_")},
@@ -86,6 +87,7 @@ class Lab:
         )
         log.close()
         process = self.server_process
+        self._processes.append(process)
         wait_for("the server listens", lambda: self.is_listening() or process.poll() is not None)
         assert process.poll() is None, self.server_log()
         return process
@@ -114,6 +116,7 @@ class Lab:
         )
         log.close()
         self.agents[name] = agent
+        self._processes.append(agent)
         if wait:
             wait_for(
                 f"worker {name} is connected",
@@ -223,10 +226,7 @@ class Lab:
 
     def close(self) -> None:
         """End everything that runs below this lab."""
-        processes = [*self.agents.values()]
-        if self.server_process is not None:
-            processes.append(self.server_process)
-        for process in processes:
+        for process in self._processes:
             if process.poll() is None:
                 process.kill()
             process.wait()

@@ -131,10 +131,10 @@ class ServerAndWorkers(RuleBasedStateMachine):
                     spec = self.submitted[key[0]]
                     unseen = spec.cwd in self.hidden[worker.name]
                     if unseen:
-                        no = RefusedAttempt(*key, "no_directory", "", "/data/p")
+                        no = RefusedAttempt(key[0], key[1], "no_directory", "", "/data/p")
                         self.report(worker, refused=(no,))
                     elif refuse:
-                        self.report(worker, refused=(RefusedAttempt(*key, "no_resources"),))
+                        self.report(worker, refused=(RefusedAttempt(key[0], key[1], "no_resources"),))
                     else:
                         worker.held[key] = None
             case Stop(refs, _):

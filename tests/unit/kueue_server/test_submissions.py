@@ -47,7 +47,9 @@ class FakeJournal:
         self.tokens: dict[str, KnownToken] = {}
         self.contexts: dict[str, bytes] = {}
 
-    def write(self, writes: Sequence[AddJobs], done: Callable[[Any], None], *, give_up_when_full: bool) -> None:
+    def write(
+        self, writes: Sequence[AddJobs], done: Callable[[Any], None], *, give_up_when_full: bool
+    ) -> None:
         assert give_up_when_full
         self.queue.append((writes[0], done))
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from kueue.job import End, JobState
 from kueue.wire.messages import Acknowledge, AttemptRef, FinishedAttempt, Reason, Stop
-from kueue_server.core.instructions import CloseSession, JobsChanged, SaveJob, SaveWorker, SendWorker
+from kueue_server.core.instructions import (
+    CloseSession,
+    JobsChanged,
+    OfferJobs,
+    SaveJob,
+    SaveWorker,
+    SendWorker,
+)
 from tests.support.core_bench import Bench, make_spec, offers, plain, sent
 
 
@@ -93,7 +100,8 @@ def test_what_the_same_keeper_does_not_list_never_started() -> None:
     session, result = bench.connect()
     assert plain(result) == [SaveJob(1, JobState.PENDING, b""), SaveJob(2, JobState.PENDING, b"")]
     got = bench.status(session)
-    assert [(job[0], job[2]) for job in got[-2].jobs] == [(1, 1), (2, 1)]  # type: ignore[union-attr]
+    (offer,) = (item for item in got if isinstance(item, OfferJobs))
+    assert [(job[0], job[2]) for job in offer.jobs] == [(1, 1), (2, 1)]
 
 
 def test_a_running_job_dies_with_its_keeper() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kueue_server.core.closed import PROBE_SECONDS, SUBTREES_PER_VOLUME, ClosedPlaces, Sight, path_os_string
 from kueue.wire.messages import RawBytes
+from kueue_server.core.closed import PROBE_SECONDS, SUBTREES_PER_VOLUME, ClosedPlaces, Sight, path_os_string
 
 
 def test_a_refusal_closes_the_subtree_below_the_ancestor() -> None:

@@ -29,6 +29,7 @@ class KeeperProcess:
         self.address = keeper_address(str(spool))
         self.options = options
         self.process: subprocess.Popen[bytes] | None = None
+        self._agents: list[Agent] = []
         self.mark = f"{os.getpid()}-{spool.name}-{spool.parent.name}"
 
     def start(self, *options: str) -> int:
@@ -59,11 +60,14 @@ class KeeperProcess:
         until = time.monotonic() + SECONDS
         while True:
             try:
-                return Agent(connect(self.address), self)
+                agent = Agent(connect(self.address), self)
             except (ConnectionRefusedError, BlockingIOError):
                 assert self.process is None or self.process.poll() is None, self.log()
                 assert time.monotonic() < until, f"the keeper does not come up\n{self.log()}"
                 time.sleep(0.01)
+            else:
+                self._agents.append(agent)
+                return agent
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -88,6 +92,8 @@ class KeeperProcess:
 
     def close(self) -> None:
         """End everything."""
+        for agent in self._agents:
+            agent.close()
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from kueue_worker.keeper.place import keeper_address
 from kueue_worker.keeper.wire import connect
 from tests.support.waiting import wait_for
 from tests.unit.kueue_worker.keeper.keeper_client import (
     Agent,
     KeeperProcess,
     is_alive,
-    keeper_address,
     processes_with,
 )
 
@@ -134,7 +134,6 @@ def test_what_a_dead_keeper_left_is_ended_before_the_next_one_serves(
     assert other.state["keeper"] != agent.state["keeper"]
     other.forget(*other.records)
     other.ping()
-    other.close()
     keeper.kill()
     keeper.start()
     assert keeper.agent().records == {}
@@ -157,13 +156,15 @@ def test_a_job_that_hides_its_environment_is_found_by_its_record(
 
 def test_others_live_though_a_record_names_their_number(keeper: KeeperProcess, agent: Agent) -> None:
     key = agent.shell("sleep 1000")
-    pid = agent.started(key)["pid"]
+    started = agent.started(key)
+    pid, when = started["pid"], started["started"]
     agent.ping()
     keeper.kill()
     os.killpg(pid, signal.SIGKILL)
     bystander = subprocess.Popen(["/bin/sleep", "1000"], start_new_session=True)
     records = keeper.spool / "records.jsonl"
-    records.write_text(records.read_text().replace(f'"pid":{pid}', f'"pid":{bystander.pid}'))
+    text = records.read_text().replace(f'"pid":{pid}', f'"pid":{bystander.pid}')
+    records.write_text(text.replace(f'"started":{when}', f'"started":{when - 60}'))
     keeper.start()
     agent = keeper.agent()
     assert agent.records[key]["end"] == "lost"
@@ -189,7 +190,6 @@ def test_after_a_reboot_nothing_is_looked_for(keeper: KeeperProcess, agent: Agen
     record = other.records[ended]
     assert record["ended"] == 0.0  # at the boot, as far as this boot's clock can tell
     assert record["started"] == pytest.approx(end["started"] - end["ended"])
-    other.close()
 
 
 def test_a_torn_line_costs_no_other(keeper: KeeperProcess, agent: Agent) -> None:
@@ -259,7 +259,6 @@ def test_who_ignores_term_has_the_grace_when_the_keeper_ends(
     keeper.terminate()  # the second time means at once
     assert os.WTERMSIG(other.ended(key)["status"]) == signal.SIGKILL
     assert keeper.wait() == 0
-    other.close()
 
 
 def test_exit_ends_the_jobs_and_the_keeper_without_a_word_of_leaving(
@@ -312,7 +311,6 @@ def test_a_full_disk_starts_nothing_and_loses_nothing(asleep: KeeperProcess) -> 
     agent.close()
     other = asleep.agent()
     assert set(other.records) == good
-    other.close()
 
 
 def test_addresses_follow_the_place(tmp_path: Path) -> None:

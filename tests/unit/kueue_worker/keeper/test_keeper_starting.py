@@ -175,7 +175,7 @@ def test_an_environment_that_was_forgotten_is_asked_for(agent: Agent) -> None:
 
 def test_arguments_that_are_not_utf8_arrive_as_they_were(agent: Agent) -> None:
     out = agent.keeper.spool / "out"
-    argv = ["/bin/sh", "-c", 'printf %s "$1"', "sh", b"caf\xe9 \xff"]
+    argv: list[str | bytes] = ["/bin/sh", "-c", 'printf %s "$1"', "sh", b"caf\xe9 \xff"]
     agent.ended(agent.spawn(argv, out={"path": str(out)}))
     assert out.read_bytes() == b"caf\xe9 \xff"
 
