@@ -47,7 +47,7 @@ def main(directory: str) -> int:
         print(f"{len(names)} jobs submitted: {jobs[0].id} to {jobs[-1].id}", flush=True)
         workers: dict[str, int] = {}
         restarted = 0
-        for done in client.as_completed(jobs):
+        for done in kueue.as_completed(jobs):
             workers[done.worker or "?"] = workers.get(done.worker or "?", 0) + 1
             restarted += (done.attempt or 1) > 1
             if done.state != "succeeded":

@@ -39,6 +39,9 @@ def failure_to_connect(
         return ServerUnreachableError(f"{where}: {error}")
     if isinstance(error, ConnectionRefusedError):
         return RefusedError(f"no server at {where} (connection refused)")
+    if isinstance(error, TimeoutError) and handshake is not None:
+        text = f"it answers, but says nothing for {timeout:g} s: not a Kueue server, or a very busy one"
+        return ServerUnreachableError(f"{where}: {text}")
     if isinstance(error, TimeoutError):
         return ServerUnreachableError(f"{where}: no answer within {timeout:g} s")
     if isinstance(error, socket.gaierror):

@@ -21,9 +21,9 @@ Agent to keeper:
 - `spawn {key, job, attempt, program, argv, env, extra: [[name, value], …], dir, out, err, umask, limits:
   {name: soft}, nice, oom, time_limit, note}`: `program` is the file to execute (absolute, or relative to
   the directory); `extra` overrides `env`, and the keeper adds `KUEUE_FENCE=<key>`, by which it finds strays;
-  `out`/`err` are `null` or `"null"` (discard), `{path}` (a file that the keeper creates, 0600, truncated; in the
-  spool also the directories above it), or `{fd: true}` (+ 1 descriptor; `out` first); `err: "out"`: the
-  same description as `out`. `umask` null: the one that the keeper was started with; `limits`: -1 is
+  `out`/`err` are `null` or `"null"` (discard), `{path}` (a file that the keeper creates, 0600, truncated;
+  in the spool also the directories above it), or `{fd: true}` (+ 1 descriptor; `out` first); `err: "out"`:
+  the same description as `out`. `umask` null: the one that the keeper was started with; `limits`: -1 is
   unlimited; `time_limit`: seconds or null. `note` is any JSON, kept for the agent. The record is on file
   before the spawn. The same key twice is answered with what is known of it.
 - `kill {key, grace, end}`: TERM to the session and strays, KILL after `grace` seconds; `end` is recorded as
@@ -35,13 +35,14 @@ Agent to keeper:
 
 Keeper to agent:
 
-- `state {v, keeper, boot, records: [record, …], more}`: the whole record, in frames of at most 500; a record
-  is `{key, job, attempt, state: running|ended, pid, started, …, note}` with the fields of `ended` where it has.
+- `state {v, keeper, boot, records: [record, …], more}`: the whole record, in frames of at most 500; a
+  record is `{key, job, attempt, state: running|ended, pid, started, …, note}`, with the fields of `ended`
+  where it has.
 - `started {key, pid, started}`
 - `ended {key, end, status, started, ended, cpu_seconds, peak_kb, code, text}`: `status` is the raw wait
   status or null; `end` as in `kueue.job.End`; `code`/`text` for `not_started` (`no_program`,
-  `no_directory`, `output`, `spawn`) and `lost`. `ended` null: nobody knows when; both times at or before 0: in
-  an earlier boot, and only their difference means something.
-- `no_env {key, id}`, `pong {n}`, `leaving {}`: was told to end (TERM): jobs are being interrupted, and what is
-  to be spawned now is answered `ended` as `interrupted`. The connection ends with the keeper.
+  `no_directory`, `output`, `spawn`) and `lost`. `ended` null: nobody knows when; both times at or before 0:
+  in an earlier boot, and only their difference means something.
+- `no_env {key, id}`, `pong {n}`, `leaving {}`: was told to end (TERM): jobs are being interrupted, and what
+  is to be spawned now is answered `ended` as `interrupted`. The connection ends with the keeper.
 """

@@ -237,8 +237,6 @@ class Keeper:
             if attempt is None:
                 self._endings.on_orphan_reaped(now)
                 continue
-            if attempt.ended is not None:
-                continue  # it had been given up
             key = attempt.key
             cpu_seconds = round(usage.ru_utime + usage.ru_stime, 6)
             end = self._ordered_end.get(key, EXITED)
@@ -278,6 +276,8 @@ class Keeper:
             return
         if ended is None:
             self._say(f"{key}: process {attempt.pid} hangs in the kernel and can't be ended; given up")
+            if attempt.pid is not None:
+                self._leaders.pop(attempt.pid, None)  # when it dies one day it is an orphan like others
             ended = Ended(end, None, attempt.started, now, text="its process hangs in the kernel")
         self._end(attempt, ended)
 
@@ -290,10 +290,13 @@ class Keeper:
 
     def on_time(self, now: float) -> None:
         """Time limits, and the jobs that are being ended."""
-        for key in self._limits.take_due(now):
-            attempt = self._attempts.get(key)
-            if attempt is not None and attempt.ended is None and key not in self._endings:
-                self._order_end(attempt, TIME_LIMIT, TIME_LIMIT_GRACE_SECONDS)
+        limit = self._limits.next()
+        if limit is not None and limit <= now:
+            self.reap()  # who made it in time
+            for key in self._limits.take_due(now):
+                attempt = self._attempts.get(key)
+                if attempt is not None and attempt.ended is None and key not in self._endings:
+                    self._order_end(attempt, TIME_LIMIT, TIME_LIMIT_GRACE_SECONDS)
         for key in self._endings.look(now, self._leaders.keys()):
             self._on_gone(key, now)
 
@@ -328,9 +331,8 @@ class Keeper:
 
     def _leave(self, grace: float) -> None:
         self.leaving = True
-        for attempt in list(self._leaders.values()):
-            if attempt.ended is None:
-                self._order_end(attempt, INTERRUPTED, grace)
+        for attempt in self._leaders.values():
+            self._order_end(attempt, INTERRUPTED, grace)
 
 
 def _may_be_of_shutdown(ended: Ended, now: float) -> bool:

@@ -51,7 +51,8 @@ class Loop:
         self._silent: dict[int, Wire] = {}
         self._idle_since = boottime()
         self._epoll = select.epoll()
-        self._signals = _catch_signals()
+        self._told_to_end: list[int] = []
+        self._signals = _catch_signals(self._told_to_end)
         self._epoll.register(self._signals, select.EPOLLIN)
 
     def serve(self) -> None:
@@ -101,12 +102,11 @@ class Loop:
     # ---------------------------------------------------------------- signals
 
     def _on_signals(self) -> None:
-        numbers = os.read(self._signals, 65536)
-        if signal.SIGCHLD in numbers:
-            self._keeper.reap()
-        for number in numbers:
-            if number in (signal.SIGTERM, signal.SIGINT):
-                self._keeper.on_told_to_end(self._grace)
+        os.read(self._signals, 65536)
+        self._keeper.reap()
+        while self._told_to_end:
+            self._told_to_end.pop()
+            self._keeper.on_told_to_end(self._grace)
 
     # ---------------------------------------------------------------- connections
 
@@ -153,6 +153,7 @@ class Loop:
             self._drop(wire)
 
     def _on_hello(self, wire: Wire, hello: Message) -> None:
+        self._keeper.save(boottime())  # no agent is told what a next keeper would not know
         answer = self._keeper.welcome(hello)
         if self._agent is not None:
             self._drop(self._agent)
@@ -204,16 +205,21 @@ class Loop:
         self._say("ends")
 
 
-def _catch_signals() -> int:
-    """A descriptor from which the numbers of signals can be read. A hang-up ends nothing."""
+def _catch_signals(told_to_end: list[int]) -> int:
+    """A descriptor that becomes readable with each signal; those that are to end the keeper are added to
+    the list (the descriptor may be full). A hang-up ends nothing."""
 
-    def ignore(number: int, frame: FrameType | None) -> None:
-        """Python writes the number to the descriptor; there is nothing else to do."""
+    def wake(number: int, frame: FrameType | None) -> None:
+        """Python has written to the descriptor already; there is nothing else to do."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        told_to_end.append(number)
 
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, ignore)
+    signal.signal(signal.SIGCHLD, wake)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTOU, signal.SIGTTIN):
         signal.signal(number, signal.SIG_IGN)
     return reading

@@ -94,8 +94,7 @@ class Wire:
         data = encode_frame(messages)
         self.queued_bytes += len(data)
         self._frames.append((data, descriptors))
-        if len(self._frames) == 1:
-            self.flush()
+        self.flush()
 
     def flush(self) -> None:
         """Send what waits, as far as the socket takes it.

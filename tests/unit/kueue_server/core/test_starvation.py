@@ -143,3 +143,24 @@ def test_a_drained_worker_and_a_kept_licence_do_not_wait_for_each_other() -> Non
             bench.finished(wide, (job, table[job].fence), run=9.0)
         bench.pass_time(1, wide)
     assert bench.core.counts(bench.time).succeeded == 10
+
+
+def test_an_earlier_job_takes_over_the_worker_that_is_drained_for_a_later_one() -> None:
+    bench = Bench(Limits(starvation_seconds=5.0))
+    wide, small = bench.worker("wide", 4), bench.worker("small", 1)
+    bench.submit(*[make_spec(ram_mb=1, restart=False)] * 5, make_spec(cpus=4), make_spec(restart=False))
+    table = bench.core._state.table.jobs
+    on_small = next(job for job in range(1, 6) if table[job].worker == 2)
+    bench.finished(small, (on_small, table[on_small].fence), run=9.0)
+    assert bench.state(7) == "offered"
+    bench.pass_time(6, wide, small)
+    assert bench.reason(6) == Reason("busy", "a worker is being drained for it")
+    bench.submit(make_spec(cpus=3, priority=5), make_spec(restart=False))
+    bench.finished(small, (7, table[7].fence), run=9.0)
+    bench.pass_time(6, wide, small)
+    assert bench.reason(8) == Reason("busy", "a worker is being drained for it")
+    for job in range(1, 6):
+        if job != on_small:
+            bench.finished(wide, (job, table[job].fence), run=9.0)
+    assert bench.state(8) == "offered"
+    assert bench.state(6) == "pending"

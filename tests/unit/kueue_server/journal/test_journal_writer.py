@@ -1,0 +1,128 @@
+"""Group commit, a full disk, a broken one, backups."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kueue.job import JobState
+from kueue_server.core.instructions import SaveJob
+from kueue_server.journal import writer
+from kueue_server.journal.interface import AddJobs, JournalBrokenError, JournalFullError
+
+Block = Callable[..., AddJobs]
+
+
+async def test_groups_are_acknowledged_in_their_order(bench: Any, make_block: Block) -> None:
+    told: list[int] = []
+    done = asyncio.Event()
+    for number in range(100):
+
+        def acknowledged(error: object, number: int = number) -> None:
+            assert error is None
+            told.append(number)
+            if number == 99:
+                done.set()
+
+        bench.journal.write((make_block(number + 1, b"{}"),), acknowledged, give_up_when_full=False)
+    assert bench.journal.pending_bytes > 0
+    await done.wait()
+    assert told == list(range(100))
+    assert bench.journal.pending_bytes == 0
+
+
+def limit_pages(bench: Any, pages: int) -> None:
+    """As if the disk had only so much room."""
+    with bench.journal._writer.lock:
+        bench.journal._connection.execute(f"PRAGMA max_page_count = {pages}")
+
+
+async def test_a_full_disk_is_told_to_submitters_and_waited_out_for_the_rest(
+    bench: Any, make_block: Block, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(writer, "RETRY_SECONDS", 0.05)
+    await bench.write(make_block(1, b"{}"))
+    used = bench.journal._connection.execute("PRAGMA page_count").fetchone()[0]
+    limit_pages(bench, used)
+    large = b'{"x":"' + b"y" * 20_000 + b'"}'
+    refused = await bench.write(make_block(2, large), give_up_when_full=True)
+    assert isinstance(refused, JournalFullError)
+    waiting = asyncio.ensure_future(bench.write(SaveJob(1, JobState.FAILED, large)))
+    behind = asyncio.ensure_future(bench.write(SaveJob(1, JobState.PENDING, b'{"later":1}')))
+    refused = await bench.write(make_block(3, large), give_up_when_full=True)
+    assert isinstance(refused, JournalFullError)
+    assert not waiting.done()
+    limit_pages(bench, used + 1000)
+    assert await waiting is None
+    assert await behind is None
+    assert await bench.write(make_block(4, large), give_up_when_full=True) is None
+    jobs = {job.job: job for job in bench.reopen().restored_jobs()}
+    assert list(jobs) == [1, 4]
+    assert jobs[1].progress == b'{"later":1}'
+
+
+async def test_after_an_error_of_the_disk_nothing_is_acknowledged_any_more(
+    bench: Any, make_block: Block, monkeypatch: Any
+) -> None:
+    await bench.write(make_block(1, b"{}"))
+
+    def broken(self: Any, groups: Any) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = 1034  # SQLITE_IOERR_FSYNC
+        raise error
+
+    monkeypatch.setattr(writer.Writer, "_commit", broken)
+    first = asyncio.ensure_future(bench.write(make_block(2, b"{}")))
+    second = asyncio.ensure_future(bench.write(make_block(3, b"{}")))
+    assert isinstance(await first, JournalBrokenError)
+    assert isinstance(await second, JournalBrokenError)
+    monkeypatch.undo()
+    assert isinstance(await bench.write(make_block(4, b"{}")), JournalBrokenError)
+
+
+async def test_the_wal_does_not_grow_for_ever(bench: Any, make_block: Block, monkeypatch: Any) -> None:
+    monkeypatch.setattr(writer, "CHECKPOINT_BYTES", 200_000)
+    spec = b'{"x":"' + b"y" * 1000 + b'"}'
+    for number in range(30):
+        await bench.write(make_block(1 + number * 100, *(spec,) * 100))
+    wal = Path(f"{bench.path}-wal")
+    assert wal.stat().st_size < 4 * 200_000 + 500_000
+
+
+async def backup(bench: Any, target: Path) -> Exception | None:
+    done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+    bench.journal.backup(str(target).encode(), done.set_result)
+    return await done
+
+
+async def test_a_backup_made_while_writing_is_a_consistent_journal(
+    bench: Any, make_block: Block, tmp_path: Path
+) -> None:
+    for number in range(20):
+        await bench.write(make_block(1 + number * 100, *(b"{}",) * 100))
+    copying = asyncio.ensure_future(backup(bench, tmp_path / "copy.sqlite"))
+    number = 20
+    while not copying.done():
+        await bench.write(make_block(1 + number * 100, *(b"{}",) * 100))
+        number += 1
+    assert copying.result() is None
+    assert (tmp_path / "copy.sqlite").stat().st_mode & 0o777 == 0o600
+    copy = sqlite3.connect(tmp_path / "copy.sqlite")
+    assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    ids = [job for (job,) in copy.execute("SELECT id FROM job ORDER BY id")]
+    copy.close()
+    assert ids == list(range(1, len(ids) + 1))
+    assert len(ids) >= 2000
+    assert len(ids) % 100 == 0
+
+
+async def test_a_backup_never_overwrites(bench: Any, tmp_path: Path) -> None:
+    target = tmp_path / "precious"
+    target.write_text("mine")
+    assert isinstance(await backup(bench, target), FileExistsError)
+    assert target.read_text() == "mine"
+    missing = await backup(bench, tmp_path / "no" / "such" / "directory")
+    assert isinstance(missing, OSError)
