@@ -28,7 +28,7 @@ from kueue.errors import (
 from kueue.wire.connection import ConnectionLostError
 from kueue.wire.messages import Failure, Reason
 
-TRIES = 3
+TRIES = 5
 """How often something is sent when the connection breaks under it, without an answer in between."""
 
 T = TypeVar("T")

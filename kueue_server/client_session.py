@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-
 from typing import assert_never
 
 import msgspec

@@ -56,7 +56,13 @@ def main(directory: str) -> int:
         for worker, count in sorted(workers.items()):
             print(f"{worker}: {count} jobs")
         print(f"{restarted} jobs needed a second attempt; {failed} failed", flush=True)
-        command = [sys.executable, str(HERE / "merge.py"), str(listing), str(results), str(place / "census.json")]
+        command = [
+            sys.executable,
+            str(HERE / "merge.py"),
+            str(listing),
+            str(results),
+            str(place / "census.json"),
+        ]
         last = client.wait(client.submit(command, cwd=str(place), name="merge", group="census"))
         print(f"merge {last.state}: {place / 'census.json'}")
         failed += last.state != "succeeded"

@@ -1,6 +1,6 @@
 """The same census without Kueue, one file after the other: what the result must equal byte for byte.
 
-    python3 serial.py LIST RESULTS TOTAL
+python3 serial.py LIST RESULTS TOTAL
 """
 
 from __future__ import annotations

@@ -263,7 +263,7 @@ class Core:
 
     def workers(self, now: float) -> tuple[WorkerView, ...]:
         """All workers, by id."""
-        return tuple(views.worker_view(self._state, worker) for worker in self._state.workers.ordered())
+        return tuple(views.worker_view(worker) for worker in self._state.workers.ordered())
 
     def find_worker(self, text: str) -> int | Reason:
         """The worker of this id or name, or on this host if that is the only one."""
@@ -272,7 +272,7 @@ class Core:
     def worker_detail(self, worker_id: int, now: float) -> WorkerDetail | None:
         """All about a worker; `rid` is 0."""
         worker = self._state.workers.by_id.get(worker_id)
-        return None if worker is None else views.worker_detail(self._state, worker)
+        return None if worker is None else views.worker_detail(worker)
 
     def session_of(self, worker_id: int) -> int | None:
         """The session of a connected worker."""

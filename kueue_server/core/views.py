@@ -184,19 +184,16 @@ def log_place(state: State, job_id: int, attempt: int | None) -> LogPlace | Reas
 # ---------------------------------------------------------------- workers and resources
 
 
-def worker_state(state: State, worker: Worker) -> str:
-    """`connected`, `leaving`, `silent` or `lost`."""
+def worker_state(worker: Worker) -> str:
+    """`connected`, `leaving` (it left on purpose, and nothing of ours is left there), `silent` or `lost`."""
     if worker.session is not None:
-        leaving = (
-            worker.status is not None and not worker.status.accepting and worker.status.note == "leaving"
-        )
-        return "leaving" if leaving else "connected"
+        return "connected"
     if worker.left:
         return "leaving"
     return "lost" if worker.lost else "silent"
 
 
-def worker_view(state: State, worker: Worker) -> WorkerView:
+def worker_view(worker: Worker) -> WorkerView:
     """A row of the list of workers."""
     connected = worker.session is not None
     return WorkerView(
@@ -204,7 +201,7 @@ def worker_view(state: State, worker: Worker) -> WorkerView:
         name=worker.name,
         host=worker.record.host,
         version=worker.record.version,
-        state=worker_state(state, worker),
+        state=worker_state(worker),
         capacity=worker.record.capacity,
         cpus_free=float(worker.free_cpus) if connected else 0.0,
         ram_free_mb=worker.free_ram_mb if connected else 0.0,
@@ -220,12 +217,12 @@ def worker_view(state: State, worker: Worker) -> WorkerView:
     )
 
 
-def worker_detail(state: State, worker: Worker) -> WorkerDetail:
+def worker_detail(worker: Worker) -> WorkerDetail:
     """All about a worker."""
     held = [*worker.offered, *(job for jobs in worker.held.values() for job in jobs)]
     return WorkerDetail(
         rid=0,
-        worker=worker_view(state, worker),
+        worker=worker_view(worker),
         running=tuple(sorted(worker.running)[:MAX_ITEMS]),
         held=tuple(sorted(held)[:MAX_ITEMS]),
         unconfirmed=tuple(sorted({job for job, _ in worker.unconfirmed})[:MAX_ITEMS]),

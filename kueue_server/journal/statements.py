@@ -61,7 +61,8 @@ class Batch:
                     self._drop_jobs(write)
                 case SaveWorker():
                     self._connection.execute(
-                        "INSERT OR REPLACE INTO worker VALUES (?, ?, ?)", (write.worker, write.name, write.record)
+                        "INSERT OR REPLACE INTO worker VALUES (?, ?, ?)",
+                        (write.worker, write.name, write.record),
                     )
                 case DropWorker():
                     self._connection.execute("DELETE FROM worker WHERE id = ?", (write.worker,))

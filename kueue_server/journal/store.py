@@ -186,7 +186,9 @@ class SqliteJournal:
         if content is not None:
             return content
         with self._writer.lock:
-            row = self._connection.execute("SELECT content FROM context WHERE digest = ?", (digest,)).fetchone()
+            row = self._connection.execute(
+                "SELECT content FROM context WHERE digest = ?", (digest,)
+            ).fetchone()
         if row is None:
             return None
         self._cache(digest, row[0])
@@ -209,7 +211,9 @@ class SqliteJournal:
     def restore(self) -> Restored:
         """What the core starts from, but for the jobs."""
         with self._writer.lock:
-            (next_job,) = self._connection.execute("SELECT value FROM meta WHERE name = 'next_job'").fetchone()
+            (next_job,) = self._connection.execute(
+                "SELECT value FROM meta WHERE name = 'next_job'"
+            ).fetchone()
             decode = msgspec.json.Decoder(WorkerRecord).decode
             workers = tuple(
                 (number, decode(record))

@@ -208,7 +208,9 @@ def _size_of(writes: tuple[Write, ...]) -> int:
     size = 0
     for write in writes:
         if isinstance(write, AddJobs):
-            size += sum(map(len, write.specs)) + 64 * len(write.specs) + sum(len(c) for _, c in write.contexts)
+            size += (
+                sum(map(len, write.specs)) + 64 * len(write.specs) + sum(len(c) for _, c in write.contexts)
+            )
         elif isinstance(write, SaveJob):
             size += len(write.progress) + 64
         elif isinstance(write, SaveTails):

@@ -56,7 +56,8 @@ def hold(address: str) -> socket.socket:
 def lock_spool(spool: str) -> int:
     """Lock the directory, too: the address is a lock only within one network namespace. The descriptor.
 
-    A file system that has no such locks is taken as it is.
+    A file system that has no such locks is taken as it is. Where systemd-tmpfiles tidies up, it leaves a
+    locked directory alone, see tmpfiles.d(5).
 
     Raises:
         TakenError: another keeper holds it.

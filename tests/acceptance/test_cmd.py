@@ -13,7 +13,6 @@ import pexpect
 import pytest
 
 import kueue
-
 from tests.support.lab import Lab
 from tests.support.waiting import wait_for
 
@@ -47,7 +46,11 @@ def test_follow_passes_both_streams_through_and_the_exit_code(lab: Lab) -> None:
     script = "for i in 1 2 3; do echo out $i; echo err $i >&2; sleep 0.1; done; exit 3"
     done = lab.kueue("cmd", "--follow", "sh", "-c", script)
     assert done.stdout == b"out 1\nout 2\nout 3\n"
-    assert [line for line in done.stderr.splitlines() if line.startswith(b"err")] == [b"err 1", b"err 2", b"err 3"]
+    assert [line for line in done.stderr.splitlines() if line.startswith(b"err")] == [
+        b"err 1",
+        b"err 2",
+        b"err 3",
+    ]
     assert done.returncode == 3
 
 
@@ -135,7 +138,9 @@ def test_a_very_long_argument_goes_through(lab: Lab) -> None:
         (["--no-such-flag", "true"], "--no-such-flag"),
     ],
 )
-def test_what_cannot_be_meant_gets_one_clear_line_and_code_2(lab: Lab, arguments: list[str], said: str) -> None:
+def test_what_cannot_be_meant_gets_one_clear_line_and_code_2(
+    lab: Lab, arguments: list[str], said: str
+) -> None:
     done = lab.kueue("cmd", *arguments)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr.decode()

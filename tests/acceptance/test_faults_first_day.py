@@ -94,7 +94,9 @@ def test_a_killed_keeper_and_its_leftovers_end_before_the_job_starts_again(lab: 
     assert [attempt["end"] for attempt in found["attempts"]] == ["lost", "exited"]
 
 
-def test_a_machine_that_is_gone_gives_its_jobs_to_others_after_the_timeout(make_lab: Callable[..., Lab]) -> None:
+def test_a_machine_that_is_gone_gives_its_jobs_to_others_after_the_timeout(
+    make_lab: Callable[..., Lab],
+) -> None:
     lab = make_lab(server="worker_timeout_seconds = 3", worker="worker_max_parallel_jobs = 1")
     lab.start_server()
     lab.start_worker("w1")
@@ -176,7 +178,9 @@ def test_licences_are_never_over_assigned_not_even_by_a_restart(make_lab: Callab
     assert max(seen) <= 1
 
 
-def test_a_job_wanting_more_than_there_is_is_refused_with_the_known_names(make_lab: Callable[..., Lab]) -> None:
+def test_a_job_wanting_more_than_there_is_is_refused_with_the_known_names(
+    make_lab: Callable[..., Lab],
+) -> None:
     lab = make_lab(resources="genus = 3")
     lab.start_server()
     done = lab.kueue("cmd", "--resource", "genus=4", "true")
@@ -272,7 +276,9 @@ def test_the_wrong_secret_and_a_server_that_is_not_kueue_get_one_line_and_code_3
         imposter.listen()
         text = lab.config.read_text().replace(str(lab.port), str(imposter.getsockname()[1]))
         other.write_text(text)
-        elsewhere = {"KUEUE_STATE_DIR": str(tmp_path / "state")}  # or the local server is found by its owner file
+        elsewhere = {
+            "KUEUE_STATE_DIR": str(tmp_path / "state")
+        }  # or the local server is found by its owner file
         done = lab.kueue("-c", str(other), "list-jobs", timeout=90, env=elsewhere)
     assert done.returncode == 3
     assert b"Traceback" not in done.stderr
@@ -285,7 +291,9 @@ def test_a_shell_loop_survives_a_restart_of_the_server(lab: Lab) -> None:
     done = lab.kueue("cmd", "true")
     later.join()
     assert done.returncode == 0
-    assert [line for line in done.stderr.splitlines() if b"trying for" in line] == done.stderr.splitlines()[:1]
+    assert [line for line in done.stderr.splitlines() if b"trying for" in line] == done.stderr.splitlines()[
+        :1
+    ]
 
 
 def test_a_backup_is_a_working_journal(lab: Lab, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_watcher_that_was_away_too_long_gets_a_snapshot() -> None:
 
 
 def test_a_large_snapshot_comes_in_parts_and_pauses_for_a_slow_reader() -> None:
-    table, link = Table({job: "pending" for job in range(2 * MAX_ITEMS + 1)}), FakeLink()
+    table, link = Table(dict.fromkeys(range(2 * MAX_ITEMS + 1), "pending")), FakeLink()
     link.queued_bytes = MAX_QUEUED_BYTES
     table.watch(link, (0, 10**6))
     assert link.sent == []

@@ -40,7 +40,13 @@ def block(first: int, *specs: bytes, token: str = "", context: bytes = b'{"env":
     """Jobs with the given specs, all with one context."""
     digest = hashlib.sha256(context).hexdigest()
     return AddJobs(
-        first, 1000.0 + first, specs, (digest,) * len(specs), ((digest, context),), token or f"t{first}", "hash"
+        first,
+        1000.0 + first,
+        specs,
+        (digest,) * len(specs),
+        ((digest, context),),
+        token or f"t{first}",
+        "hash",
     )
 
 

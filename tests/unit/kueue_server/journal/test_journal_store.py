@@ -62,7 +62,10 @@ async def test_the_last_of_several_changes_counts(bench: Any, make_block: Block)
 
 async def test_a_change_before_a_drop_does_not_bring_the_job_back(bench: Any, make_block: Block) -> None:
     await bench.write(
-        make_block(1, A, B), SaveJob(1, JobState.FAILED, b"{}"), SaveTails(1, 1, b"o", b"e"), DropJobs(((1, 1),))
+        make_block(1, A, B),
+        SaveJob(1, JobState.FAILED, b"{}"),
+        SaveTails(1, 1, b"o", b"e"),
+        DropJobs(((1, 1),)),
     )
     journal = bench.reopen()
     assert [job.job for job in journal.restored_jobs()] == [2]
@@ -170,11 +173,13 @@ def opened(path: Path) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("content", [b"this is not a database at all" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+@pytest.mark.parametrize(
+    "content", [b"this is not a database at all" * 100, b"SQLite format 3\0" + b"\xff" * 5000]
+)
 def test_a_damaged_file_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "journal.sqlite"
     path.write_bytes(content)
-    with pytest.raises(JournalOpenError, match="damaged|not a journal") as caught:
+    with pytest.raises(JournalOpenError, match=r"damaged|not a journal") as caught:
         opened(path)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == content
@@ -232,7 +237,9 @@ def test_the_files_are_private(tmp_path: Path) -> None:
     assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_after_a_kill_exactly_what_was_acknowledged_and_perhaps_more_is_there_in_order(tmp_path: Path) -> None:
+def test_after_a_kill_exactly_what_was_acknowledged_and_perhaps_more_is_there_in_order(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "journal.sqlite"
     code = textwrap.dedent(f"""
         import asyncio, sys
