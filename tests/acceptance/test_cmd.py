@@ -182,7 +182,7 @@ def test_ctrl_c_while_waiting_leaves_the_job_running_and_says_how_to_go_on(lab: 
     child = pexpect.spawn(
         sys.executable,
         ["-m", "kueue", "cmd", "--wait", "sh", "-c", script],
-        env=lab.env,  # type: ignore[arg-type]
+        env=lab.env,
         cwd=str(lab.work),
         timeout=30,
         encoding="utf-8",

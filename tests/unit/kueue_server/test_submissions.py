@@ -82,7 +82,9 @@ class Desk:
         )
         self.submissions.submit(
             Submit(1, token, jobs, contexts),
-            lambda first, count, reason: self.answers.append((first, count, reason and reason.code)),
+            lambda first, count, reason: self.answers.append(
+                (first, count, None if reason is None else reason.code)
+            ),
         )
 
 
