@@ -38,6 +38,10 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 LATE_SECONDS = 0.5
 """A tick that comes later than this was not the network's fault: the server itself slept."""
+SETTLE_SECONDS = 5.0
+"""How long an orderly end waits for what is decided to be on the disk (which may be full)."""
+REGISTER_SECONDS = 30.0
+"""A worker that has not registered and sent its inventory by then is no worker."""
 LEAVE_SECONDS = 15.0
 """How long a shutdown with `--workers` waits for workers to say good-bye."""
 
@@ -104,7 +108,7 @@ class Server:
         if self._timer is not None:
             self._timer.cancel()
         if self._failed is None:
-            await self.engine.settled()
+            await self._settle()
         self.engine.stop()
         for client in list(self._clients):
             client.link.close()
@@ -114,6 +118,15 @@ class Server:
         self.journal.close()
         if self._failed is not None:
             raise self._failed
+
+    async def _settle(self) -> None:
+        try:
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await self.engine.settled()
+        except TimeoutError:
+            log.warning(
+                "not all is on the disk after %g s; what is missing was never promised", SETTLE_SECONDS
+            )
 
     def _journal_broke(self, error: JournalBrokenError) -> None:
         log.error("the journal failed: %s; stopping, since nothing can be promised any more", error)
@@ -136,6 +149,7 @@ class Server:
             self.desk.workers[number] = session
             return session
         client = ClientSession(link, self)
+        link.on_drained = self.hub.resume_unsent
         self._clients.add(client)
         return client
 
@@ -157,7 +171,10 @@ class Server:
         self.engine.post(Tick(time.time(), late if late > LATE_SECONDS else 0.0))
         interval = heartbeat_seconds(self.limits.worker_timeout_seconds)
         for worker in list(self.desk.workers.values()):
-            if now - worker.last_sent >= interval - TICK_SECONDS:
+            if not worker.ready and now - worker.opened_at > REGISTER_SECONDS:
+                log.warning("%s is connected as a worker, but does not register", worker.link.address)
+                worker.link.abort()
+            elif now - worker.last_sent >= interval - TICK_SECONDS:
                 worker.send(Heartbeat())
         for client in list(self._clients):
             if now - client.last_sent >= interval - TICK_SECONDS:
@@ -216,7 +233,7 @@ class Server:
         return tuple(lines)
 
     async def _end(self, workers: bool, kill: bool) -> None:
-        await self.engine.settled()
+        await self._settle()
         if workers and self.desk.workers:
             for session in list(self.desk.workers.values()):
                 session.leave(kill)

@@ -85,18 +85,18 @@ class WorkerSession:
         self._register: Register | None = None
         self._inventory: list[Inventory] = []
         self._inventory_attempts = 0
-        self._ready = False
+        self.ready = False
         self._leaving: Leaving | None = None
         self._sent_contexts: dict[str, None] = {}
         self._next_fetch = 1
         self._fetches: dict[int, tuple[Callable[[LogData | None], None], asyncio.TimerHandle]] = {}
-        self.last_sent = self._loop.time()
+        self.opened_at = self.last_sent = self._loop.time()
 
     # ---------------------------------------------------------------- from the worker
 
     def on_message(self, message: WorkerMessage) -> None:
         """A decoded message arrived."""
-        if not self._ready:
+        if not self.ready:
             self._before_ready(message)
             return
         wall = time.time()
@@ -173,7 +173,7 @@ class WorkerSession:
             held += part.held
             running += part.running
             finished += part.finished
-        self._ready = True
+        self.ready = True
         self._engine.post(
             WorkerConnected(
                 session=self.number,
@@ -198,7 +198,7 @@ class WorkerSession:
             timer.cancel()
             answer(None)
         self._fetches.clear()
-        if self._ready:
+        if self.ready:
             leaving = self._leaving is not None and not self._leaving.jobs_stay
             self._engine.post(WorkerDisconnected(self.number, leaving, time.time()))
             if self._leaving is None:

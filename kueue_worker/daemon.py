@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a worker in the foreground; the exit code."""
     arguments = _arguments(argv)
     try:
-        config = load_config(arguments.config)
+        config = load_config(arguments.config, create=arguments.config is None)
         set_up_logging(config.common_settings.log_level)
         return uvloop.run(_serve(config, arguments))
     except KueueError as error:

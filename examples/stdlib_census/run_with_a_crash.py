@@ -1,6 +1,6 @@
 """The census on a small cluster of its own: one server, three workers, one of which is killed half-way.
 
-    python3 run_with_a_crash.py DIRECTORY
+    python3 run_with_a_crash.py DIRECTORY [MOST]
 
 Starts `kueue_server` and three `kueue_worker`s with a configuration below DIRECTORY, runs the census, ends the
 second worker with SIGKILL, keeper and all, once half of the results are there, and compares the outcome byte
@@ -70,7 +70,7 @@ def kill_worker_and_keeper(worker: subprocess.Popen[bytes], name: str) -> None:
             os.kill(int(entry.name), signal.SIGKILL)
 
 
-def main(directory: str) -> int:
+def main(directory: str, *most: str) -> int:
     """Run all of it; returns the exit code."""
     place = Path(directory).resolve()
     place.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,9 @@ def main(directory: str) -> int:
         for name in names
     ]
     try:
-        census = subprocess.Popen([sys.executable, str(HERE / "census.py"), str(place)], env=environment)
+        census = subprocess.Popen(
+            [sys.executable, str(HERE / "census.py"), str(place), *most], env=environment
+        )
         listing = place / "sources.txt"
         while census.poll() is None:
             done = len(list(results.glob("*.json"))) if results.exists() else 0

@@ -24,10 +24,10 @@ class Session:
 
     @cached_property
     def config(self) -> Config:
-        """The configuration, created at the very first use."""
+        """The configuration, created at the very first use; one that is named must be there."""
         from kueue.config import load_config
 
-        return load_config(self._config_path)
+        return load_config(self._config_path, create=self._config_path is None)
 
     def client(self, *, patience: float | None = None) -> Client:
         """A client, not connected yet."""

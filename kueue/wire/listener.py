@@ -178,7 +178,7 @@ class Listener:
             self._forget(waiting)
             waiting.sock.close()
             if not isinstance(error, asyncio.CancelledError):
-                self._say_failure(f"{waiting.address}: no TLS: {error}")
+                self._say_failure(f"{waiting.address}: no TLS: {str(error) or 'closed'}")
 
     def _on_established(self, waiting: _Waiting, link: Link) -> Handler:
         self._forget(waiting)

@@ -154,7 +154,7 @@ def detail_lines(detail: JobDetail, now: float, context: Context | None, *, colo
 
 def _needs(detail: JobDetail) -> str:
     job = detail.job
-    text = f"{job.cpus} CPUs, {format_ram(job.ram_mb)}"
+    text = f"{job.cpus} CPU{'s' if job.cpus != 1 else ''}, {format_ram(job.ram_mb)}"
     if job.job_slots != 1:
         text += f", {job.job_slots} slots"
     if job.resources:

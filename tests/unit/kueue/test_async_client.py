@@ -1,0 +1,236 @@
+"""The asyncio client against the same scripted server: the same promises, side by side on one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+import kueue
+from kueue import AsyncClient, JobSpec
+from kueue.effects import TRIES
+from kueue.errors import (
+    AuthenticationError,
+    ServerUnreachableError,
+    UnknownJobError,
+    UsageError,
+    WaitTimeoutError,
+)
+from kueue.wire.messages import ListWorkers, Shutdown, Submit, Watch
+from tests.support.lab import free_port
+from tests.support.scripted_clients_server import SECRET, ClientsServer, clients_server
+
+
+@pytest.fixture
+def server() -> Iterator[ClientsServer]:
+    with clients_server() as found:
+        yield found
+
+
+@pytest.fixture
+async def client(server: ClientsServer) -> AsyncIterator[AsyncClient]:
+    async with client_of(server) as found:
+        yield found
+
+
+def client_of(server: ClientsServer, **options: Any) -> AsyncClient:
+    options.setdefault("connect_timeout", 10.0)
+    return AsyncClient(address=("127.0.0.1", server.port), secret=SECRET, **options)
+
+
+def specs(number: int) -> Iterator[JobSpec]:
+    return (JobSpec(["true", str(index)]) for index in range(number))
+
+
+async def seen(server: ClientsServer, condition: Any) -> None:
+    """Wait, in a thread, for something that the server sees."""
+    await asyncio.to_thread(server.until, condition)
+
+
+async def test_a_job_from_its_submission_to_its_end(server: ClientsServer, client: AsyncClient) -> None:
+    job = await client.submit(["./sim", "in.dat"], cpus=3)
+    assert server.jobs[1].shape.cpus == 3
+    waiting = asyncio.ensure_future(client.wait(job, timeout=20))
+    await seen(server, lambda: server.watching == 1)
+    server.change(1, "succeeded", return_code=0)
+    done = await waiting
+    assert (done, done.state, done.return_code) == (job, "succeeded", 0)
+    assert (await client.job(job)).command == ("./sim", "in.dat")
+
+
+async def test_many_tasks_share_one_connection(server: ClientsServer, client: AsyncClient) -> None:
+    jobs = [await client.submit(["true"]) for _ in range(20)]
+    waits = [asyncio.ensure_future(client.wait(job)) for job in jobs]
+    await seen(server, lambda: server.watching == 20)
+    answers = await asyncio.gather(*(client.job(job) for job in jobs), client.counts(), client.workers())
+    assert [job.id for job in answers[:20]] == [job.id for job in jobs]  # type: ignore[union-attr]
+    for job in reversed(jobs):
+        server.change(job.id, "succeeded")
+    assert [job.id for job in await asyncio.gather(*waits)] == [job.id for job in jobs]
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_lost_connection_makes_no_job_twice(
+    server: ClientsServer, client: AsyncClient, moment: str
+) -> None:
+    lost: set[str] = set()
+
+    def lose(message: Any) -> bool:
+        if not isinstance(message, Submit) or message.token in lost:
+            return False
+        lost.add(message.token)
+        return True
+
+    setattr(server, moment, lose)
+    counts: list[int] = []
+    jobs = await client.submit_many(specs(3000), progress=counts.append)
+    assert sorted(server.jobs) == list(range(1, 3001)) == [job.id for job in jobs]
+    assert counts == [1000, 2000, 3000]
+    assert len({submit.token for submit in server.of(Submit)}) == 3
+
+
+async def test_jobs_come_as_they_are_completed_over_a_restart(
+    server: ClientsServer, client: AsyncClient
+) -> None:
+    jobs = await client.submit_many(specs(3))
+    completed = client.as_completed(jobs, timeout=30)
+    server.change(2, "succeeded")
+    assert (await anext(completed)).id == 2
+    at = server.seq
+    await asyncio.to_thread(server.stop)
+    server.change(1, "failed")
+    await asyncio.to_thread(server.start)
+    assert (await anext(completed)).state == "failed"
+    assert server.of(Watch)[-1].since == at
+    server.change(3, "canceled")
+    assert [job.id async for job in completed] == [3]
+    await seen(server, lambda: server.watching == 0)
+
+
+async def test_a_timeout_leaves_the_client_usable(server: ClientsServer, client: AsyncClient) -> None:
+    await client.submit(["true"])
+    with pytest.raises(WaitTimeoutError):
+        await client.wait(1, timeout=0.1)
+    await seen(server, lambda: server.watching == 0)
+    assert (await client.counts()).pending == 1
+
+
+async def test_a_canceled_wait_ends_its_watch(server: ClientsServer, client: AsyncClient) -> None:
+    await client.submit(["true"])
+    waiting = asyncio.ensure_future(client.wait(1))
+    await seen(server, lambda: server.watching == 1)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    gc.collect()
+    await seen(server, lambda: server.watching == 0)
+    assert (await client.counts()).pending == 1
+
+
+async def test_a_loop_that_is_left_ends_its_watch(server: ClientsServer, client: AsyncClient) -> None:
+    jobs = await client.submit_many(specs(2))
+    server.change(1, "succeeded")
+    async for _ in client.as_completed(jobs):
+        break
+    gc.collect()
+    await seen(server, lambda: server.watching == 0)
+
+
+async def test_listing_output_and_the_rest(server: ClientsServer, client: AsyncClient) -> None:
+    await client.submit_many(specs(1500))
+    assert [job.id async for job in client.jobs()] == list(range(1, 1501))
+    server.outputs["stdout"] = b"x" * 300_000
+    assert await client.logs(1) == server.outputs["stdout"]
+    followed = [(stream, chunk.data) async for stream, chunk in client.follow(1)]
+    assert b"".join(data for stream, data in followed if stream == "stdout") == server.outputs["stdout"]
+    assert (await client.cancel([1, 2])).canceled == 2
+    assert await client.clean() == 7
+    assert (await client.resources()).parallel_jobs == 5
+    assert (await client.server_info()).journal == "journal"
+    assert await client.shutdown() == ("bye",)
+
+
+async def test_output_is_followed_over_a_lost_connection(server: ClientsServer, client: AsyncClient) -> None:
+    server.outputs["stdout"] = b"one "
+    server.output_ends = False
+    found = b""
+    async for _, chunk in client.follow(1, ("stdout",)):
+        found += chunk.data
+        if found == b"one ":
+            server.outputs["stdout"] += b"two"
+            server.output_ends = True
+            await asyncio.to_thread(server.drop_connections)
+    assert found == b"one two"
+
+
+async def test_no_is_an_error_of_its_own_kind(client: AsyncClient) -> None:
+    with pytest.raises(UnknownJobError):
+        await client.job(9)
+    with pytest.raises(UsageError):
+        await client.submit("true | false")
+
+
+async def test_a_question_is_asked_again_and_an_order_to_shut_down_is_not(
+    server: ClientsServer, client: AsyncClient
+) -> None:
+    asked: list[Any] = []
+
+    def lose(message: Any) -> bool:
+        asked.append(message)
+        return len(server.of(ListWorkers)) == 1 or isinstance(message, Shutdown)
+
+    server.before = lose
+    assert await client.workers() == ()
+    with pytest.raises(ServerUnreachableError):
+        await client.shutdown()
+    assert len(server.of(Shutdown)) == 1
+
+
+async def test_a_connection_that_never_holds_is_given_up(server: ClientsServer, client: AsyncClient) -> None:
+    server.before = lambda message: True
+    with pytest.raises(ServerUnreachableError, match="broke"):
+        await client.workers()
+    assert len(server.of(ListWorkers)) == TRIES
+
+
+async def test_a_refused_connection_is_tried_for_a_while(server: ClientsServer) -> None:
+    await asyncio.to_thread(server.stop)
+    said: list[str] = []
+    async with client_of(server, on_retry=said.append) as client:
+        asking = asyncio.ensure_future(client.workers())
+        while not said:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(server.start)
+        assert await asking == ()
+    assert len(said) == 1
+    assert "connection refused" in said[0]
+
+
+async def test_what_will_not_mend_itself_is_not_tried_again(server: ClientsServer) -> None:
+    async with AsyncClient(address=("127.0.0.1", server.port), secret="x" * 40, connect_timeout=60) as client:
+        with pytest.raises(AuthenticationError, match="shared_secret differs"):
+            await client.connect()
+    async with AsyncClient(address=("127.0.0.1", free_port()), secret=SECRET) as client:
+        with pytest.raises(ServerUnreachableError, match="connection refused"):
+            await client.connect()
+
+
+async def test_closing_twice_or_unconnected_is_nothing(server: ClientsServer) -> None:
+    client = client_of(server)
+    await client.close()
+    await client.connect()
+    await client.close()
+    await client.close()
+    assert await client.workers() == ()
+    await client.close()
+    assert server.connections == 2
+
+
+async def test_the_module_s_as_completed_is_for_the_blocking_client(client: AsyncClient) -> None:
+    jobs = await client.submit_many(specs(1))
+    with pytest.raises(UsageError, match=r"kueue\.Client"):
+        kueue.as_completed(jobs)  # type: ignore[arg-type]
