@@ -19,7 +19,7 @@ def screen_of(lab: Lab, *arguments: str, columns: int, lines: int = 40, colour: 
     child = pexpect.spawn(
         sys.executable,
         ["-m", "kueue", *arguments],
-        env=env,  # type: ignore[arg-type]
+        env=env,
         cwd=str(lab.work),
         dimensions=(lines, columns),
         timeout=30,

@@ -58,8 +58,8 @@ class Running:
         self.server.stop()
         await self.task
 
-    def client(self) -> AsyncClient:
-        return AsyncClient(address=("127.0.0.1", self.port), secret=SECRET)
+    def client(self, patience: float = 0.0) -> AsyncClient:
+        return AsyncClient(address=("127.0.0.1", self.port), secret=SECRET, connect_timeout=patience)
 
 
 class Worker:
@@ -236,8 +236,7 @@ async def test_a_cancel_of_an_offered_job_stops_it_on_the_worker(running: Runnin
 
 
 async def test_after_a_restart_of_the_server_the_client_goes_on_waiting(running: Running) -> None:
-    async with running.client() as client:
-        client._patience = 10.0
+    async with running.client(patience=10.0) as client:
         job = await client.submit(["true"], ram_mb=1)
         waiting = asyncio.ensure_future(client.wait(job, timeout=30))
         await asyncio.sleep(0)
