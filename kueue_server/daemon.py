@@ -24,6 +24,8 @@ from kueue_server.server import Server
 
 log = logging.getLogger("kueue_server")
 
+_REACHED_BY_LOOPBACK = frozenset({"0.0.0.0", "::", "127.0.0.1", "::1"})
+
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -62,6 +64,9 @@ def main(argv: list[str] | None = None) -> int:
     except JournalBrokenError as error:
         print(f"kueue_server: the journal failed: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"kueue_server: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
 
@@ -87,7 +92,8 @@ async def _serve(config: Config, arguments: argparse.Namespace) -> int:
             journal.close()
             raise KueueServerError(f"can't listen: {error}") from error
         ports = await server.start([(host, 0) for host, _ in addresses])
-    write_owner(config.state_dir, ports[0])
+    hosts = [host for host, _ in addresses]
+    write_owner(config.state_dir, ports[0], "" if _REACHED_BY_LOOPBACK & set(hosts) else hosts[0])
     try:
         loop.add_signal_handler(signal.SIGTERM, server.stop)
         loop.add_signal_handler(signal.SIGINT, server.stop)
