@@ -89,7 +89,7 @@ class Loop:
 
     def _is_idle(self) -> bool:
         keeper = self._keeper
-        return not (keeper.is_busy or keeper.remembers or self._agent or self._silent)
+        return not (keeper.is_busy or keeper.remembers or self._agent)
 
     def _is_over(self, now: float) -> bool:
         if self._keeper.leaving and not self._keeper.is_busy:

@@ -122,7 +122,9 @@ class Records:
             encode_json({"r": "spawn", "key": a.key, "job": a.job, "attempt": a.number, "note": a.note})
             for a in attempts
         ]
-        self._append("\n".join(lines) + "\n")
+        # What was noted before goes first: a `forget` behind the start of the same attempt would undo it.
+        self._append("\n".join([*self._noted, *lines]) + "\n")
+        self._noted.clear()
 
     def spawned(self, attempt: Attempt) -> None:
         """Note the process of an attempt."""
