@@ -13,6 +13,7 @@ from kueue.errors import AuthenticationError, ServerUnreachableError
 from kueue.job_handle import Job, SubmittedJobs, job_of_change, job_of_view
 from kueue.job_spec import Encoder, JobOptions, JobSpec, Path, spec_of
 from kueue.operations import Close, Emit, Open, Operation, Receive, Send
+from kueue.progress import SubmitCounter, counter_of
 from kueue.server_access import ServerAccess
 from kueue.wire.connection import SILENCE_SECONDS, ConnectionLostError
 from kueue.wire.link import Link, connect
@@ -37,39 +38,51 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CLOSE_SECONDS = 2.0
+"""How long a server may take to answer our close."""
+
 
 class _Inboxes:
-    """Handler of the link: sorts messages by request id, wakes who waits."""
+    """Handler of one link: sorts messages by request id, wakes who waits for that one."""
 
     def __init__(self) -> None:
         self.by_rid: dict[int, deque[Any]] = {}
         self.closed = False
-        self._wake = asyncio.Event()
+        self._waiters: dict[int, asyncio.Future[None]] = {}  # an id is one operation's, so one waits for it
+        self._all: set[asyncio.Future[None]] = set()
 
     def on_message(self, message: Any) -> None:
         """A message arrived."""
-        if not isinstance(message, Heartbeat):
-            inbox = self.by_rid.get(message.rid)
-            if inbox is not None:
-                inbox.append(message)
-        self._notify()
+        if isinstance(message, Heartbeat):
+            return  # the link knows that it heard something
+        inbox = self.by_rid.get(message.rid)
+        if inbox is None:
+            return
+        inbox.append(message)
+        waiter = self._waiters.get(message.rid)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def on_closed(self, error: BaseException | None) -> None:
         """The link is gone."""
         self.closed = True
-        self._notify()
+        for waiter in self._all:
+            if not waiter.done():
+                waiter.set_result(None)
 
-    def _notify(self) -> None:
-        self._wake.set()
-        self._wake = asyncio.Event()
-
-    async def something(self, seconds: float) -> None:
-        """Wait for the next message or the end, at most so long."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
+    async def something(self, rids: tuple[int, ...], seconds: float) -> None:
+        """Wait for the next message for one of these ids, or the link's end, at most so long."""
+        if self.closed:
             return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._all.add(waiter)
+        self._waiters.update(dict.fromkeys(rids, waiter))
+        try:
+            await asyncio.wait([waiter], timeout=seconds)
+        finally:
+            self._all.discard(waiter)
+            for rid in rids:
+                self._waiters.pop(rid, None)
 
 
 class AsyncClient:
@@ -86,7 +99,8 @@ class AsyncClient:
     ) -> None:
         self._link: Link | None = None
         self._inboxes = _Inboxes()
-        self._connecting: asyncio.Lock | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connecting: asyncio.Lock
         self._next_rid = 1
         self._on_retry = on_retry
         self._access = ServerAccess(config, address, secret, connect_timeout)
@@ -100,11 +114,14 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connection; the next call makes another one."""
-        if self._link is not None:
-            link, self._link = self._link, None
-            link.close()
-            while not self._inboxes.closed:
-                await self._inboxes.something(1.0)
+        link, self._link = self._link, None
+        if link is None or self._loop is not asyncio.get_running_loop():
+            return
+        link.close()
+        await self._inboxes.something((), CLOSE_SECONDS)
+        if not self._inboxes.closed:
+            link.abort()  # a server that does not answer even that
+            await self._inboxes.something((), CLOSE_SECONDS)
 
     async def connect(self) -> None:
         """Connect now, if there is no connection.
@@ -112,8 +129,10 @@ class AsyncClient:
         Raises:
             ServerUnreachableError, AuthenticationError, VersionError: why not.
         """
-        if self._connecting is None:
-            self._connecting = asyncio.Lock()
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # of another `asyncio.run`, which took its connections along
+            self._loop, self._connecting = loop, asyncio.Lock()
+            self._link, self._inboxes = None, _Inboxes()
         async with self._connecting:
             if self._link is not None and not self._inboxes.closed:
                 return
@@ -146,14 +165,18 @@ class AsyncClient:
         return (await self.submit_many([spec_of(command, options)]))[0]
 
     async def submit_many(
-        self, jobs: Iterable[JobSpec], *, progress: Callable[[int], None] | None = None
+        self, jobs: Iterable[JobSpec], *, progress: bool | Callable[[int], None] = False
     ) -> SubmittedJobs[AsyncClient]:
-        """Submit any number of jobs in constant memory. All are durable when this returns."""
+        """Submit any number of jobs in constant memory; everything as in `Client.submit_many`."""
+        report = counter_of(progress)
         encoder = Encoder(self._access.default_cpus, self._access.default_ram_mb)
         result: list[Any] = []
-        async for count in self._stream(operations.submit(jobs, encoder), result):
-            if progress is not None:
-                progress(count)
+        try:
+            async for count in self._stream(operations.submit(jobs, encoder), result):
+                report(count)
+        finally:
+            if isinstance(report, SubmitCounter):
+                report.finish()
         ranges, warnings = result[0]
         return SubmittedJobs(self, ranges, warnings)
 
@@ -195,10 +218,22 @@ class AsyncClient:
         limit: int | None = None,
     ) -> AsyncIterator[Job]:
         """Jobs by id, fetched page by page."""
-        wanted = requests.filter_of(states, ids, group)
-        view: JobView
-        async for view in self._stream(operations.list_jobs(wanted, newest_first, limit)):
+        views = self.job_views(states=states, ids=ids, group=group, newest_first=newest_first, limit=limit)
+        async for view in views:
             yield job_of_view(view, self)
+
+    def job_views(
+        self,
+        *,
+        states: Sequence[str] = (),
+        ids: requests.Jobs | None = None,
+        group: str | None = None,
+        newest_first: bool = False,
+        limit: int | None = None,
+    ) -> AsyncGenerator[JobView, None]:
+        """As `jobs`, as the wire has them."""
+        wanted = requests.filter_of(states, ids, group)
+        return self._stream(operations.list_jobs(wanted, newest_first, limit))
 
     async def job(self, job: Job | int) -> Job:
         """A job as it is now."""
@@ -214,8 +249,13 @@ class AsyncClient:
 
     async def logs(self, job: Job | int, *, stream: Stream = "stdout", attempt: int | None = None) -> bytes:
         """What a job has written so far."""
-        chunks = self._stream(operations.read_log(requests.id_of(job), stream, attempt))
-        return b"".join([chunk.data async for chunk in chunks])
+        return b"".join([chunk.data async for chunk in self.read_log(job, stream, attempt)])
+
+    def read_log(
+        self, job: Job | int, stream: Stream, attempt: int | None = None, *, start: int = 0
+    ) -> AsyncGenerator[LogChunk, None]:
+        """What there is of a stream, in parts, from byte `start` on (negative: so many before its end)."""
+        return self._stream(operations.read_log(requests.id_of(job), stream, attempt, start))
 
     def follow(
         self, job: Job | int, streams: tuple[Stream, ...] = ("stdout", "stderr"), attempt: int | None = None
@@ -346,4 +386,4 @@ class AsyncClient:
                 if now >= deadline:
                     return None
                 left = min(left, deadline - now)
-            await inboxes.something(left)
+            await inboxes.something(effect.rids, left)

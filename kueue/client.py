@@ -7,7 +7,6 @@ request's id. One thread at a time; a forked child connects anew.
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from kueue.errors import AuthenticationError, ServerUnreachableError, UsageError
 from kueue.job_handle import Job, SubmittedJobs, job_of_change, job_of_view
 from kueue.job_spec import Encoder, JobOptions, JobSpec, Path, spec_of
 from kueue.operations import Close, Effect, Emit, Open, Operation, Receive, Send
+from kueue.progress import SubmitCounter, counter_of
 from kueue.server_access import ServerAccess
 from kueue.wire.connection import SILENCE_SECONDS, BlockingConnection, ConnectionLostError
 from kueue.wire.messages import (
@@ -126,15 +126,14 @@ class Client:
         All are durable when this returns. If it raises, a note on the error says which are.
 
         Args:
-            progress: a counter on stderr, or a function that is called with the number of durable jobs.
+            progress: True for a counter on stderr, or a function that is called with the number of durable jobs.
 
         Raises:
             UsageError: a job can't be meant, e.g. an unknown resource.
             RequestError: the server can't take it.
         """
-        report = _counter if progress is True else (progress or None)
+        report = counter_of(progress)
         counts = self._stream(operations.submit(jobs, self._new_encoder()))
-        counted = False
         try:
             while True:
                 try:
@@ -142,12 +141,10 @@ class Client:
                 except StopIteration as end:
                     ranges, warnings = end.value
                     return SubmittedJobs(self, ranges, warnings)
-                if report is not None:
-                    counted = True
-                    report(count)
+                report(count)
         finally:
-            if counted and progress is True:
-                _counter(None)
+            if isinstance(report, SubmitCounter):
+                report.finish()
 
     # ---------------------------------------------------------------- waiting
 
@@ -419,11 +416,3 @@ def as_completed(
             raise UsageError("as_completed needs jobs that a kueue.Client gave, or client=…")
         client = found
     return client.as_completed(jobs, timeout)
-
-
-def _counter(count: int | None) -> None:
-    if count is None:
-        sys.stderr.write("\n")
-    else:
-        sys.stderr.write(f"\r{count} jobs submitted")
-    sys.stderr.flush()

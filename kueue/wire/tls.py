@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import ssl
-import tempfile
 
 HANDSHAKE_SECONDS = 10.0
 
@@ -21,8 +20,9 @@ def client_context() -> ssl.SSLContext:
 
 def server_context() -> tuple[ssl.SSLContext, bytes]:
     """For the listening side: a fresh self-signed P-256 certificate; also returns it in DER."""
-    # Imported here: the client never needs it, and it is most of what importing this module would cost.
+    # Imported here: the client never needs them, and they are most of what importing this module would cost.
     import datetime
+    import tempfile
 
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import kueue
-from kueue import AsyncClient, JobSpec
+from kueue import AsyncClient, Client, JobSpec, async_client
 from kueue.effects import TRIES
 from kueue.errors import (
     AuthenticationError,
@@ -19,7 +19,7 @@ from kueue.errors import (
     UsageError,
     WaitTimeoutError,
 )
-from kueue.wire.messages import ListWorkers, Shutdown, Submit, Watch
+from kueue.wire.messages import JobChange, ListWorkers, Shutdown, Submit, Watch
 from tests.support.lab import free_port
 from tests.support.scripted_clients_server import SECRET, ClientsServer, clients_server
 
@@ -234,3 +234,57 @@ async def test_the_module_s_as_completed_is_for_the_blocking_client(client: Asyn
     jobs = await client.submit_many(specs(1))
     with pytest.raises(UsageError, match=r"kueue\.Client"):
         kueue.as_completed(jobs)
+
+
+def test_a_client_may_be_used_in_one_event_loop_after_another(server: ClientsServer) -> None:
+    client = client_of(server)
+
+    async def once() -> None:
+        assert await client.workers() == ()
+        await client.close()
+
+    asyncio.run(once())
+    asyncio.run(once())
+    assert server.connections == 2
+
+
+async def test_thousands_of_waits_cost_no_more_than_their_own_messages(
+    server: ClientsServer, client: AsyncClient
+) -> None:
+    jobs = await client.submit_many(specs(3000))
+    waits = [asyncio.ensure_future(client.wait(job)) for job in jobs]
+    await seen(server, lambda: server.watching == 3000)
+    for job in jobs:
+        server.changes[job.id] = JobChange(job.id, "succeeded")
+    await asyncio.to_thread(server.drop_connections)
+    async with asyncio.timeout(30):
+        assert [job.id for job in await asyncio.gather(*waits)] == [job.id for job in jobs]
+
+
+async def test_closing_does_not_wait_for_a_server_that_hangs(
+    server: ClientsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(async_client, "CLOSE_SECONDS", 0.2)
+    client = client_of(server)
+    await client.workers()
+    for link in list(server._links):
+        server._loop.call_soon_threadsafe(link.pause_reading)
+    await seen(server, lambda: server.connections == 1)
+    async with asyncio.timeout(5):
+        await client.close()
+
+
+async def test_both_clients_offer_the_same() -> None:
+    def names(kind: type) -> set[str]:
+        return {name for name in vars(kind) if not name.startswith("_")}
+
+    assert names(AsyncClient) == names(Client)
+
+
+async def test_progress_is_a_counter_or_a_function(
+    server: ClientsServer, client: AsyncClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await client.submit_many(specs(1500), progress=True)
+    assert capsys.readouterr().err == "1500 jobs submitted\n"
+    await client.submit_many([], progress=True)
+    assert capsys.readouterr().err == ""

@@ -231,6 +231,16 @@ def test_jobs_are_taken_from_the_iterable_only_as_they_are_needed(
     assert max(ahead) <= 6000
 
 
+def test_progress_is_counted_in_place_on_a_terminal(
+    client: Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client.submit_many(specs(1500), progress=True)
+    assert capsys.readouterr().err == "1500 jobs submitted\n"
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    client.submit_many(specs(1500), progress=True)
+    assert capsys.readouterr().err == "\r1000 jobs submitted\r1500 jobs submitted\n"
+
+
 def test_nothing_to_submit_is_no_error(server: ClientsServer, client: Client) -> None:
     assert len(client.submit_many([])) == 0
     assert not server.received
