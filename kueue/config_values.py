@@ -134,13 +134,15 @@ def address_list() -> PlainValidator:
 
 
 def host_names() -> PlainValidator:
-    """Names of hosts, separated by spaces, or a list of them; kept as one text."""
+    """Names of hosts, separated by spaces or line ends, or a list of them; kept as one text."""
 
     def check(value: Any) -> str:
-        words = value if isinstance(value, list | tuple) else [value]
-        if not all(isinstance(word, str) and word.isprintable() for word in words):
-            raise ValueError("must be the names of hosts, separated by spaces")
-        return " ".join(words)
+        texts = value if isinstance(value, list | tuple) else [value]
+        if all(isinstance(text, str) for text in texts):
+            words = " ".join(texts).split()
+            if all(word.isprintable() for word in words):
+                return " ".join(words)
+        raise ValueError("must be the names of hosts, separated by spaces")
 
     return PlainValidator(check)
 

@@ -141,7 +141,9 @@ class WatchHub:
         for start in range(0, len(jobs), MAX_ITEMS):
             part = jobs[start : start + MAX_ITEMS]
             changes = tuple(self._change_of(job) for job in part)
-            subscription.link.send(WatchState(subscription.rid, self.seq, changes))
+            # A watcher that loses the connection in between must not take this number for all it has seen.
+            more = start + MAX_ITEMS < len(jobs)
+            subscription.link.send(WatchState(subscription.rid, self.seq, changes, more=more))
 
     def _send_snapshot(self, key: tuple[int, int], subscription: _Subscription) -> None:
         if subscription.resync and subscription.link.queued_bytes > SNAPSHOT_QUEUED_BYTES:
@@ -151,17 +153,17 @@ class WatchHub:
                 self._unsent[key] = subscription
                 return
             part = tuple(islice(subscription.snapshot, MAX_ITEMS))
-            more = len(part) == MAX_ITEMS
+            last = len(part) < MAX_ITEMS
             state = WatchState(
                 subscription.rid,
                 self.seq,
                 tuple(self._change_of(job) for job in part),
-                more=more,
+                more=not last or bool(subscription.late),
                 resync=subscription.resync,
             )
             subscription.resync = False
             subscription.link.send(state)
-            if not more:
+            if last:
                 subscription.snapshot = None
         self._unsent.pop(key, None)
         if subscription.late:

@@ -569,6 +569,7 @@ def test_a_forked_child_has_a_connection_of_its_own(server: ClientsServer, clien
             os._exit(2)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+    assert server.connections == 2  # the child's own: it has not touched ours
     assert client.counts().pending == 1
     assert server.connections == 2
 

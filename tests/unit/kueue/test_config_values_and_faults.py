@@ -79,7 +79,9 @@ job_default_ram_mb = 8192
 
 [restart_workers]
 ssh_user = "someone"
-hostnames = "ralab04 ralab05"
+hostnames = '''
+ralab04   ralab05
+'''
 sleep_minutes_before_recheck = 30.5
 
 [global_resources]

@@ -108,9 +108,21 @@ def test_a_large_snapshot_comes_in_parts_and_pauses_for_a_slow_reader() -> None:
     assert [(len(message.jobs), message.more) for message in link.sent[:3]] == [
         (MAX_ITEMS, True),
         (MAX_ITEMS, True),
-        (1, False),
+        (1, True),  # what changed meanwhile is still to come
     ]
     assert states(link)[-1] == (0, "running")
+    assert not link.sent[-1].more
+
+
+def test_only_the_last_part_of_a_large_change_lets_a_watcher_remember_its_number() -> None:
+    table, link = Table({}), FakeLink()
+    table.watch(link, (1, 10**6))
+    table.hub.changed(tuple(range(1, 2 * MAX_ITEMS + 2)))
+    assert [(len(message.jobs), message.more) for message in link.sent[1:]] == [
+        (MAX_ITEMS, True),
+        (MAX_ITEMS, True),
+        (1, False),
+    ]
 
 
 def test_a_slow_watcher_loses_changes_and_gets_a_fresh_snapshot() -> None:

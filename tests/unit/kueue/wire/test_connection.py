@@ -12,9 +12,10 @@ import pytest
 
 from kueue.errors import AuthenticationError, ServerUnreachableError, VersionError
 from kueue.wire import handshake
+from kueue.wire.codec import encode
 from kueue.wire.connection import BlockingConnection, ConnectionLostError, RefusedError
 from kueue.wire.framing import frame
-from kueue.wire.messages import Backup, ListWorkers
+from kueue.wire.messages import Backup, Done, ListWorkers
 from kueue.wire.tls import server_context
 from tests.support.lab import free_port
 from tests.support.scripted_clients_server import SECRET, clients_server
@@ -196,6 +197,27 @@ def test_the_server_going_away_is_a_lost_connection() -> None:
         server.stop()
         with pytest.raises(ConnectionLostError):
             connection.receive(10)
+        connection.close()
+
+
+def test_a_large_answer_over_a_slow_line_is_not_silence() -> None:
+    with clients_server() as server:
+        connection = connect(server.port)
+        server.until(lambda: server.connections == 1)
+        (link,) = server._links
+        body = frame(encode(Done(1, ("x" * 1000,))))
+
+        def dribble() -> None:
+            for start in range(0, len(body), 100):
+                server._loop.call_soon_threadsafe(link._transport.write, body[start : start + 100])  # type: ignore[union-attr]
+                threading.Event().wait(0.1)
+
+        thread = threading.Thread(target=dribble)
+        thread.start()
+        assert connection.receive(20, 0.7) == Done(1, ("x" * 1000,))
+        thread.join()
+        with pytest.raises(ConnectionLostError, match="silent"):
+            connection.receive(20, 0.2)
         connection.close()
 
 
