@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ from kueue.cli.terminal import Terminal, write_bytes
 from kueue.client import Client
 from kueue.operations import is_over
 from kueue.wire.codec import from_os
-from kueue.wire.messages import LogChunk, OsString, Stream
+from kueue.wire.messages import TAIL_BYTES, LogChunk, OsString, Stream
 
 READ_BYTES = 256 * 1024
 
@@ -44,32 +45,49 @@ def logs(
     with session.connected() as client:
         if follow:
             return _follow(session.terminal, client, number, streams, of)
-        complete = True
-        for stream in streams:
-            complete &= _print(session.terminal, client, number, stream, of, last)
-    return 0 if complete else 1
+        printed = [_print(client, number, stream, of, last) for stream in streams]
+    return _verdict(session.terminal, number, printed)
 
 
-def _print(
-    terminal: Terminal, client: Client, job: int, stream: Stream, attempt: int | None, lines: int | None
-) -> bool:
-    """One stream; False if only its end could be had."""
+@dataclass
+class _Printed:
+    """What became of one stream. `tail` is set when only the server's end of it could be had."""
+
+    wrote: bool = False
+    tail: LogChunk | None = None
+
+
+def _verdict(terminal: Terminal, job: int, printed: list[_Printed]) -> int:
+    """0 if all was had. An end that is shorter than what the server keeps is the whole output; an empty one is
+    only where another stream shows that the server has kept this attempt's ends."""
+    kept = any(one.wrote for one in printed)
+    for one in printed:
+        tail = one.tail
+        if tail is None:
+            continue
+        whole = tail.at_end and len(tail.data) < TAIL_BYTES and (kept or bool(tail.data))
+        if not whole:
+            terminal.say(tail_note(job, tail))
+            return 1
+    return 0
+
+
+def _print(client: Client, job: int, stream: Stream, attempt: int | None, lines: int | None) -> _Printed:
+    """Print what there is of one stream."""
+    printed = _Printed()
     keeper = _LastLines(stream, lines)
     for chunk in client.read_log(job, stream, attempt):
         if not chunk.tail:
             keeper.write(chunk.data)
-            continue
-        complete = _copy_file(chunk.path, chunk, keeper)
-        if not complete:
+        elif not _copy_file(chunk.path, keeper):
             keeper.write(chunk.data)
-            keeper.finish()
-            terminal.say(tail_note(job, chunk))
-            return False
+            printed.tail = chunk
+        printed.wrote |= keeper.has_written
     keeper.finish()
-    return True
+    return printed
 
 
-def _copy_file(path: OsString | None, chunk: LogChunk, keeper: _LastLines) -> bool:
+def _copy_file(path: OsString | None, keeper: _LastLines) -> bool:
     """The file itself, where it is visible here; False if it isn't."""
     if path is None:
         return False
@@ -86,7 +104,7 @@ def _copy_file(path: OsString | None, chunk: LogChunk, keeper: _LastLines) -> bo
 def _follow(
     terminal: Terminal, client: Client, job: int, streams: tuple[Stream, ...], attempt: int | None
 ) -> int:
-    complete = True
+    tails: list[_Printed] = []
     followed = 0
     for change in client.watch(job):
         if change.state == "unknown":
@@ -96,14 +114,14 @@ def _follow(
             followed = change.attempt
             for stream, chunk in client.follow(job, streams, attempt or followed):
                 if chunk.tail:
-                    complete &= _print(terminal, client, job, stream, attempt or followed, None)
+                    tails.append(_print(client, job, stream, attempt or followed, None))
                 else:
                     write_bytes(stream, chunk.data)
             if attempt is not None:
                 break
         if is_over(change):
             break
-    return 0 if complete else 1
+    return _verdict(terminal, job, tails)
 
 
 class _LastLines:
@@ -114,9 +132,11 @@ class _LastLines:
         self._lines = lines
         self._kept: deque[bytes] = deque(maxlen=lines if lines is not None else 1)
         self._open = b""
+        self.has_written = False
 
     def write(self, data: bytes) -> None:
         """More of it."""
+        self.has_written |= bool(data)
         if self._lines is None:
             write_bytes(self._stream, data)
             return

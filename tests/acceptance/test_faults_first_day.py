@@ -334,3 +334,32 @@ def test_shutdown_with_workers_ends_everything(lab: Lab) -> None:
     assert lab.server_process.wait(30) == 0
     assert lab.agents["w1"].wait(30) == 0
     wait_for("the keeper has ended", lambda: not lab.keeper_pids())
+
+
+def _waited(lab: Lab, *words: str) -> int:
+    number = lab.submit(*words)
+    lab.ok("wait-job", str(number))
+    return number
+
+
+def test_output_is_still_had_when_its_worker_is_away(lab: Lab) -> None:
+    long = _waited(lab, "seq", "5000")
+    short = _waited(lab, "sh", "-c", "echo out; echo err >&2")
+    filed = _waited(lab, "-o", "o.log", "seq", "5000")
+    lab.agents["w1"].kill()
+    lab.agents["w1"].wait()
+    wait_for("the server knows", lambda: lab.worker_state("w1") == "silent")
+    # Longer than what the server keeps: the end of it, one line that says so, exit code 1.
+    done = lab.kueue("logs", str(long))
+    assert done.returncode == 1
+    assert done.stdout.endswith(b"4999\n5000\n")
+    assert len(done.stdout) == 4096
+    assert len(done.stderr.splitlines()) == 1
+    assert b"w1" in done.stderr
+    # Shorter: that is all of it. In a file that is visible here: the file.
+    done = lab.kueue("logs", str(short))
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"out\n", b"err\n")
+    for more in ((), ("-f",)):
+        done = lab.kueue("logs", str(filed), *more)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout == b"".join(b"%d\n" % number for number in range(1, 5001))
