@@ -114,8 +114,9 @@ class Batch:
             for digest, spec in zip(block.context_of, block.specs, strict=True)
         )
         self._connection.execute(_ADD_JOBS, (block.first, block.submitted_at, f"[{rows.decode()}]"))
+        # An old token may be there still, though it counts no more: they are swept once an hour.
         self._connection.execute(
-            "INSERT INTO submit_token VALUES (?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO submit_token VALUES (?, ?, ?, ?, ?)",
             (block.token, block.first, len(block.specs), block.content_hash, block.submitted_at),
         )
         self.next_job = max(self.next_job, block.first + len(block.specs))

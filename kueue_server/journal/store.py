@@ -50,6 +50,8 @@ def begin_new_epoch(path: str | os.PathLike[str]) -> None:
     Raises:
         JournalOpenError: as `open_journal`.
     """
+    if not os.path.exists(path):
+        raise JournalOpenError(f"there is no journal at {os.fspath(path)}: put the backup there first")
     connection = _connect(os.fspath(path))
     try:
         (next_job,) = connection.execute("SELECT value FROM meta WHERE name = 'next_job'").fetchone()
@@ -128,8 +130,30 @@ class SqliteJournal:
     # ---------------------------------------------------------------- writing
 
     def write(self, writes: tuple[Write, ...], done: Done, *, give_up_when_full: bool) -> None:
-        """Queue one group; see `interface.Journal`."""
+        """Queue one group; see `interface.Journal`.
+
+        Raises:
+            KeyError: jobs refer to a context that is neither in the group nor known here.
+        """
+        writes = tuple(self._complete(write) if isinstance(write, AddJobs) else write for write in writes)
         self._writer.write(writes, done, give_up_when_full=give_up_when_full)
+
+    def _complete(self, block: AddJobs) -> AddJobs:
+        """The block with every context it refers to.
+
+        The row of a context that was known when the client asked may be gone, or go by a drop that is queued
+        before this block; so each block brings its own.
+        """
+        sent = dict(block.contexts)
+        lacking = sorted(set(block.context_of) - sent.keys())
+        if not lacking:
+            return block
+        for digest in lacking:
+            content = self.context(digest)
+            if content is None:
+                raise KeyError(f"jobs {block.first} and on refer to an unknown context, {digest}")
+            sent[digest] = content
+        return msgspec.structs.replace(block, contexts=tuple(sent.items()))
 
     @property
     def pending_bytes(self) -> int:
@@ -257,7 +281,12 @@ class SqliteJournal:
         if os.path.lexists(target):
             raise FileExistsError(f"{target} exists already")
         partial = f"{target}.partial"
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+        try:
+            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            raise FileExistsError(
+                f"{partial} exists: another backup is being made, or one was cut off; remove it then"
+            ) from None
         try:
             copy = sqlite3.connect(partial, isolation_level=None)
             try:
@@ -273,6 +302,11 @@ class SqliteJournal:
             finally:
                 os.close(descriptor)
             os.link(partial, target)
+            descriptor = os.open(os.path.dirname(target) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)  # the name is as durable as the content
+            finally:
+                os.close(descriptor)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(partial)

@@ -121,6 +121,58 @@ async def test_a_context_lives_as_long_as_a_job_refers_to_it(bench: Any, make_bl
     assert bench.journal.context("unknown") is None
 
 
+async def test_jobs_keep_a_context_that_was_dropped_after_the_client_had_sent_it(
+    bench: Any, make_block: Block
+) -> None:
+    one = make_block(1, A, context=b"one")
+    digest = one.contexts[0][0]
+    await bench.write(one)
+    await bench.write(DropJobs(((1, 1),)))
+    if bench.journal.context(digest) is not None:  # so the client need not send it again
+        await bench.write(msgspec.structs.replace(make_block(2, B, context=b"one"), contexts=()))
+        assert bench.reopen().context(digest) == b"one"
+
+
+async def test_jobs_keep_a_context_that_a_waiting_write_drops(bench: Any, make_block: Block) -> None:
+    one = make_block(1, A, context=b"one")
+    await bench.write(one)
+    again = msgspec.structs.replace(make_block(2, B, context=b"one"), contexts=())
+    dropped: list[object] = []
+    bench.journal.write((DropJobs(((1, 1),)),), dropped.append, give_up_when_full=False)
+    assert await bench.write(again) is None
+    assert dropped == [None]
+    assert bench.reopen().context(one.contexts[0][0]) == b"one"
+
+
+async def test_jobs_of_several_contexts_in_one_block_keep_theirs(bench: Any, make_block: Block) -> None:
+    one, two = make_block(1, A, context=b"one"), make_block(1, B, context=b"two")
+    both = msgspec.structs.replace(
+        one, specs=(A, B), context_of=one.context_of + two.context_of, contexts=one.contexts + two.contexts
+    )
+    await bench.write(both)
+    assert [job.spec for job in bench.reopen().restored_jobs()] == [A, B]
+    await bench.write(DropJobs(((1, 1),)))
+    journal = bench.reopen()
+    assert journal.context(one.context_of[0]) is None
+    assert journal.context(two.context_of[0]) == b"two"
+
+
+async def test_a_token_older_than_a_week_can_be_used_again(bench: Any, make_block: Block) -> None:
+    week_ago = time.time() - store.TOKEN_SECONDS - 60
+    await bench.write(make_block(1, A, token="early"))  # the hourly sweep is over with this
+    await bench.write(msgspec.structs.replace(make_block(2, A, token="t"), submitted_at=week_ago))
+    assert bench.journal.token("t") is None
+    again = msgspec.structs.replace(make_block(3, A, token="t"), submitted_at=time.time())
+    assert await bench.write(again) is None
+    assert bench.reopen().token("t").first == 3
+
+
+def test_a_new_epoch_needs_a_journal(tmp_path: Path) -> None:
+    with pytest.raises(JournalOpenError, match="no journal"):
+        begin_new_epoch(tmp_path / "server" / "journal.sqlite")
+    assert not (tmp_path / "server").exists()
+
+
 async def test_tokens_are_known_after_reopening_and_forgotten_after_a_week(
     bench: Any, make_block: Block, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,3 +126,22 @@ async def test_a_backup_never_overwrites(bench: Any, tmp_path: Path) -> None:
     assert target.read_text() == "mine"
     missing = await backup(bench, tmp_path / "no" / "such" / "directory")
     assert isinstance(missing, OSError)
+
+
+async def test_a_backup_leaves_the_one_alone_that_is_being_made(bench: Any, tmp_path: Path) -> None:
+    (tmp_path / "copy.partial").write_text("half")
+    assert isinstance(await backup(bench, tmp_path / "copy"), FileExistsError)
+    assert (tmp_path / "copy.partial").read_text() == "half"
+
+
+async def test_of_two_backups_to_one_path_at_least_one_is_whole(
+    bench: Any, make_block: Block, tmp_path: Path
+) -> None:
+    for number in range(20):
+        await bench.write(make_block(1 + number * 100, *(b"{}",) * 100))
+    target = tmp_path / "copy"
+    outcomes = await asyncio.gather(backup(bench, target), backup(bench, target))
+    assert None in outcomes
+    copy = sqlite3.connect(target)
+    assert copy.execute("SELECT count(*) FROM job").fetchone() == (2000,)
+    copy.close()
