@@ -15,7 +15,7 @@ from typing import get_args
 
 from kueue_server.core.core import Core
 from kueue_server.core.events import Event
-from kueue_server.core.instructions import Instruction, JournalWrite
+from kueue_server.core.instructions import Instruction, JobsChanged, JournalWrite
 from kueue_server.journal.interface import Journal, JournalBrokenError, JournalFullError
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ class Engine:
         # Instructions that wait for the journal, with the number of the group they wait for. They leave in
         # the order of the core's decisions, so groups that changed nothing on disk queue up here as well.
         self._outbox: deque[tuple[int, list[Instruction]]] = deque()
+        self._untold: dict[int, int] = {}  # jobs whose changes wait in the outbox -> how many of them
         self._last_group = 0
         self._committed = 0
         self._idle_waiters: list[asyncio.Future[None]] = []
@@ -63,6 +64,11 @@ class Engine:
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._drain)
+
+    def is_told(self, job: int) -> bool:
+        """Is all that happened to this job durable and told? If not, a `JobsChanged` that names it will be
+        performed: until then the core is ahead of what may be promised to a waiter."""
+        return job not in self._untold
 
     async def settled(self) -> None:
         """Wait until all that was posted is handled, committed and performed."""
@@ -99,17 +105,36 @@ class Engine:
         if writes:
             self._last_group += 1
             group = self._last_group
-            self._outbox.append((group, leaving))
+            self._keep_back(group, leaving)
             self._journal.write(
                 tuple(writes), lambda error: self._on_written(group, error), give_up_when_full=False
             )
         elif leaving:
             if self._outbox:
-                self._outbox.append((self._last_group, leaving))
+                self._keep_back(self._last_group, leaving)
             else:
                 self._leave(leaving)
         if not self._inbox and not self._outbox:
             self._wake_idle()
+
+    def _keep_back(self, group: int, instructions: list[Instruction]) -> None:
+        self._outbox.append((group, instructions))
+        untold = self._untold
+        for instruction in instructions:
+            if type(instruction) is JobsChanged:
+                for job in instruction.jobs:
+                    untold[job] = untold.get(job, 0) + 1
+
+    def _let_go(self, instructions: list[Instruction]) -> None:
+        untold = self._untold
+        for instruction in instructions:
+            if type(instruction) is JobsChanged:
+                for job in instruction.jobs:
+                    if untold[job] == 1:
+                        del untold[job]
+                    else:
+                        untold[job] -= 1
+        self._leave(instructions)
 
     def _on_written(self, group: int, error: JournalFullError | JournalBrokenError | None) -> None:
         if self._stopped:
@@ -121,7 +146,7 @@ class Engine:
             return
         self._committed = group
         while self._outbox and self._outbox[0][0] <= self._committed and not self._stopped:
-            self._leave(self._outbox.popleft()[1])
+            self._let_go(self._outbox.popleft()[1])
         if not self._inbox and not self._outbox:
             self._wake_idle()
 

@@ -73,7 +73,9 @@ class Server:
         gc.set_threshold(50_000, 20, 100)
         self.engine = Engine(self.core, journal, self._loop, self.desk.perform, self._journal_broke)
         self.submissions = Submissions(self.engine, journal, restored.next_job)
-        self.hub = WatchHub(self.core.change_of, self.core.job_ids, int(self.started_at * 1_000_000))
+        self.hub = WatchHub(
+            self.core.change_of, self.core.job_ids, self.engine.is_told, int(self.started_at * 1_000_000)
+        )
         self.desk.hub = self.hub
         self._listener = Listener()
         self._last_tick = now

@@ -8,7 +8,7 @@ last gets what changed since, as long as the server remembers.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from kueue.wire.link import Link
@@ -40,16 +40,22 @@ class _Subscription:
 
 
 class WatchHub:
-    """All subscriptions. `change_of` reads a job as it is now, `ids_of` the ids to show for ranges."""
+    """All subscriptions. `change_of` reads a job as it is now, `ids_of` the ids to show for ranges.
+
+    `is_told` says whether all that happened to a job is durable: a job of which that is not so is left out
+    until `changed` names it, so that nobody is told of an end that a crash may still undo.
+    """
 
     def __init__(
         self,
         change_of: Callable[[int], JobChange],
         ids_of: Callable[[tuple[Range, ...]], Iterator[int]],
+        is_told: Callable[[int], bool],
         first_seq: int,
     ) -> None:
         self._change_of = change_of
         self._ids_of = ids_of
+        self._is_told = is_told
         # Starts from the clock, so that numbers of an earlier run of the server are older than ours.
         self.seq = first_seq
         self._remembered: deque[tuple[int, tuple[int, ...]]] = deque()
@@ -140,7 +146,7 @@ class WatchHub:
             return
         for start in range(0, len(jobs), MAX_ITEMS):
             part = jobs[start : start + MAX_ITEMS]
-            changes = tuple(self._change_of(job) for job in part)
+            changes = self._changes(part)
             # A watcher that loses the connection in between must not take this number for all it has seen.
             more = start + MAX_ITEMS < len(jobs)
             subscription.link.send(WatchState(subscription.rid, self.seq, changes, more=more))
@@ -157,7 +163,7 @@ class WatchHub:
             state = WatchState(
                 subscription.rid,
                 self.seq,
-                tuple(self._change_of(job) for job in part),
+                self._changes(part),
                 more=not last or bool(subscription.late),
                 resync=subscription.resync,
             )
@@ -170,6 +176,9 @@ class WatchHub:
             late = list(subscription.late)
             subscription.late.clear()
             self._tell(subscription, late)
+
+    def _changes(self, jobs: Iterable[int]) -> tuple[JobChange, ...]:
+        return tuple([self._change_of(job) for job in jobs if self._is_told(job)])
 
     def _remember(self, jobs: tuple[int, ...]) -> None:
         self._remembered.append((self.seq, jobs))

@@ -92,6 +92,20 @@ async def test_later_instructions_without_writes_wait_behind_earlier_writes() ->
     assert bench.performed == [told(1), told(2), told(3)]
 
 
+async def test_a_job_counts_as_told_when_the_last_of_its_changes_has_left() -> None:
+    bench = Bench([save(1), told(1)], [save(1), told(1), told(2)])
+    await bench.post()
+    assert not bench.engine.is_told(1)
+    assert bench.engine.is_told(2)
+    await bench.post()
+    bench.journal.commit()
+    assert not bench.engine.is_told(1)
+    assert not bench.engine.is_told(2)
+    bench.journal.commit()
+    assert bench.engine.is_told(1)
+    assert bench.engine.is_told(2)
+
+
 async def test_events_of_one_run_of_the_loop_share_one_group() -> None:
     bench = Bench([save(1), told(1)], [save(2), told(2)])
     bench.engine.post(Tick(0.0))

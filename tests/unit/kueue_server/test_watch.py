@@ -26,7 +26,8 @@ class Table:
 
     def __init__(self, jobs: dict[int, str]) -> None:
         self.jobs = jobs
-        self.hub = WatchHub(self.change_of, self.ids_of, first_seq=100)
+        self.untold: set[int] = set()
+        self.hub = WatchHub(self.change_of, self.ids_of, lambda job: job not in self.untold, first_seq=100)
 
     def change_of(self, job: int) -> JobChange:
         return JobChange(job, self.jobs.get(job, "unknown"))
@@ -61,6 +62,19 @@ def test_a_wide_watch_is_told_like_a_narrow_one() -> None:
     table.change(5, "running")
     table.change(2 * 10**9, "running")
     assert states(link) == [(5, "pending"), (5, "running")]
+
+
+def test_a_state_that_a_crash_may_still_undo_is_not_told() -> None:
+    table, link = Table({1: "pending", 2: "pending"}), FakeLink()
+    table.jobs[1] = "canceled"
+    table.untold = {1}
+    table.watch(link, (1, 2))
+    assert states(link) == [(2, "pending")]
+    table.hub.changed((1, 2))
+    assert states(link)[1:] == [(2, "pending")]
+    table.untold = set()
+    table.hub.changed((1,))
+    assert states(link)[2:] == [(1, "canceled")]
 
 
 def test_sequence_numbers_grow_with_each_change() -> None:
