@@ -101,6 +101,7 @@ class MemoryJournal:
         self.workers: dict[int, bytes] = {}
         self.stops: dict[tuple[int, int, int], str] = {}
         self.tails: dict[tuple[int, int], tuple[bytes, bytes]] = {}
+        self.dropped: set[int] = set()
         self.next_job = 1
 
     def apply(self, instruction: Instruction) -> None:
@@ -123,6 +124,7 @@ class MemoryJournal:
                 for first, last in ranges:
                     for job in range(first, last + 1):
                         del self.jobs[job]
+                        self.dropped.add(job)
             case _:
                 pass
 

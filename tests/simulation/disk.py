@@ -1,0 +1,150 @@
+"""The journal's disk: what was committed survives, what was not is gone, and commits take their time.
+
+Implements `journal.interface.Journal` over plain dicts. A crash in the middle of a commit may leave the group
+or not, never a part of it. The disk may be full for a while, or fail for good.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from kueue.job import JobState
+from kueue_server.core.records import Restored, RestoredJob, RestoredStop, WorkerRecord
+from kueue_server.journal.interface import AddJobs, JournalBrokenError, JournalFullError, KnownToken, Write
+from tests.simulation.world import Process
+from tests.support.core_bench import MemoryJournal
+
+Done = Callable[[JournalFullError | JournalBrokenError | None], None]
+
+_decode_worker = msgspec.json.Decoder(WorkerRecord).decode
+
+
+class Disk:
+    """What is on the server's disk, whatever becomes of the server."""
+
+    def __init__(self, uuid: str, delays: random.Random) -> None:
+        self.uuid = uuid
+        self.rows = MemoryJournal()
+        self.contexts: dict[str, bytes] = {}
+        self.tokens: dict[str, KnownToken] = {}
+        self.full = False
+        self.delays = delays
+        self.commit_seconds = 0.002
+
+    def apply(self, write: Write) -> None:
+        """Carry out one write of a committed group."""
+        if not isinstance(write, AddJobs):
+            self.rows.apply(write)
+            return
+        for number, spec in enumerate(write.specs, write.first):
+            assert number not in self.rows.jobs, f"id {number} was given twice"
+            self.rows.jobs[number] = RestoredJob(number, write.submitted_at, JobState.PENDING, spec, None)
+        self.rows.next_job = max(self.rows.next_job, write.first + len(write.specs))
+        self.contexts.update(write.contexts)
+        assert write.token not in self.tokens, f"token {write.token} was used twice"
+        self.tokens[write.token] = KnownToken(
+            write.first, len(write.specs), write.content_hash, write.submitted_at
+        )
+
+
+class SimulatedJournal:
+    """The open journal of one life of the server."""
+
+    def __init__(self, disk: Disk, process: Process) -> None:
+        self.disk = disk
+        self.uuid = disk.uuid
+        self.pending_bytes = 0
+        self._process = process
+        self._queue: list[tuple[tuple[Write, ...], Done, bool]] = []
+        self._committing: list[tuple[tuple[Write, ...], Done, bool]] = []
+        self._broken: JournalBrokenError | None = None
+        process.died.append(self._on_death)
+
+    # ---------------------------------------------------------------- writing
+
+    def write(self, writes: tuple[Write, ...], done: Done, *, give_up_when_full: bool) -> None:
+        self._process.instruction()
+        self._queue.append((writes, done, give_up_when_full))
+        if not self._committing:
+            self._begin()
+
+    def fail(self) -> None:
+        """The next fsync fails: nobody knows whether what was being committed is on the disk."""
+        self._broken = JournalBrokenError("fsync failed: Input/output error")
+
+    def _begin(self) -> None:
+        if self.disk.full:
+            # Submits are told; everything else waits for room.
+            given_up = [entry for entry in self._queue if entry[2]]
+            self._queue = [entry for entry in self._queue if not entry[2]]
+            for _, done, _ in given_up:
+                self._process.loop.call_soon(done, JournalFullError("no space left on device"))
+            if self._queue:
+                self._process.loop.call_later(1.0, self._try_again)
+            return
+        self._committing, self._queue = self._queue, []
+        seconds = self.disk.delays.uniform(0.0001, self.disk.commit_seconds)
+        self._process.loop.call_later(seconds, self._commit)
+
+    def _try_again(self) -> None:
+        if not self._committing and self._queue:
+            self._begin()
+
+    def _commit(self) -> None:
+        groups, self._committing = self._committing, []
+        if self._broken is not None:
+            self._apply_some(groups)
+            for _, done, _ in groups:
+                self._process.loop.call_soon(done, self._broken)
+            return
+        self._process.instruction()
+        for writes, _, _ in groups:
+            for write in writes:
+                self.disk.apply(write)
+        self._process.instruction()
+        for _, done, _ in groups:
+            self._process.loop.call_soon(done, None)
+        if self._queue:
+            self._begin()
+
+    def _on_death(self) -> None:
+        groups, self._committing = self._committing, []
+        self._apply_some(groups)
+
+    def _apply_some(self, groups: list[tuple[tuple[Write, ...], Done, bool]]) -> None:
+        """Of what was being committed, the first groups may be on the disk: commits are in order."""
+        for writes, _, _ in groups:
+            if self.disk.delays.random() < 0.5:
+                return
+            for write in writes:
+                self.disk.apply(write)
+
+    # ---------------------------------------------------------------- reading
+
+    def restore(self) -> Restored:
+        rows = self.disk.rows
+        workers = tuple((number, _decode_worker(record)) for number, record in sorted(rows.workers.items()))
+        stops = tuple(RestoredStop(*key, why) for key, why in rows.stops.items())
+        return Restored(rows.next_job, workers, stops)
+
+    def restored_jobs(self) -> Iterator[RestoredJob]:
+        rows = self.disk.rows
+        return iter([rows.jobs[number] for number in sorted(rows.jobs)])
+
+    def token(self, token: str) -> KnownToken | None:
+        return self.disk.tokens.get(token)
+
+    def context(self, digest: str) -> bytes | None:
+        return self.disk.contexts.get(digest)
+
+    def tails(self, job: int, attempt: int) -> tuple[bytes, bytes] | None:
+        return self.disk.rows.tails.get((job, attempt))
+
+    def backup(self, path: bytes, done: Callable[[Exception | None], None]) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Everything that was promised is committed already."""

@@ -1,0 +1,163 @@
+"""The server: everything of it between an open journal and its links is the product's own.
+
+The core is watched: after each event its invariants are checked, and `truth` hears what it has heard, what it
+hands out, and what it acknowledges.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+from kueue.config import Config
+from kueue.config_model import ConfigModel
+from kueue.wire.messages import Acknowledge
+from kueue_server.core.core import Core
+from kueue_server.core.events import (
+    Event,
+    WorkerConnected,
+    WorkerHeard,
+    WorkerReported,
+    WorkerStatus,
+)
+from kueue_server.core.instructions import DropJobs, Instruction, OfferJobs, SendWorker
+from kueue_server.journal.interface import JournalBrokenError
+from kueue_server.server import TICK_SECONDS, Server
+from tests.simulation.disk import Disk, SimulatedJournal
+from tests.simulation.truth import Truth
+from tests.simulation.world import Host, Process, World
+
+SECRET = "a-secret-for-simulations-only-0123456789"
+
+
+def config_with(lease_seconds: float, licences: int) -> Config:
+    """The configuration of the server."""
+    model = ConfigModel.model_validate(
+        {
+            "common_settings": {"shared_secret": SECRET, "server_name": "server"},
+            "server_settings": {
+                "worker_timeout_seconds": lease_seconds,
+                "job_offer_timeout_seconds": 10,
+                "starvation_seconds": 15,
+                "maintenance_interval_seconds": 20,
+            },
+            "global_resources": {"lic": licences},
+        }
+    )
+    return Config(model, Path("/nowhere/config.toml"))
+
+
+class _ListeningServer(Server):
+    """The server without a listener: the simulated host takes its connections."""
+
+    def begin(self, host: Host, process: Process) -> None:
+        """Take connections, begin to tick."""
+        self._last_tick = self._loop.time()
+        self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+        host.listening = (process, self._accept)
+
+
+class SimulatedServer:
+    """One life of the server. `ended` is called when it ends by itself."""
+
+    def __init__(
+        self,
+        world: World,
+        host: Host,
+        disk: Disk,
+        truth: Truth,
+        hosts: list[str],
+        config: Callable[[], Config],
+        wall_offset: float,
+        ended: Callable[[], None],
+    ) -> None:
+        self.disk = disk
+        self.since = world.now
+        self.process = Process(world, "server", host)
+        self.process.wall_offset = wall_offset
+        self.journal = SimulatedJournal(disk, self.process)
+        self.server: _ListeningServer
+        self._world = world
+        self._host = host
+        self._truth = truth
+        self._hosts = hosts
+        self._config = config
+        self._ended = ended
+        self._sessions: dict[int, str] = {}
+        self.process.died.append(self._on_death)
+        self.process.call(self._begin)
+
+    def _begin(self) -> None:
+        thresholds = gc.get_threshold()
+        self.server = _ListeningServer(self._config(), self.journal, self._config)
+        gc.unfreeze()  # what the one server of a process may do does not suit a thousand of them
+        gc.set_threshold(*thresholds)
+        core = self.server.core
+        core.check_invariants()
+        self._watch(core)
+        self.server.begin(self._host, self.process)
+        self.process.start(self._run())
+
+    async def _run(self) -> None:
+        try:
+            await self.server.run()
+        except JournalBrokenError:
+            self._truth.tell("server: the journal failed, it ends")
+        self._host.listening = None
+        self.process.loop.call_soon(self.process.kill)
+        self._ended()
+
+    def _on_death(self) -> None:
+        self._host.listening = None
+
+    # ---------------------------------------------------------------- watching the core
+
+    def _watch(self, core: Core) -> None:
+        handle = core.handle
+        perform = self.server.engine._perform
+
+        def handle_and_check(event: Event, now: float) -> list[Instruction]:
+            instructions = handle(event, now)
+            self._hear(core, event)
+            core.check_invariants()
+            return instructions
+
+        def perform_and_tell(instruction: Instruction) -> None:
+            self.process.instruction()
+            self._tell(instruction)
+            perform(instruction)
+
+        core.handle = handle_and_check  # type: ignore[method-assign]
+        self.server.engine._perform = perform_and_tell
+
+    def _hear(self, core: Core, event: Event) -> None:
+        match event:
+            case WorkerConnected():
+                found = core.find_worker(event.name)
+                if isinstance(found, int) and core.session_of(found) == event.session:
+                    self._sessions[event.session] = event.name
+                    self._truth.heard[event.name] = self._world.now
+            case WorkerHeard() | WorkerReported() | WorkerStatus():
+                name = self._sessions.get(event.session)
+                worker = None if name is None else core.find_worker(name)
+                if name is not None and isinstance(worker, int) and core.session_of(worker) == event.session:
+                    self._truth.heard[name] = self._world.now
+            case _:
+                pass
+
+    def _tell(self, instruction: Instruction) -> None:
+        """It leaves the server now."""
+        truth, journal = self._truth, self.journal.uuid
+        match instruction:
+            case OfferJobs(session, jobs):
+                for job, fence, *_ in jobs:
+                    host = self._sessions[session]
+                    truth.handed_out(journal, job, fence, host, self._hosts, self.since)
+            case SendWorker(_, Acknowledge(attempts)):
+                for ref in attempts:
+                    truth.end_acknowledged(journal, ref.job, ref.fence)
+            case DropJobs():
+                raise AssertionError("a journal write leaves the server")
+            case _:
+                pass

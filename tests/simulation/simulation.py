@@ -1,0 +1,579 @@
+"""One run: the parts put together, the schedule carried out, the promises checked at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import kueue.async_client
+import kueue_worker.server_session
+from kueue.job import FINISHED, JobState
+from kueue.resources import Shape
+from kueue.wire.handshake import Role
+from kueue.wire.link import Handler, Link
+from kueue.wire.messages import Command, Spec
+from tests.simulation.agent import SimulatedAgent
+from tests.simulation.client import CONTEXT, SimulatedClient
+from tests.simulation.disk import Disk
+from tests.simulation.machine import Machine
+from tests.simulation.network import Network
+from tests.simulation.schedule import FAULTS, LICENCES, MACHINES, Action, Schedule
+from tests.simulation.server import SimulatedServer, config_with
+from tests.simulation.truth import PromiseBrokenError, Truth
+from tests.simulation.world import WALL, Host, Process, World
+
+CPUS = {"w1": 1, "w2": 2, "w3": 4}
+DIGEST = hashlib.sha256(CONTEXT).hexdigest()
+PATIENCE_SECONDS = 4 * 3600.0
+"""How long after the last fault everything may take to come to its end."""
+EPOCH_STEP = 100_000
+MOST_LICENCES = 4
+
+
+@dataclass
+class Outcome:
+    """What came of a run. `problem` None: all promises were kept."""
+
+    schedule: Schedule
+    problem: BaseException | str | None
+    steps: int
+    seconds: float
+    counts: dict[str, int]
+    story: list[str] = field(default_factory=list)
+
+    @property
+    def promise(self) -> str:
+        """A short name of what went wrong, the same for the same fault."""
+        if isinstance(self.problem, PromiseBrokenError):
+            return self.problem.promise
+        return type(self.problem).__name__ if isinstance(self.problem, BaseException) else str(self.problem)
+
+
+def run(schedule: Schedule) -> Outcome:
+    """Carry out a schedule in virtual time."""
+    simulation = Simulation(schedule)
+    problem: BaseException | str | None = None
+    with _stood_in(simulation):
+        try:
+            simulation.run()
+        except (PromiseBrokenError, AssertionError, KeyError) as error:
+            problem = error
+        if simulation.world.faults:
+            problem = simulation.world.faults[0]
+        simulation.world.close()
+    truth = simulation.truth
+    job = problem.job if isinstance(problem, PromiseBrokenError) else None
+    return Outcome(
+        schedule,
+        problem,
+        simulation.world.steps,
+        simulation.world.now,
+        dict(sorted(truth.counts.items())),
+        truth.story(job) if problem is not None else [],
+    )
+
+
+class Simulation:
+    """All parts of one run."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.world = World(schedule.seed)
+        self.truth = Truth(self.world, schedule.lease_seconds, LICENCES)
+        self.network = Network(self.world)
+        self.dice = self.world.stream("dice")
+        self.server_host = Host("server")
+        self.disk = Disk("journal-1", self.world.stream("disk"))
+        self.backup: Disk | None = None
+        self.server: SimulatedServer | None = None
+        self.server_wall = 0.0
+        self.machines = {name: Machine(name, cpus, self.world, self.truth) for name, cpus in CPUS.items()}
+        self.clients: list[SimulatedClient] = []
+        self._configs: dict[int, Any] = {}
+        self._submits = 0
+        self._over = False
+
+    # ---------------------------------------------------------------- the run
+
+    def run(self) -> None:
+        """From the first start to the last check.
+
+        Raises:
+            PromiseBrokenError: at the end, something promised is not so. Faults on the way are in
+            `world.faults`.
+        """
+        self.start_server()
+        for name in MACHINES:
+            self.start_agent(name)
+        for action in self.schedule.actions:
+            self.world.at(action.at, partial(self._act, action))
+        self.world.run(self.schedule.seconds)
+        self._make_peace()
+        deadline = self.world.now + PATIENCE_SECONDS
+        quiet_since = self.world.now
+        # What is only waiting for its moment (a late order, a probe, a lease) has it before the end.
+        quiet = 2 * self.schedule.lease_seconds + 30.0
+        while not self.world.faults and quiet_since + quiet > self.world.now < deadline:
+            self.world.run(self.world.now + 5.0)
+            if not self._is_settled():
+                quiet_since = self.world.now
+        if not self.world.faults:
+            self._check()
+
+    def _act(self, action: Action) -> None:
+        if self._over:
+            return
+        self.truth.tell(f"-- {action}")
+        self.truth.count(f"{'fault' if action.what in FAULTS else 'people'}: {action.what}")
+        getattr(self, "do_" + action.what.replace(" ", "_"))(**action.how)
+
+    # ---------------------------------------------------------------- the parts
+
+    def config(self) -> Any:
+        """As the file says now."""
+        amount = self.truth.licences
+        if amount not in self._configs:
+            self._configs[amount] = config_with(self.schedule.lease_seconds, amount)
+        return self._configs[amount]
+
+    def start_server(self) -> None:
+        """Start the server, if its host is up and none runs."""
+        if not self.server_host.up or (self.server is not None and self.server.process.alive):
+            return
+        self.truth.tell("server: starts")
+        self.server = SimulatedServer(
+            self.world,
+            self.server_host,
+            self.disk,
+            self.truth,
+            list(MACHINES),
+            self.config,
+            self.server_wall,
+            lambda: self.world.after(1.0, self.start_server),
+        )
+
+    def start_agent(self, name: str) -> None:
+        """Start a worker, if its machine is up and none runs."""
+        machine = self.machines[name]
+        if not machine.host.up or (machine.agent is not None and machine.agent.process.alive):
+            return
+        self.truth.tell(f"{name}: agent starts")
+        machine.agent = SimulatedAgent(
+            machine,
+            stop_when_alone_seconds=self.schedule.alone_seconds,
+            over=lambda: self.world.after(self.dice.uniform(0.1, 20.0), partial(self.start_agent, name)),
+        )
+
+    def _client(self, patience: float) -> SimulatedClient:
+        name = f"client{len(self.clients) + 1}"
+        client = SimulatedClient(self.world, name, self.truth, lambda: self.disk.uuid, patience)
+        self.clients.append(client)
+        return client
+
+    # ---------------------------------------------------------------- what people do
+
+    def do_submit(
+        self,
+        count: int,
+        seconds: float,
+        cpus: int,
+        wait: bool,
+        code: int = 0,
+        licences: int = 0,
+        restart: bool = True,
+        max_restarts: int = 100,
+        priority: int = 0,
+        time_limit: float | None = None,
+        cwd: str = "/data/a",
+        dies: int | None = None,
+    ) -> None:
+        """A person submits jobs."""
+        self._submits += 1
+        name = f"submit{self._submits}"
+        spec = Spec(
+            payload=Command(("run", str(seconds), str(code))),
+            cwd=cwd,
+            volume="/data",
+            shape=Shape(cpus, 100, 1, (("lic", licences),) if licences else ()),
+            context=DIGEST,
+            name=name,
+            priority=priority,
+            max_restarts=max_restarts,
+            restart=restart,
+            time_limit_seconds=time_limit,
+        )
+        client = self._client(60.0)
+        client.submit_and_wait([spec] * count, name, wait=wait)
+        if dies is not None:
+            client.process.kill_at_instruction(dies)
+
+    def do_cancel(self, place: float, width: int, kill: bool) -> None:
+        """A person cancels some jobs."""
+        highest = self.disk.rows.next_job - 1
+        if highest > 0:
+            first = max(1, highest - int(place * min(highest, 40)))
+            self._client(60.0).cancel(((first, first + width),), kill=kill)
+
+    def do_clean(self, failed: bool) -> None:
+        """A person has finished jobs dropped."""
+        self._client(5.0).ask(lambda client: client.clean(failed=failed))
+
+    def do_licences(self, amount: int) -> None:
+        """The configuration has another number of licences, and is read again."""
+        self.truth.licences = amount
+        self._client(5.0).ask(lambda client: client.reload())
+
+    def do_forget(self, host: str) -> None:
+        """A person knows that a machine is off, and says so."""
+        if not self.machines[host].host.up:
+            self._client(5.0).ask(lambda client: client.forget_worker(host))
+
+    # ---------------------------------------------------------------- what goes wrong
+
+    def _parts(self, part: str, host: str | None) -> list[Process]:
+        if part == "server":
+            return [] if self.server is None else [self.server.process]
+        assert host is not None
+        machine = self.machines[host]
+        found = []
+        if part in ("agent", "both") and machine.agent is not None:
+            found.append(machine.agent.process)
+        if part in ("keeper", "both") and machine.keeper is not None:
+            found.append(machine.keeper.process)
+        return found
+
+    def do_kill(
+        self, part: str, down: float, host: str | None = None, instruction: int | None = None
+    ) -> None:
+        """SIGKILL, now or at an instruction; started again after a while."""
+        for process in self._parts(part, host):
+            if instruction is not None and process.alive:
+                process.died.append(partial(self._come_back, part, host, down))
+                process.kill_at_instruction(instruction)
+            else:
+                process.kill()
+        if instruction is None:
+            self._come_back(part, host, down)
+
+    def _come_back(self, part: str, host: str | None, down: float) -> None:
+        if part == "server":
+            self.world.after(down, self.start_server)
+        elif host is not None:
+            self.world.after(down, partial(self.start_agent, host))
+
+    def do_freeze(self, part: str, seconds: float, host: str | None = None) -> None:
+        """SIGSTOP, and SIGCONT later."""
+        for process in self._parts(part, host):
+            process.freeze()
+            self.world.after(seconds, process.thaw)
+
+    def do_cut(self, host: str, ways: str, seconds: float) -> None:
+        """No packet gets through, in one direction or both."""
+        if ways in ("to", "both"):
+            self.network.cut("server", host)
+            self.world.after(seconds, partial(self.network.heal, "server", host))
+        if ways in ("from", "both"):
+            self.network.cut(host, "server")
+            self.world.after(seconds, partial(self.network.heal, host, "server"))
+
+    def do_break(self, host: str) -> None:
+        """All connections of a host are reset."""
+        self.network.break_connections(host)
+
+    def do_power(self, host: str, seconds: float) -> None:
+        """The power fails, and comes back."""
+        if host == "server":
+            if self.server is not None:
+                self.server_host.up = False
+                self.server.process.kill()
+                self.world.after(seconds, self._server_host_boots)
+            return
+        self.machines[host].power_off()
+        self.world.after(seconds, partial(self._machine_boots, host))
+
+    def _server_host_boots(self) -> None:
+        self.server_host.up = True
+        self.start_server()
+
+    def _machine_boots(self, host: str) -> None:
+        self.machines[host].power_on()
+        self.start_agent(host)
+
+    def do_reboot(self, host: str, down: float, jobs_first: bool) -> None:
+        """An orderly reboot: TERM to every process, then the power goes."""
+        machine = self.machines[host]
+        if not machine.host.up:
+            return
+
+        def term_daemons() -> None:
+            self.truth.told_to_end(host)
+            if machine.agent is not None and machine.agent.process.alive:
+                machine.agent.terminate()
+            if machine.keeper is not None and machine.keeper.process.alive:
+                machine.keeper.process.loop.call_soon(machine.keeper.terminate)
+
+        def term_jobs() -> None:
+            for key, process in list(machine.processes.items()):
+                machine.gone(key, process, "shutdown")
+
+        first, second = (term_jobs, term_daemons) if jobs_first else (term_daemons, term_jobs)
+        first()
+        self.world.after(self.dice.uniform(0.0, 0.9), second)
+        self.world.after(8.0, machine.power_off)
+        self.world.after(8.0 + down, partial(self._machine_boots, host))
+
+    def do_end(self, host: str, down: float) -> None:
+        """SIGTERM to a worker: its jobs are interrupted."""
+        agent = self.machines[host].agent
+        if agent is not None and agent.process.alive:
+            self.truth.told_to_end(host)
+            agent.terminate()
+
+    def do_drain(self, host: str, down: float) -> None:
+        """Ctrl-C on a worker."""
+        agent = self.machines[host].agent
+        if agent is not None and agent.process.alive:
+            agent.interrupt()
+
+    def do_upgrade(self, host: str, down: float) -> None:
+        """SIGUSR2 to a worker: agent leaves, keeper and jobs stay."""
+        agent = self.machines[host].agent
+        if agent is not None and agent.process.alive:
+            agent.depart()
+
+    def do_wall(self, seconds: float) -> None:
+        """The server's wall clock is set."""
+        self.server_wall += seconds
+        if self.server is not None:
+            self.server.process.wall_offset = self.server_wall
+
+    def do_hide(self, host: str, directory: str, seconds: float) -> None:
+        """A directory is not mounted for a while."""
+        machine = self.machines[host]
+        machine.hidden.add(directory)
+        self.world.after(seconds, lambda: machine.hidden.discard(directory))
+
+    def do_disk_full(self, seconds: float) -> None:
+        """The server's disk is full for a while."""
+        disk = self.disk
+        disk.full = True
+        self.world.after(seconds, lambda: setattr(disk, "full", False))
+
+    def do_disk_fails(self) -> None:
+        """The server's next fsync fails."""
+        if self.server is not None and self.server.process.alive:
+            self.server.journal.fail()
+
+    def do_slow(self, seconds: float) -> None:
+        """The network is slow and uneven for a while."""
+        self.network.rare_delay_chance = 0.3
+        self.world.after(seconds, lambda: setattr(self.network, "rare_delay_chance", 0.0))
+
+    def do_duplicate(self, seconds: float) -> None:
+        """Messages arrive twice now and then: more than TCP does, no more than a peer may do."""
+        self.network.duplicate_chance = 0.05
+        self.world.after(seconds, lambda: setattr(self.network, "duplicate_chance", 0.0))
+
+    def do_restore(self, emptied: bool) -> None:
+        """The journal is replaced by an older copy with a new epoch, or by an empty one."""
+        old = self.disk
+        if self.server is not None:
+            self.server.process.kill()
+        number = int(old.uuid.rsplit("-", 1)[1]) + 1
+        self.disk = Disk(f"journal-{number}", self.world.stream(f"disk {number}"))
+        if not emptied:
+            copy = old.rows
+            self.disk.rows.jobs = dict(copy.jobs)
+            self.disk.rows.workers = dict(copy.workers)
+            self.disk.rows.stops = dict(copy.stops)
+            self.disk.rows.tails = dict(copy.tails)
+            self.disk.rows.next_job = (copy.next_job // EPOCH_STEP + 1) * EPOCH_STEP
+            self.disk.contexts = dict(old.contexts)
+            self.disk.tokens = dict(old.tokens)
+        self.world.after(0.5, self.start_server)
+
+    # ---------------------------------------------------------------- peace, and the end
+
+    def _make_peace(self) -> None:
+        """No more faults; what is dead is started."""
+        self._over = True
+        self.truth.tell("-- peace")
+        network, disk = self.network, self.disk
+        network.rare_delay_chance = network.duplicate_chance = 0.0
+        network.heal_all()
+        disk.full = False
+        self.server_host.up = True
+        if self.server is not None:
+            self.server.process.thaw()
+        self.start_server()
+        for name, machine in self.machines.items():
+            machine.hidden.clear()
+            machine.power_on()
+            for part in (machine.agent, machine.keeper):
+                if part is not None:
+                    part.process.thaw()
+            self.start_agent(name)
+        self.truth.licences = MOST_LICENCES
+        self._client(60.0).ask(lambda client: client.reload())
+
+    def _is_settled(self) -> bool:
+        server = self.server
+        if server is None or not server.process.alive or self.truth.live:
+            return False
+        if any(client.process.alive and client.busy for client in self.clients):
+            return False
+        counts = server.server.core.counts(self.world.now)
+        if counts.waiting + counts.pending + counts.offered + counts.running:
+            return False
+        return all(
+            machine.agent is not None and machine.agent.process.alive and not machine.records
+            for machine in self.machines.values()
+        )
+
+    def _check(self) -> None:
+        """What must be so when all is quiet."""
+        server, truth = self.server, self.truth
+        assert server is not None
+        core, journal = server.server.core, self.disk.uuid
+        table = core._state.table.jobs
+        core.check_invariants()
+        for (uuid, job), name in truth.acknowledged.items():
+            if uuid == journal and job not in table and not self._was_cleaned(job):
+                raise PromiseBrokenError(
+                    "G1", f"job {job} ({name}) was acknowledged and is gone", (uuid, job)
+                )
+        by_name: dict[str, list[int]] = {}
+        for number in table:
+            by_name.setdefault(_spec_name(core, number), []).append(number)
+        for name, numbers in by_name.items():
+            if len(numbers) > truth.names[name]:
+                raise PromiseBrokenError(
+                    "G2", f"{name} had {truth.names[name]} jobs and made {numbers}", (journal, numbers[-1])
+                )
+        for number, entry in table.items():
+            self._check_job(journal, number, entry)
+        for run in truth.live.values():
+            raise PromiseBrokenError("end", f"{run.key} still runs on {run.host}", (run.journal, run.job))
+        for machine in self.machines.values():
+            for record in machine.records:
+                if record.startswith(journal):
+                    raise PromiseBrokenError("end", f"{machine.name} still remembers {record}")
+        stops = [stop for worker in core._state.workers.by_id.values() for stop in worker.stops]
+        if stops:
+            raise PromiseBrokenError("end", f"stop orders are left: {stops}")
+        used = {name: amount for name, amount in core._state.ledger.used.items() if amount}
+        if used:
+            raise PromiseBrokenError("G5", f"nothing runs, and is in use: {used}")
+
+    def _check_job(self, journal: str, number: int, job: Any) -> None:
+        truth, key = self.truth, (journal, number)
+        if job.state not in FINISHED:
+            raise PromiseBrokenError("end", f"job {number} is still {job.state.value}", key)
+        seen = truth.seen.get(key)
+        # The report of an attempt that was given up (`failed: lost`) still wins, later.
+        if seen not in (None, "failed", job.state.value):
+            raise PromiseBrokenError(
+                "watch", f"job {number} is {job.state.value}, its waiter saw {seen}", key
+            )
+        runs = truth.runs.get(key, [])
+        if job.state is JobState.CANCELED or not runs:
+            return
+        mine = [run for run in runs if run.fence == job.fence]
+        outcome = job.outcome
+        if outcome is not None and outcome.exit_code is not None:
+            if not mine or mine[0].how in ("power", "left over") or mine[0].code != outcome.exit_code:
+                raise PromiseBrokenError("G6", f"job {number} shows {outcome}, {mine} ran", key)
+            tails = self.disk.rows.tails.get((number, job.attempt))
+            if tails is None or tails[0] != f"{job.fence} of {number}".encode():
+                raise PromiseBrokenError("G6", f"the output of job {number} did not arrive: {tails}", key)
+        by_shutdown = any(run.how == "shutdown" and run.spec.restart for run in mine)
+        if outcome is not None and outcome.signal is not None and by_shutdown:
+            raise PromiseBrokenError("G6", f"job {number} failed by the shutdown of its machine", key)
+        if job.state is JobState.SUCCEEDED and (outcome is None or outcome.exit_code != 0):
+            raise PromiseBrokenError("G6", f"job {number} succeeded with {outcome}", key)
+
+    def _was_cleaned(self, job: int) -> bool:
+        """Has a person (or the retention, after a jump of the clock) had it dropped?"""
+        return job in self.disk.rows.dropped
+
+
+def _spec_name(core: Any, number: int) -> str:
+    view = core.job_view(number, 0.0, 0.0, attempts=False)
+    assert view is not None
+    return str(view.name)
+
+
+# ---------------------------------------------------------------- what is stood in for
+
+
+@contextlib.contextmanager
+def _stood_in(simulation: Simulation) -> Iterator[None]:
+    """Clocks, randomness and connecting are the simulation's; errors in logs are faults."""
+    world, network = simulation.world, simulation.network
+    bits = world.stream("secrets")
+
+    async def connect(
+        host: str,
+        port: int,
+        *,
+        role: Role,
+        secret: str,
+        version: str,
+        handler: Handler,
+        timeout: float = 10.0,  # noqa: ASYNC109
+    ) -> Link:
+        process = world.current
+        assert process is not None
+        return await network.connect(process, process.host, simulation.server_host, role, handler, timeout)
+
+    def wall() -> float:
+        return WALL + world.now if world.current is None else world.current.wall
+
+    patches: list[tuple[Any, str, Callable[..., Any]]] = [
+        (kueue.async_client, "connect", connect),
+        (kueue_worker.server_session, "connect", connect),
+        (time, "time", wall),
+        (time, "monotonic", lambda: 1000.0 + world.now),
+        (secrets, "randbits", bits.getrandbits),
+        (secrets, "token_hex", lambda size=16: f"{bits.getrandbits(8 * size):0{2 * size}x}"),
+        (random, "uniform", world.stream("uniform").uniform),
+    ]
+    handler = _Faults(world)
+    loggers = [logging.getLogger(name) for name in ("kueue", "kueue_server", "kueue_worker")]
+    kept = [(logger.level, logger.propagate) for logger in loggers]
+    with contextlib.ExitStack() as stack:
+        for target, name, replacement in patches:
+            stack.enter_context(mock.patch.object(target, name, replacement))
+        for logger in loggers:
+            logger.addHandler(handler)
+            logger.setLevel(logging.ERROR)
+            logger.propagate = False
+        try:
+            yield
+        finally:
+            for logger, (level, propagate) in zip(loggers, kept, strict=True):
+                logger.removeHandler(handler)
+                logger.setLevel(level)
+                logger.propagate = propagate
+
+
+class _Faults(logging.Handler):
+    """An exception that ends up in the log is a fault of the product."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.ERROR)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record."""
+        if record.exc_info and record.exc_info[1] is not None:
+            self._world.faults.append(record.exc_info[1])

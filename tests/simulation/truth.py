@@ -1,0 +1,272 @@
+"""What really happened, and whether it was as promised.
+
+The parts under test know only what reaches them; this knows which process of which attempt ran where and when,
+what a client was told is safe, and what the server had heard of whom. Each fact is checked against the
+promises of `docs/reliability.md` (G1 … G7) as it comes, the rest at the end of a run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kueue.wire.messages import Spec
+from tests.simulation.world import World
+
+SHUTDOWN_SECONDS = 8.0
+"""So near the end of its worker a bad end may count as an interruption."""
+
+FenceKey = tuple[str, int, int]
+"""Journal, job, fence: one handing-over."""
+
+
+class PromiseBrokenError(AssertionError):
+    """A promise was broken; the text names it and the job. `job` is its journal and id."""
+
+    def __init__(self, promise: str, text: str, job: tuple[str, int] | None = None) -> None:
+        super().__init__(f"{promise}: {text}")
+        self.promise = promise
+        self.job = job
+
+
+@dataclass
+class Run:
+    """One process of a job, as it really ran."""
+
+    journal: str
+    job: int
+    fence: int
+    attempt: int
+    host: str
+    spec: Spec
+    started: float
+    ends: float
+    code: int
+    parent_alive: bool = True
+    ended: float | None = None
+    how: str = ""
+    """`exited` by itself; otherwise who ended it: `stopped`, `interrupted`, `time limit`, `left over`, `shutdown`,
+    `power`."""
+    recorded: bool = False
+    """The keeper has its end in its records."""
+    records_lost: bool = False
+
+    @property
+    def key(self) -> FenceKey:
+        """Its name."""
+        return self.journal, self.job, self.fence
+
+    @property
+    def live(self) -> bool:
+        """Does it run?"""
+        return self.ended is None
+
+
+@dataclass
+class HandedOut:
+    """An offer, as it left the server."""
+
+    when: float
+    host: str
+    silences: dict[str, float]
+    """For how long (at least) the server had not heard of each host, in seconds."""
+    licences: int
+
+
+@dataclass
+class Truth:
+    """All of one run. `licences` is how many there are now of the one global resource, `lic`."""
+
+    world: World
+    lease_seconds: float
+    licences: int = 0
+    runs: dict[tuple[str, int], list[Run]] = field(default_factory=dict)
+    live: dict[FenceKey, Run] = field(default_factory=dict)
+    offers: dict[FenceKey, HandedOut] = field(default_factory=dict)
+    handed: dict[tuple[str, int], list[int]] = field(default_factory=dict)
+    """The fences of each job, in the order of its offers."""
+    heard: dict[str, float] = field(default_factory=dict)
+    acknowledged: dict[tuple[str, int], str] = field(default_factory=dict)
+    """Jobs that a client was told are durable, and the name of each."""
+    names: dict[str, int] = field(default_factory=dict)
+    """How many jobs each submit had, by the name that all its jobs carry."""
+    canceled: dict[tuple[str, int], float] = field(default_factory=dict)
+    dropped: set[tuple[str, int]] = field(default_factory=set)
+    settled: dict[tuple[str, int], FenceKey] = field(default_factory=dict)
+    """Jobs of whose current attempt the server has acknowledged an end of its own."""
+    forgotten: set[tuple[str, int]] = field(default_factory=set)
+    seen: dict[tuple[str, int], str] = field(default_factory=dict)
+    """How a waiting client was told that a job ended."""
+    told: list[tuple[float, str]] = field(default_factory=list)
+    endings: dict[str, list[float]] = field(default_factory=dict)
+    """When a worker was told to end."""
+    stories: dict[tuple[str, int], list[tuple[float, str]]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    # ---------------------------------------------------------------- telling
+
+    def count(self, what: str, number: int = 1) -> None:
+        """For the figures of a campaign."""
+        self.counts[what] = self.counts.get(what, 0) + number
+
+    def tell(self, text: str) -> None:
+        """Something that concerns everybody."""
+        self.told.append((self.world.now, text))
+
+    def told_to_end(self, host: str) -> None:
+        """A worker, or the whole machine."""
+        self.endings.setdefault(host, []).append(self.world.now)
+
+    def tell_of(self, journal: str, job: int, text: str) -> None:
+        """Something that concerns a job."""
+        self.stories.setdefault((journal, job), []).append((self.world.now, text))
+
+    def story(self, job: tuple[str, int] | None) -> list[str]:
+        """What happened, in order: to everybody, and to one job."""
+        lines = [(when, text) for when, text in self.told]
+        if job is not None:
+            lines += [(when, f"  job {job[1]}: {text}") for when, text in self.stories.get(job, [])]
+        return [f"{when:10.4f}  {text}" for when, text in sorted(lines, key=lambda line: line[0])]
+
+    # ---------------------------------------------------------------- the server
+
+    def handed_out(
+        self, journal: str, job: int, fence: int, host: str, hosts: list[str], since: float
+    ) -> None:
+        """An offer leaves the server, whose present life began at `since`."""
+        now = self.world.now
+        silences = {name: now - max(since, self.heard.get(name, since)) for name in hosts}
+        key = (journal, job, fence)
+        assert key not in self.offers, f"fence {fence} was used twice"
+        self.offers[key] = HandedOut(now, host, silences, self.licences)
+        self.handed.setdefault((journal, job), []).append(fence)
+        self.tell_of(journal, job, f"offered to {host}, fence {fence % 10000}")
+        if (journal, job) in self.canceled:
+            self._break("cancel", journal, job, "handed out after its cancel was acknowledged")
+        settled = self.settled.get((journal, job))
+        if settled is not None:
+            self._break(
+                "G7", journal, job, f"handed out again after the end of {settled[2] % 10000} was settled"
+            )
+
+    def end_acknowledged(self, journal: str, job: int, fence: int) -> None:
+        """A worker was told that the end of an attempt is safe: it forgets it."""
+        self.tell_of(journal, job, f"end of {fence % 10000} acknowledged")
+        run = self._run(journal, job, fence)
+        if run is None or run.how != "exited" or not run.recorded or self._interruptible(run):
+            return
+        if self.handed[journal, job][-1] == fence:
+            self.settled.setdefault((journal, job), run.key)
+
+    # ---------------------------------------------------------------- the machines
+
+    def started(self, run: Run, capacity_cpus: int) -> None:
+        """A process of a job begins."""
+        job = (run.journal, run.job)
+        earlier = self.runs.setdefault(job, [])
+        self.tell_of(*job, f"starts on {run.host}, fence {run.fence % 10000}, attempt {run.attempt}")
+        offer = self.offers.get(run.key)
+        if offer is None:
+            self._break("G3", *job, "started, but was never offered")
+            return
+        for other in earlier:
+            self._may_run_beside(other, run)
+        if not run.spec.restart and earlier:
+            self._break("G4", *job, "at most once, and started a second time")
+        earlier.append(run)
+        self.live[run.key] = run
+        self.count("starts")
+        if len(earlier) > 1:
+            self.count("restarts")
+        here = sum(other.spec.shape.cpus for other in self.live.values() if other.host == run.host)
+        if here > capacity_cpus:
+            self._break("capacity", *job, f"{here} CPUs in use on {run.host}, which has {capacity_cpus}")
+        self._check_licences(run, offer)
+
+    def ended(self, run: Run, how: str) -> None:
+        """A process of a job is gone."""
+        run.ended, run.how = self.world.now, how
+        self.live.pop(run.key, None)
+        code = f" with {run.code}" if how == "exited" else ""
+        self.tell_of(run.journal, run.job, f"process of {run.fence % 10000} ends on {run.host}: {how}{code}")
+
+    def _check_licences(self, run: Run, offer: HandedOut) -> None:
+        if not _licences_of(run):
+            return
+        used = sum(_licences_of(other) for other in self.live.values() if other.journal == run.journal)
+        if used > max(offer.licences, self.licences):
+            self._break("G5", run.journal, run.job, f"{used} licences in use, there are {self.licences}")
+
+    def _may_run_beside(self, other: Run, run: Run) -> None:
+        """Was there a reason to hand the job out again while (or although) `other` was?"""
+        job = (run.journal, run.job)
+        if other.key == run.key:
+            self._break("G4", *job, f"the same attempt {run.fence % 10000} started twice")
+        if other.live and other.host == run.host:
+            self._break("G4", *job, f"two attempts live on {run.host}")
+        older, newer = sorted((other, run), key=lambda one: self.offers[one.key].when)
+        between = self.handed[job]
+        between = between[between.index(older.fence) + 1 : between.index(newer.fence) + 1]
+        silence = max(self.offers[*job, fence].silences[older.host] for fence in between)
+        if silence >= self.lease_seconds - 1e-6:
+            return  # lost: the lease was over when it was handed out again
+        if job in self.forgotten:
+            return
+        if other.live:
+            self._break(
+                "G4",
+                *job,
+                f"{other.fence % 10000} lives on {other.host}, last heard of {silence:.3f} s before the offer of "
+                f"{newer.fence % 10000}",
+            )
+        by_itself = other.how in ("exited", "time limit")
+        excused = by_itself and (not other.recorded or other.records_lost or self._interruptible(other))
+        if not excused and other.how not in ("interrupted", "left over", "shutdown", "power"):
+            self._break("G6", *job, f"{other.fence % 10000} ended ({other.how}), and the job starts again")
+
+    def _interruptible(self, run: Run) -> bool:
+        """A bad end near the end of its worker counts as an interruption."""
+        ended = run.ended
+        if run.code == 0 or ended is None:
+            return False
+        return any(abs(when - ended) < SHUTDOWN_SECONDS for when in self.endings.get(run.host, ()))
+
+    def power_lost(self, host: str, *, records: bool) -> None:
+        """A machine goes down at once; `records`: what its keeper wrote last is gone."""
+        for runs in self.runs.values():
+            for run in runs:
+                if run.host == host:
+                    if run.live:
+                        self.ended(run, "power")
+                    run.records_lost = run.records_lost or records
+
+    # ---------------------------------------------------------------- clients
+
+    def submitted(self, journal: str, first: int, count: int, name: str) -> None:
+        """A client was told that its jobs are durable."""
+        for job in range(first, first + count):
+            self.acknowledged[journal, job] = name
+            self.tell_of(journal, job, f"acknowledged to its submitter ({name})")
+
+    def cancel_acknowledged(self, journal: str, jobs: list[int]) -> None:
+        """A client was told that these are canceled."""
+        for job in jobs:
+            self.canceled.setdefault((journal, job), self.world.now)
+            self.tell_of(journal, job, "cancel acknowledged")
+
+    # ---------------------------------------------------------------- inside
+
+    def _run(self, journal: str, job: int, fence: int) -> Run | None:
+        for run in self.runs.get((journal, job), ()):
+            if run.fence == fence:
+                return run
+        return None
+
+    def _break(self, promise: str, journal: str, job: int, text: str) -> None:
+        # Noted as well as raised: the product keeps one peer's exceptions from the others.
+        error = PromiseBrokenError(promise, f"job {job}: {text}", (journal, job))
+        self.world.faults.append(error)
+        raise error
+
+
+def _licences_of(run: Run) -> int:
+    return sum(amount for name, amount in run.spec.shape.resources if name == "lic")
