@@ -194,13 +194,9 @@ class SimulatedKeeper:
             return
         self.process.instruction()
         code, signal = (run.code, None) if run.how == "exited" else (None, 15)
-        end = ENDS[run.how]
-        if run.how == "exited":
-            run.how = self._ordered.get(key, "exited")
-            end = ENDS[run.how]
-        elif run.how == "shutdown" and key in self._ordered:
-            end = ENDS[self._ordered[key]]
-        ended = e.Ended(end, code, signal, started=record.started, ended=self.machine.clock())
+        if run.how in ("exited", "shutdown"):  # whatever it died of, it was being ended
+            run.how = self._ordered.get(key, run.how)
+        ended = e.Ended(ENDS[run.how], code, signal, started=record.started, ended=self.machine.clock())
         self._write(record, ended)
         run.recorded = True
         self._tell_of(record)

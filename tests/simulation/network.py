@@ -87,7 +87,7 @@ class Network:
         here.pause_reading()
 
         def answered(far: Transport | None) -> None:
-            if here.closed:
+            if here.closed or ready.done():
                 if far is not None:
                     far.reset()
             elif far is None:

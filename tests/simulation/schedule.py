@@ -43,7 +43,7 @@ def draw(seed: int) -> Schedule:
     dice = random.Random(f"schedule {seed}")
     seconds = dice.choice((60.0, 120.0, 300.0))
     lease = dice.choice((15.0, 30.0, 60.0))
-    count = dice.choice((8, 15, 25, 40, 60))
+    count = dice.choice((6, 10, 15, 25, 40))
     if dice.random() < 0.005:
         count = MOST_ACTIONS
     # Each run has its own mixture: many faults of a few kinds find more than a few of each.
@@ -64,7 +64,7 @@ def draw(seed: int) -> Schedule:
 
 def _submit(dice: random.Random, lease: float) -> dict[str, Any]:
     how: dict[str, Any] = {
-        "count": dice.choice((1, 1, 2, 5, 12)),
+        "count": dice.choice((1, 1, 2, 3, 8)),
         "seconds": dice.choice((0.01, 0.05, 0.5, 2.0, 10.0, round(lease * dice.uniform(0.5, 2.0), 3))),
         "cpus": dice.choice((1, 1, 1, 2, 4)),
         "wait": dice.random() < 0.3,

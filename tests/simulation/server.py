@@ -16,6 +16,7 @@ from kueue.wire.messages import Acknowledge
 from kueue_server.core.core import Core
 from kueue_server.core.events import (
     Event,
+    Tick,
     WorkerConnected,
     WorkerHeard,
     WorkerReported,
@@ -73,7 +74,7 @@ class SimulatedServer:
         ended: Callable[[], None],
     ) -> None:
         self.disk = disk
-        self.since = world.now
+        self.since = truth.awake
         self.process = Process(world, "server", host)
         self.process.wall_offset = wall_offset
         self.journal = SimulatedJournal(disk, self.process)
@@ -120,7 +121,8 @@ class SimulatedServer:
         def handle_and_check(event: Event, now: float) -> list[Instruction]:
             instructions = handle(event, now)
             self._hear(core, event)
-            core.check_invariants()
+            if instructions or not isinstance(event, Tick | WorkerHeard):
+                core.check_invariants()
             return instructions
 
         def perform_and_tell(instruction: Instruction) -> None:
@@ -137,12 +139,12 @@ class SimulatedServer:
                 found = core.find_worker(event.name)
                 if isinstance(found, int) and core.session_of(found) == event.session:
                     self._sessions[event.session] = event.name
-                    self._truth.heard[event.name] = self._world.now
+                    self._truth.server_heard(event.name)
             case WorkerHeard() | WorkerReported() | WorkerStatus():
                 name = self._sessions.get(event.session)
                 worker = None if name is None else core.find_worker(name)
                 if name is not None and isinstance(worker, int) and core.session_of(worker) == event.session:
-                    self._truth.heard[name] = self._world.now
+                    self._truth.server_heard(name)
             case _:
                 pass
 

@@ -121,7 +121,7 @@ class Simulation:
         deadline = self.world.now + PATIENCE_SECONDS
         quiet_since = self.world.now
         # What is only waiting for its moment (a late order, a probe, a lease) has it before the end.
-        quiet = 2 * self.schedule.lease_seconds + 30.0
+        quiet = self.schedule.lease_seconds + 20.0
         while not self.world.faults and quiet_since + quiet > self.world.now < deadline:
             self.world.run(self.world.now + 5.0)
             if not self._is_settled():
@@ -273,8 +273,14 @@ class Simulation:
     def do_freeze(self, part: str, seconds: float, host: str | None = None) -> None:
         """SIGSTOP, and SIGCONT later."""
         for process in self._parts(part, host):
-            process.freeze()
-            self.world.after(seconds, process.thaw)
+            if not process.frozen:
+                process.freeze()
+                self.world.after(seconds, partial(self._thaw, process, self.world.now))
+
+    def _thaw(self, process: Process, since: float) -> None:
+        if process.frozen and process is getattr(self.server, "process", None):
+            self.truth.server_slept(self.world.now - since)
+        process.thaw()
 
     def do_cut(self, host: str, ways: str, seconds: float) -> None:
         """No packet gets through, in one direction or both."""
@@ -412,15 +418,10 @@ class Simulation:
         network.heal_all()
         disk.full = False
         self.server_host.up = True
-        if self.server is not None:
-            self.server.process.thaw()
         self.start_server()
         for name, machine in self.machines.items():
             machine.hidden.clear()
             machine.power_on()
-            for part in (machine.agent, machine.keeper):
-                if part is not None:
-                    part.process.thaw()
             self.start_agent(name)
         self.truth.licences = MOST_LICENCES
         self._client(60.0).ask(lambda client: client.reload())

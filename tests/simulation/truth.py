@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from kueue.wire.messages import Spec
 from tests.simulation.world import World
 
+UNNOTICED_SECONDS = 1.6
+"""A tick that comes less than half a second late is no sleep, and a tick is due every second."""
 SHUTDOWN_SECONDS = 8.0
 """So near the end of its worker a bad end may count as an interruption."""
 
@@ -68,7 +70,7 @@ class HandedOut:
     when: float
     host: str
     silences: dict[str, float]
-    """For how long (at least) the server had not heard of each host, in seconds."""
+    """For how long (at least) the server had been awake and not heard of each host, in seconds."""
     licences: int
 
 
@@ -91,6 +93,8 @@ class Truth:
     """How many jobs each submit had, by the name that all its jobs carry."""
     canceled: dict[tuple[str, int], float] = field(default_factory=dict)
     dropped: set[tuple[str, int]] = field(default_factory=set)
+    asleep: float = 0.0
+    """For how long the server was frozen, less what it need not notice of each time."""
     settled: dict[tuple[str, int], FenceKey] = field(default_factory=dict)
     """Jobs of whose current attempt the server has acknowledged an end of its own."""
     forgotten: set[tuple[str, int]] = field(default_factory=set)
@@ -129,12 +133,25 @@ class Truth:
 
     # ---------------------------------------------------------------- the server
 
+    @property
+    def awake(self) -> float:
+        """A clock that stands while the server is frozen."""
+        return self.world.now - self.asleep
+
+    def server_slept(self, seconds: float) -> None:
+        """It was frozen for so long."""
+        self.asleep += max(0.0, seconds - UNNOTICED_SECONDS)
+
+    def server_heard(self, host: str) -> None:
+        """A sign of life of a worker has reached the core."""
+        self.heard[host] = self.awake
+
     def handed_out(
         self, journal: str, job: int, fence: int, host: str, hosts: list[str], since: float
     ) -> None:
         """An offer leaves the server, whose present life began at `since`."""
         now = self.world.now
-        silences = {name: now - max(since, self.heard.get(name, since)) for name in hosts}
+        silences = {name: self.awake - max(since, self.heard.get(name, since)) for name in hosts}
         key = (journal, job, fence)
         assert key not in self.offers, f"fence {fence} was used twice"
         self.offers[key] = HandedOut(now, host, silences, self.licences)

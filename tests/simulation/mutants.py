@@ -1,0 +1,237 @@
+"""Faults planted in the product, to show that the simulation finds them.
+
+Each mutant changes a few words in one function of the product, compiled anew in its module for as long as the
+mutant is planted. One whose words are not there any more fails: it has to follow the code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import kueue.submitting
+import kueue_server.core.arrivals
+import kueue_server.core.attempts
+import kueue_server.core.canceling
+import kueue_server.core.core
+import kueue_server.core.leases
+import kueue_server.core.reports
+import kueue_server.engine
+import kueue_server.submissions
+import kueue_server.watch
+import kueue_worker.core.book
+import kueue_worker.core.inventory
+import kueue_worker.core.machine
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`old` words in `function` (of a class, with a dot) of `module` become `new` ones. `seed` is one that
+    finds it."""
+
+    what: str
+    module: ModuleType
+    function: str
+    old: str
+    new: str
+    seed: int
+
+    @contextlib.contextmanager
+    def planted(self) -> Iterator[None]:
+        """The product has this fault meanwhile."""
+        owner: Any = self.module
+        *path, name = self.function.split(".")
+        for part in path:
+            owner = getattr(owner, part)
+        source = textwrap.dedent(inspect.getsource(getattr(owner, name)))
+        assert source.count(self.old) == 1, f"{self.function} has {source.count(self.old)} of {self.old!r}"
+        code = compile(
+            f"from __future__ import annotations\n{source.replace(self.old, self.new)}", name, "exec"
+        )
+        found: dict[str, Any] = {}
+        exec(code, self.module.__dict__, found)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(mock.patch.object(owner, name, found[name]))
+            if not path:  # others may have imported it by its name
+                original = getattr(self.module, name)
+                for module in list(sys.modules.values()):
+                    if module is not self.module and getattr(module, name, None) is original:
+                        stack.enter_context(mock.patch.object(module, name, found[name]))
+            yield
+
+
+_ATTEMPTS = kueue_server.core.attempts
+_ARRIVALS = kueue_server.core.arrivals
+_SUBMISSIONS = kueue_server.submissions
+_MACHINE = kueue_worker.core.machine
+_BOOK = kueue_worker.core.book
+
+MUTANTS = {
+    "no-attempt-check": Mutant(
+        "the end of any attempt counts as the job's",
+        _ATTEMPTS,
+        "finish",
+        "if job is None or job.fence != end.fence or job.worker != worker.id:",
+        "if job is None:",
+        1,
+    ),
+    "acknowledge-before-commit": Mutant(
+        "what depends on the journal leaves before it is written",
+        kueue_server.engine,
+        "Engine._drain",
+        "self._keep_back(group, leaving)\n",
+        "self._leave(leaving)\n",
+        1,
+    ),
+    "answer-submit-before-commit": Mutant(
+        "a submit is answered before it is on the disk",
+        _SUBMISSIONS,
+        "Submissions.submit",
+        "self._journal.write((block,), written,",
+        "answer(first, count, None), flight.answers.clear(), self._journal.write((block,), written,",
+        1,
+    ),
+    "forget-tokens": Mutant(
+        "a repeated submit counts as a new one",
+        _SUBMISSIONS,
+        "Submissions._answer_known_token",
+        "known = self._journal.token(token)",
+        "known = None",
+        1,
+    ),
+    "forget-tokens-in-flight": Mutant(
+        "a submit that is repeated while the first is being written counts as a new one",
+        _SUBMISSIONS,
+        "Submissions._answer_known_token",
+        "flight = self._in_flight.get(token)",
+        "flight = None",
+        1,
+    ),
+    "new-token-for-a-repeat": Mutant(
+        "the client repeats a submit under another token",
+        kueue.submitting,
+        "submit",
+        "batch.rid = 0",
+        "batch.rid, batch.token = 0, secrets.token_hex(16)",
+        1,
+    ),
+    "forget-ledger-on-requeue": Mutant(
+        "an attempt that may live holds no licences",
+        kueue_server.core.leases,
+        "expire",
+        "may_live=True",
+        "may_live=False",
+        1,
+    ),
+    "no-lease": Mutant(
+        "a worker is lost as soon as its connection is",
+        kueue_server.core.leases,
+        "review",
+        "silence >= timeout and",
+        "silence >= 0 and",
+        1,
+    ),
+    "own-sleep-counts": Mutant(
+        "a server that slept holds it against the workers",
+        kueue_server.core.core,
+        "Core.handle",
+        "state.late += max(0.0, event.late)",
+        "pass",
+        1,
+    ),
+    "no-stop-for-superseded": Mutant(
+        "an attempt that was handed out anew meanwhile runs on",
+        _ARRIVALS,
+        "adopt_running",
+        'attempts.haunt(state, worker, job, running.fence, "superseded", reserves=True)\n    elif job.state in',
+        "pass\n    elif job.state in",
+        1,
+    ),
+    "at-most-once-requeued": Mutant(
+        "a job to run at most once is handed out again if nobody has heard that it started",
+        _ATTEMPTS,
+        "lose",
+        "elif counts or not job.restart:",
+        "elif counts:",
+        1,
+    ),
+    "missing-is-running": Mutant(
+        "what a worker does not list is believed to run there",
+        _ARRIVALS,
+        "_miss",
+        "if key in listed:",
+        "if True:",
+        1,
+    ),
+    "cancel-forgets-the-worker": Mutant(
+        "a canceled attempt that can't be reached gets no stop order",
+        _ATTEMPTS,
+        "cancel_at_once",
+        'haunt(state, worker, job, job.fence, "canceled", reserves=reserves)',
+        "pass",
+        1,
+    ),
+    "release-what-runs": Mutant(
+        "a worker gives back what it has started",
+        _MACHINE,
+        "Machine._on_retract",
+        "i.TellKept(ref)",
+        "i.TellReleased(ref)",
+        1,
+    ),
+    "forget-before-acknowledged": Mutant(
+        "a worker drops the record of an end when it has told it",
+        _BOOK,
+        "Book._complete",
+        "self.out.append(i.TellFinished(attempt.finished_at(now)))",
+        "self.out += [i.TellFinished(attempt.finished_at(now)), i.DropRecords((attempt.key,))]",
+        1,
+    ),
+    "finished-not-listed": Mutant(
+        "ends that were not acknowledged are missing from the inventory",
+        kueue_worker.core.inventory,
+        "inventory",
+        "finished.append(attempt.finished_at(now))",
+        "pass",
+        1,
+    ),
+    "keeper-ends-ignored": Mutant(
+        "an agent that comes back takes the keeper's ends for losses",
+        _BOOK,
+        "Book.adopt",
+        "self.ended(attempt, record.ended, why_interrupted, now)",
+        "self.lose(attempt, Ended(End.LOST, started=record.started), now)",
+        1,
+    ),
+    "start-beside-superseded": Mutant(
+        "a worker starts something while a superseded attempt still dies",
+        _MACHINE,
+        "Machine._start_held",
+        "or book.superseded ",
+        "",
+        1,
+    ),
+    "foreign-journal": Mutant(
+        "a worker tells every journal of all its attempts",
+        kueue_worker.core.inventory,
+        "inventory",
+        "if attempt.note.journal != journal:",
+        "if False:",
+        1,
+    ),
+    "watch-ahead-of-the-disk": Mutant(
+        "a waiter is told of ends that a crash may undo",
+        kueue_server.watch,
+        "WatchHub._changes",
+        " if self._is_told(job)",
+        "",
+        1,
+    ),
+}
