@@ -213,9 +213,9 @@ class Machine:
             case e.Offered():
                 self._on_offered(event, journal, now)
             case e.Acknowledged():
-                found = [
-                    self._in_phase(key_of(journal, r.job, r.fence), Phase.FINISHED) for r in event.attempts
-                ]
+                # What was told twice is acknowledged twice, maybe in one message.
+                keys = dict.fromkeys(key_of(journal, r.job, r.fence) for r in event.attempts)
+                found = [self._in_phase(key, Phase.FINISHED) for key in keys]
                 self.book.acknowledged([attempt for attempt in found if attempt is not None])
             case e.StopOrdered():
                 for ref in event.attempts:

@@ -154,6 +154,16 @@ def test_a_job_goes_from_offer_to_acknowledged_end() -> None:
     assert worker.machine.book.attempts == {}
 
 
+def test_an_end_that_is_acknowledged_twice_in_one_message_is_forgotten_once() -> None:
+    worker = Worker()
+    worker.start(1)
+    worker.tell(e.AttemptEnded(key(1), exited(0, 100.0)))
+    told = worker.tell(e.TailsRead(key(1), b"", b""))
+    assert worker.tell(e.StopOrdered(refs(1), "canceled")) == told
+    assert worker.tell(e.Acknowledged((*refs(1), *refs(1)))) == [i.DropRecords((key(1),))]
+    assert worker.machine.book.attempts == {}
+
+
 def test_a_started_and_ended_job_that_was_never_told_started_is_told_both() -> None:
     worker = Worker()
     worker.tell(e.Offered((offered(1),)))
