@@ -53,9 +53,9 @@ class SimulatedClient:
         """Cancel jobs."""
         self.process.start(self._until_answered(partial(self._cancel, ranges, kill=kill)))
 
-    def ask(self, what: Callable[[AsyncClient], Any]) -> None:
+    def ask(self, what: Callable[[AsyncClient], Any], *, until_done: bool = False) -> None:
         """Any other request; its answer is nobody's business."""
-        self.process.start(self._until_answered(partial(self._ask, what)))
+        self.process.start(self._until_answered(partial(self._ask, what, until_done=until_done)))
 
     # ---------------------------------------------------------------- how it does it
 
@@ -109,9 +109,14 @@ class SimulatedClient:
             self._truth.cancel_acknowledged(journal, sorted(wanted))
         await self._client.close()
 
-    async def _ask(self, what: Callable[[AsyncClient], Any]) -> None:
-        try:
-            await what(self._client)
-        except KueueError as error:
-            self._truth.tell(f"{self.host.name}: {error}")
+    async def _ask(self, what: Callable[[AsyncClient], Any], *, until_done: bool) -> None:
+        while True:
+            try:
+                await what(self._client)
+                break
+            except KueueError as error:
+                self._truth.tell(f"{self.host.name}: {error}")
+                if not until_done:
+                    break
+                await asyncio.sleep(5.0)
         await self._client.close()

@@ -110,6 +110,7 @@ class SimulatedServer:
         self._ended()
 
     def _on_death(self) -> None:
+        self._truth.review_leases(self._hosts, self.since)
         self._host.listening = None
 
     # ---------------------------------------------------------------- watching the core

@@ -424,7 +424,7 @@ class Simulation:
             machine.power_on()
             self.start_agent(name)
         self.truth.licences = MOST_LICENCES
-        self._client(60.0).ask(lambda client: client.reload())
+        self._client(60.0).ask(lambda client: client.reload(), until_done=True)
 
     def _is_settled(self) -> bool:
         server = self.server

@@ -7,6 +7,7 @@ promises of `docs/reliability.md` (G1 … G7) as it comes, the rest at the end o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from kueue.wire.messages import Spec
@@ -87,6 +88,8 @@ class Truth:
     handed: dict[tuple[str, int], list[int]] = field(default_factory=dict)
     """The fences of each job, in the order of its offers."""
     heard: dict[str, float] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
+    """Hosts whose lease was over in some life of the server, and that were not heard of since."""
     acknowledged: dict[tuple[str, int], str] = field(default_factory=dict)
     """Jobs that a client was told are durable, and the name of each."""
     names: dict[str, int] = field(default_factory=dict)
@@ -145,13 +148,23 @@ class Truth:
     def server_heard(self, host: str) -> None:
         """A sign of life of a worker has reached the core."""
         self.heard[host] = self.awake
+        self.lost.discard(host)
+
+    def review_leases(self, hosts: list[str], since: float) -> None:
+        """Which leases are over by now, for a server whose present life began at `since`? They stay so for the
+        next life, until the worker is heard of."""
+        self.lost.update(name for name in hosts if self._silence(name, since) >= self.lease_seconds - 1e-6)
+
+    def _silence(self, host: str, since: float) -> float:
+        return math.inf if host in self.lost else self.awake - max(since, self.heard.get(host, since))
 
     def handed_out(
         self, journal: str, job: int, fence: int, host: str, hosts: list[str], since: float
     ) -> None:
         """An offer leaves the server, whose present life began at `since`."""
         now = self.world.now
-        silences = {name: self.awake - max(since, self.heard.get(name, since)) for name in hosts}
+        self.review_leases(hosts, since)
+        silences = {name: self._silence(name, since) for name in hosts}
         key = (journal, job, fence)
         assert key not in self.offers, f"fence {fence} was used twice"
         self.offers[key] = HandedOut(now, host, silences, self.licences)
