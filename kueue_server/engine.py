@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import get_args
 
 from kueue_server.core.core import Core
-from kueue_server.core.events import Event
+from kueue_server.core.events import Event, Tick
 from kueue_server.core.instructions import Instruction, JobsChanged, JournalWrite
 from kueue_server.journal.interface import Journal, JournalBrokenError, JournalFullError
 
 log = logging.getLogger(__name__)
 
+TICK_SECONDS = 1.0
+LATE_SECONDS = 0.5
+"""A tick that comes later than this was not the network's fault: the server itself slept."""
 SLICE_SECONDS = 0.02
 """How long one run over the inbox may keep the loop; peers' bytes are read in between."""
 
@@ -55,13 +59,23 @@ class Engine:
         self._last_group = 0
         self._committed = 0
         self._idle_waiters: list[asyncio.Future[None]] = []
+        self._last_tick = loop.time()
+        self._tick_due = False
+
+    def tick(self) -> None:
+        """A second is over; to be called every second."""
+        self._tick_due = True
+        self._wake()
 
     def post(self, event: Event) -> None:
         """Queue an event; it is handled within this run of the loop or the next."""
         if self._stopped:
             return
         self._inbox.append(event)
-        if not self._scheduled:
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._scheduled and not self._stopped:
             self._scheduled = True
             self._loop.call_soon(self._drain)
 
@@ -89,6 +103,7 @@ class Engine:
         if self._stopped:
             return
         now = self._loop.time()
+        self._take_tick(now)
         writes: list[JournalWrite] = []
         leaving: list[Instruction] = []
         while self._inbox:
@@ -116,6 +131,20 @@ class Engine:
                 self._leave(leaving)
         if not self._inbox and not self._outbox:
             self._wake_idle()
+
+    def _take_tick(self, now: float) -> None:
+        """Put the tick, or the news that it should have come long ago, before everything else.
+
+        A server that slept finds what its peers sent meanwhile before it finds its timers; were that taken in
+        first, time would seem to have passed, and who has sent nothing would seem to have been silent.
+        """
+        late = now - self._last_tick - TICK_SECONDS
+        slept = late > LATE_SECONDS
+        if slept:
+            log.warning("the server itself was held up for %.1f s; all deadlines move by that", late)
+        if slept or self._tick_due:
+            self._last_tick, self._tick_due = now, False
+            self._inbox.appendleft(Tick(time.time(), late if slept else 0.0))
 
     def _keep_back(self, group: int, instructions: list[Instruction]) -> None:
         self._outbox.append((group, instructions))

@@ -24,9 +24,9 @@ from kueue.wire.listener import Listener
 from kueue.wire.messages import Heartbeat, Reason, ServerState
 from kueue_server.client_session import ClientSession
 from kueue_server.core.core import Core
-from kueue_server.core.events import LimitsChanged, Tick
+from kueue_server.core.events import LimitsChanged
 from kueue_server.desk import Desk
-from kueue_server.engine import Engine
+from kueue_server.engine import TICK_SECONDS, Engine
 from kueue_server.journal.interface import Journal, JournalBrokenError
 from kueue_server.limits import changes, limits_of
 from kueue_server.submissions import Submissions
@@ -35,9 +35,6 @@ from kueue_server.worker_session import WorkerSession, heartbeat_seconds
 
 log = logging.getLogger(__name__)
 
-TICK_SECONDS = 1.0
-LATE_SECONDS = 0.5
-"""A tick that comes later than this was not the network's fault: the server itself slept."""
 SETTLE_SECONDS = 5.0
 """How long an orderly end waits for what is decided to be on the disk (which may be full)."""
 REGISTER_SECONDS = 30.0
@@ -78,7 +75,6 @@ class Server:
         )
         self.desk.hub = self.hub
         self._listener = Listener()
-        self._last_tick = now
         self._timer: asyncio.TimerHandle | None = None
 
     # ---------------------------------------------------------------- life
@@ -92,7 +88,6 @@ class Server:
             version=__version__,
             accept=self._accept,
         )
-        self._last_tick = self._loop.time()
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         return self._listener.ports
 
@@ -166,11 +161,7 @@ class Server:
 
     def _tick(self) -> None:
         now = self._loop.time()
-        late = now - self._last_tick - TICK_SECONDS
-        self._last_tick = now
-        if late > LATE_SECONDS:
-            log.warning("the server itself was held up for %.1f s; all deadlines move by that", late)
-        self.engine.post(Tick(time.time(), late if late > LATE_SECONDS else 0.0))
+        self.engine.tick()
         interval = heartbeat_seconds(self.limits.worker_timeout_seconds)
         for worker in list(self.desk.workers.values()):
             if not worker.ready and now - worker.opened_at > REGISTER_SECONDS:

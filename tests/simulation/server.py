@@ -16,6 +16,7 @@ from kueue.wire.messages import Acknowledge
 from kueue_server.core.core import Core
 from kueue_server.core.events import (
     Event,
+    ForgetWorkerRequested,
     Tick,
     WorkerConnected,
     WorkerHeard,
@@ -23,8 +24,9 @@ from kueue_server.core.events import (
     WorkerStatus,
 )
 from kueue_server.core.instructions import DropJobs, Instruction, OfferJobs, SendWorker
+from kueue_server.engine import TICK_SECONDS
 from kueue_server.journal.interface import JournalBrokenError
-from kueue_server.server import TICK_SECONDS, Server
+from kueue_server.server import Server
 from tests.simulation.disk import Disk, SimulatedJournal
 from tests.simulation.truth import Truth
 from tests.simulation.world import Host, Process, World
@@ -54,7 +56,6 @@ class _ListeningServer(Server):
 
     def begin(self, host: Host, process: Process) -> None:
         """Take connections, begin to tick."""
-        self._last_tick = self._loop.time()
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
         host.listening = (process, self._accept)
 
@@ -122,6 +123,7 @@ class SimulatedServer:
         def handle_and_check(event: Event, now: float) -> list[Instruction]:
             instructions = handle(event, now)
             self._hear(core, event)
+            self._note_offers(core, instructions)
             if instructions or not isinstance(event, Tick | WorkerHeard):
                 core.check_invariants()
             return instructions
@@ -133,6 +135,16 @@ class SimulatedServer:
 
         core.handle = handle_and_check  # type: ignore[method-assign]
         self.server.engine._perform = perform_and_tell
+
+    def _note_offers(self, core: Core, instructions: list[Instruction]) -> None:
+        licences = dict(core._state.limits.global_resources)["lic"]
+        for instruction in instructions:
+            if isinstance(instruction, OfferJobs):
+                host = self._sessions[instruction.session]
+                for job, fence, *_ in instruction.jobs:
+                    self._truth.handed_out(
+                        self.journal.uuid, job, fence, host, self._hosts, self.since, licences
+                    )
 
     def _hear(self, core: Core, event: Event) -> None:
         match event:
@@ -146,6 +158,9 @@ class SimulatedServer:
                 worker = None if name is None else core.find_worker(name)
                 if name is not None and isinstance(worker, int) and core.session_of(worker) == event.session:
                     self._truth.server_heard(name)
+            case ForgetWorkerRequested():
+                if not isinstance(core.find_worker(event.worker), int):
+                    self._truth.worker_forgotten(event.worker)
             case _:
                 pass
 
@@ -153,10 +168,9 @@ class SimulatedServer:
         """It leaves the server now."""
         truth, journal = self._truth, self.journal.uuid
         match instruction:
-            case OfferJobs(session, jobs):
+            case OfferJobs(_, jobs):
                 for job, fence, *_ in jobs:
-                    host = self._sessions[session]
-                    truth.handed_out(journal, job, fence, host, self._hosts, self.since)
+                    truth.offer_leaves(journal, job, fence)
             case SendWorker(_, Acknowledge(attempts)):
                 for ref in attempts:
                     truth.end_acknowledged(journal, ref.job, ref.fence)

@@ -436,7 +436,9 @@ class Simulation:
         if counts.waiting + counts.pending + counts.offered + counts.running:
             return False
         return all(
-            machine.agent is not None and machine.agent.process.alive and not machine.records
+            machine.agent is not None
+            and machine.agent.process.alive
+            and not any(key.startswith(self.disk.uuid) for key in machine.records)
             for machine in self.machines.values()
         )
 

@@ -150,6 +150,12 @@ class Truth:
         self.heard[host] = self.awake
         self.lost.discard(host)
 
+    def worker_forgotten(self, host: str) -> None:
+        """A person has said that what a worker had is dead: that is on them."""
+        for job, fences in self.handed.items():
+            if any(self.offers[*job, fence].host == host for fence in fences):
+                self.forgotten.add(job)
+
     def review_leases(self, hosts: list[str], since: float) -> None:
         """Which leases are over by now, for a server whose present life began at `since`? They stay so for the
         next life, until the worker is heard of."""
@@ -161,14 +167,18 @@ class Truth:
     def handed_out(
         self, journal: str, job: int, fence: int, host: str, hosts: list[str], since: float
     ) -> None:
-        """An offer leaves the server, whose present life began at `since`."""
-        now = self.world.now
+        """The server, whose present life began at `since` and that knows of so many `licences`, decides to offer a
+        job. Even if it dies before the offer leaves, this one is the newest."""
         self.review_leases(hosts, since)
         silences = {name: self._silence(name, since) for name in hosts}
         key = (journal, job, fence)
         assert key not in self.offers, f"fence {fence} was used twice"
-        self.offers[key] = HandedOut(now, host, silences, self.licences)
+        self.offers[key] = HandedOut(self.world.now, host, silences, licences)
         self.handed.setdefault((journal, job), []).append(fence)
+
+    def offer_leaves(self, journal: str, job: int, fence: int) -> None:
+        """What was decided is durable, and on its way."""
+        host = self.offers[journal, job, fence].host
         self.tell_of(journal, job, f"offered to {host}, fence {fence % 10000}")
         if (journal, job) in self.canceled:
             self._break("cancel", journal, job, "handed out after its cancel was acknowledged")
@@ -183,6 +193,8 @@ class Truth:
         self.tell_of(journal, job, f"end of {fence % 10000} acknowledged")
         run = self._run(journal, job, fence)
         if run is None or run.how != "exited" or not run.recorded or self._interruptible(run):
+            return
+        if (journal, job) in self.forgotten:
             return
         if self.handed[journal, job][-1] == fence:
             self.settled.setdefault((journal, job), run.key)

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
+import pytest
+
 from kueue.job import JobState
 from kueue_server.core.core import Core
-from kueue_server.core.events import Event, Tick
+from kueue_server.core.events import Event, Tick, WorkerHeard
 from kueue_server.core.instructions import Instruction, JobsChanged, SaveJob
 from kueue_server.engine import Engine
 from kueue_server.journal.interface import Journal, JournalBrokenError
@@ -19,9 +21,11 @@ class ScriptedCore:
 
     def __init__(self, *answers: list[Instruction]) -> None:
         self.answers = list(answers)
+        self.events: list[Event] = []
 
     def handle(self, event: Event, now: float) -> list[Instruction]:
-        return self.answers.pop(0)
+        self.events.append(event)
+        return self.answers.pop(0) if self.answers else []
 
 
 class SlowJournal:
@@ -51,8 +55,9 @@ class Bench:
         self.performed: list[Instruction] = []
         self.broken: list[JournalBrokenError] = []
         self.journal = SlowJournal()
+        self.core = ScriptedCore(*answers)
         self.engine = Engine(
-            cast(Core, ScriptedCore(*answers)),
+            cast(Core, self.core),
             cast(Journal, self.journal),
             asyncio.get_running_loop(),
             self.performed.append,
@@ -148,3 +153,25 @@ async def test_settled_waits_for_the_commit() -> None:
     bench.journal.commit()
     await waiting
     assert bench.performed == [told(1)]
+
+
+async def test_a_server_that_slept_learns_of_it_before_it_hears_what_came_meanwhile() -> None:
+    bench = Bench()
+    bench.engine._last_tick -= 30.0
+    bench.engine.post(WorkerHeard(1, 0.0))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    tick, heard = bench.core.events
+    assert isinstance(tick, Tick)
+    assert tick.late == pytest.approx(29.0, abs=0.5)
+    assert isinstance(heard, WorkerHeard)
+
+
+async def test_a_tick_in_time_is_not_late() -> None:
+    bench = Bench()
+    bench.engine.tick()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    (tick,) = bench.core.events
+    assert isinstance(tick, Tick)
+    assert tick.late == 0.0
