@@ -165,7 +165,7 @@ class Truth:
         return math.inf if host in self.lost else self.awake - max(since, self.heard.get(host, since))
 
     def handed_out(
-        self, journal: str, job: int, fence: int, host: str, hosts: list[str], since: float
+        self, journal: str, job: int, fence: int, host: str, hosts: list[str], since: float, licences: int
     ) -> None:
         """The server, whose present life began at `since` and that knows of so many `licences`, decides to offer a
         job. Even if it dies before the offer leaves, this one is the newest."""
