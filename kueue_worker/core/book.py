@@ -163,7 +163,7 @@ class Book:
         self.out.append(i.AttemptOver(attempt.key))
         if why_interrupted and may_be_interruption(ended, now, INTERRUPTION_SECONDS):
             self._finish(attempt, as_interrupted(ended, why_interrupted), now)
-        elif may_be_interruption(ended, now, DOUBT_SECONDS):
+        elif may_be_interruption(ended, now, INTERRUPTION_SECONDS):
             attempt.phase = Phase.DOUBTFUL
             attempt.ended = ended
             self.doubts.append((now + DOUBT_SECONDS, attempt.key))

@@ -215,6 +215,7 @@ class SimulatedAgent:
 
         self._keeper, self._tell = keeper, tell
         process.died.append(lambda: keeper.discard_agent(tell))
+        keeper.process.died.append(lost)
         keeper.process.loop.call_soon(keeper.hello, tell, lost)
 
     def _order(self, order: Callable[[SimulatedKeeper], None]) -> None:

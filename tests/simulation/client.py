@@ -65,6 +65,7 @@ class SimulatedClient:
 
     async def _submit(self, specs: list[Spec], name: str, *, wait: bool) -> None:
         result: list[Any] = []
+        journal = self._journal()
         try:
             async for _ in self._client._stream(submit(specs, _ReadySpecs()), result):  # type: ignore[arg-type]
                 pass
@@ -72,7 +73,8 @@ class SimulatedClient:
             self._truth.tell(f"{self.host.name}: submit of {name}: {error}")
             self._truth.count("submits without an answer")
             return
-        journal = self._journal()
+        if journal != self._journal():
+            return  # another journal took its place meanwhile: whose answer was it?
         ranges: Iterable[Range] = result[0][0]
         for first, last in ranges:
             self._truth.submitted(journal, first, last - first + 1, name)

@@ -48,7 +48,6 @@ class SimulatedKeeper:
         self._ordered: dict[str, Literal["stopped", "interrupted", "time limit"]] = {}
         self._exited: dict[str, Run] = {}
         self._waiting: list[tuple[Tell, Callable[[], None]]] = []
-        self.process.died.append(self._on_death)
         self.process.later(machine.random.uniform(0.02, 0.1), self._end_leftovers)
 
     # ---------------------------------------------------------------- coming up
@@ -117,12 +116,6 @@ class SimulatedKeeper:
         self.process.instruction()
         if self._agent is not None:
             self._agent(event)
-
-    def _on_death(self) -> None:
-        for _, lost in self._waiting:
-            lost()
-        if self._lost is not None:
-            self._lost()
 
     # ---------------------------------------------------------------- orders
 

@@ -51,6 +51,8 @@ class Machine:
     keeper: SimulatedKeeper | None = None
     agent: SimulatedAgent | None = None
     keepers: int = 0
+    stopping: bool = False
+    """The system is shutting down: it starts nothing any more."""
 
     def __post_init__(self) -> None:
         self.host = Host(self.name)
@@ -107,7 +109,7 @@ class Machine:
         """Everything stops at once; nobody on the network is told."""
         if not self.host.up:
             return
-        self.host.up = False
+        self.host.up = self.stopping = False
         lost = self.random.random() < 0.5
         if lost:
             before = self.world.now - FLUSH_SECONDS

@@ -50,7 +50,8 @@ class Mutant:
         *path, name = self.function.split(".")
         for part in path:
             owner = getattr(owner, part)
-        source = textwrap.dedent(inspect.getsource(getattr(owner, name)))
+        original = getattr(owner, name)
+        source = textwrap.dedent(inspect.getsource(original))
         assert source.count(self.old) == 1, f"{self.function} has {source.count(self.old)} of {self.old!r}"
         code = compile(
             f"from __future__ import annotations\n{source.replace(self.old, self.new)}", name, "exec"
@@ -60,7 +61,6 @@ class Mutant:
         with contextlib.ExitStack() as stack:
             stack.enter_context(mock.patch.object(owner, name, found[name]))
             if not path:  # others may have imported it by its name
-                original = getattr(self.module, name)
                 for module in list(sys.modules.values()):
                     if module is not self.module and getattr(module, name, None) is original:
                         stack.enter_context(mock.patch.object(module, name, found[name]))

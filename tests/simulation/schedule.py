@@ -85,6 +85,8 @@ def _submit(dice: random.Random, lease: float) -> dict[str, Any]:
         how["cwd"] = dice.choice(DIRECTORIES)
     if dice.random() < 0.2:
         how["dies"] = dice.randrange(6)  # the submitting program, at this instruction
+    elif dice.random() < 0.15:
+        how["server_dies"] = dice.randrange(10)
     return how
 
 

@@ -164,7 +164,11 @@ class Simulation:
     def start_agent(self, name: str) -> None:
         """Start a worker, if its machine is up and none runs."""
         machine = self.machines[name]
-        if not machine.host.up or (machine.agent is not None and machine.agent.process.alive):
+        if (
+            not machine.host.up
+            or machine.stopping
+            or (machine.agent is not None and machine.agent.process.alive)
+        ):
             return
         self.truth.tell(f"{name}: agent starts")
         machine.agent = SimulatedAgent(
@@ -195,6 +199,7 @@ class Simulation:
         time_limit: float | None = None,
         cwd: str = "/data/a",
         dies: int | None = None,
+        server_dies: int | None = None,
     ) -> None:
         """A person submits jobs."""
         self._submits += 1
@@ -215,6 +220,8 @@ class Simulation:
         client.submit_and_wait([spec] * count, name, wait=wait)
         if dies is not None:
             client.process.kill_at_instruction(dies)
+        if server_dies is not None:
+            self.do_kill("server", self.dice.uniform(0.1, 5.0), instruction=server_dies)
 
     def do_cancel(self, place: float, width: int, kill: bool) -> None:
         """A person cancels some jobs."""
@@ -250,6 +257,9 @@ class Simulation:
         if part in ("keeper", "both") and machine.keeper is not None:
             found.append(machine.keeper.process)
         return found
+
+    def _processes(self) -> list[Process]:
+        return self._parts("server", None) + [part for name in MACHINES for part in self._parts("both", name)]
 
     def do_kill(
         self, part: str, down: float, host: str | None = None, instruction: int | None = None
@@ -317,8 +327,9 @@ class Simulation:
     def do_reboot(self, host: str, down: float, jobs_first: bool) -> None:
         """An orderly reboot: TERM to every process, then the power goes."""
         machine = self.machines[host]
-        if not machine.host.up:
+        if not machine.host.up or machine.stopping:
             return
+        machine.stopping = True
 
         def term_daemons() -> None:
             self.truth.told_to_end(host)
@@ -431,6 +442,8 @@ class Simulation:
         if server is None or not server.process.alive or self.truth.live:
             return False
         if any(client.process.alive and client.busy for client in self.clients):
+            return False
+        if any(process.frozen for process in self._processes()):
             return False
         counts = server.server.core.counts(self.world.now)
         if counts.waiting + counts.pending + counts.offered + counts.running:

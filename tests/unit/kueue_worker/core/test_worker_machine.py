@@ -154,6 +154,18 @@ def test_a_job_goes_from_offer_to_acknowledged_end() -> None:
     assert worker.machine.book.attempts == {}
 
 
+def test_a_bad_end_that_is_heard_of_late_may_still_turn_out_to_be_an_interruption() -> None:
+    worker = Worker()
+    worker.start(1)
+    worker.now += 2.0  # the machine is busy going down
+    assert worker.tell(e.AttemptEnded(key(1), exited(15, worker.now - 1.9))) == [i.AttemptOver(key(1))]
+    assert worker.phase(1) is Phase.DOUBTFUL
+    worker.tell(e.KeeperLeaving())
+    (told,) = worker.quietly(e.TailsRead(key(1), b"", b""))
+    assert isinstance(told, i.TellFinished)
+    assert told.item.end is End.INTERRUPTED
+
+
 def test_an_end_that_is_acknowledged_twice_in_one_message_is_forgotten_once() -> None:
     worker = Worker()
     worker.start(1)
