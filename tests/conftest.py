@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NEVER_SKIPPED = ("integration", "acceptance", "faults", "cluster")
+NEVER_SKIPPED = ("integration", "acceptance", "simulation", "faults", "hostile", "cluster")
 """Suites that show promises to users: in CI (`CI=true`) a skip there is a failure."""
 
 # Tests import what is installed; the checkout comes last, for `tests.support` and runs without installing.

@@ -1,7 +1,7 @@
 """Many seeds, one after the other or side by side; their figures go to a file that tells where to go on.
 
 Each line of the file is one finished range of seeds, as JSON. A campaign that was interrupted, or is to be made
-longer, begins behind the last seed of its mutant-free ranges.
+longer, begins behind the last seed that the file has.
 """
 
 from __future__ import annotations

@@ -48,6 +48,7 @@ class SimulatedKeeper:
         self._ordered: dict[str, Literal["stopped", "interrupted", "time limit"]] = {}
         self._exited: dict[str, Run] = {}
         self._waiting: list[tuple[Tell, Callable[[], None]]] = []
+        self.process.died.append(lambda: machine.keeper_deaths.append(machine.world.now))
         self.process.later(machine.random.uniform(0.02, 0.1), self._end_leftovers)
 
     # ---------------------------------------------------------------- coming up

@@ -51,6 +51,7 @@ class Machine:
     keeper: SimulatedKeeper | None = None
     agent: SimulatedAgent | None = None
     keepers: int = 0
+    keeper_deaths: list[float] = field(default_factory=list)
     stopping: bool = False
     """The system is shutting down: it starts nothing any more."""
 

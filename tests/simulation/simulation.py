@@ -8,6 +8,7 @@ import logging
 import random
 import secrets
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,7 +29,7 @@ from tests.simulation.machine import Machine
 from tests.simulation.network import Network
 from tests.simulation.schedule import FAULTS, LICENCES, MACHINES, Action, Schedule
 from tests.simulation.server import SimulatedServer, config_with
-from tests.simulation.truth import PromiseBrokenError, Truth
+from tests.simulation.truth import PromiseBrokenError, Run, Truth
 from tests.simulation.world import WALL, Host, Process, World
 
 CPUS = {"w1": 1, "w2": 2, "w3": 4}
@@ -37,6 +38,8 @@ PATIENCE_SECONDS = 4 * 3600.0
 """How long after the last fault everything may take to come to its end."""
 EPOCH_STEP = 100_000
 MOST_LICENCES = 4
+SEEN_SECONDS = 2.0
+"""Within so long after a job's end in a shutdown its keeper is told to end, too."""
 
 
 @dataclass
@@ -48,6 +51,8 @@ class Outcome:
     steps: int
     seconds: float
     counts: dict[str, int]
+    digest: int
+    """Of all that happened: the same for the same run."""
     story: list[str] = field(default_factory=list)
 
     @property
@@ -78,6 +83,7 @@ def run(schedule: Schedule) -> Outcome:
         simulation.world.steps,
         simulation.world.now,
         dict(sorted(truth.counts.items())),
+        zlib.crc32(repr((truth.told, truth.stories, simulation.world.steps)).encode()),
         truth.story(job) if problem is not None else [],
     )
 
@@ -511,11 +517,19 @@ class Simulation:
             tails = self.disk.rows.tails.get((number, job.attempt))
             if tails is None or tails[0] != f"{job.fence} of {number}".encode():
                 raise PromiseBrokenError("G6", f"the output of job {number} did not arrive: {tails}", key)
-        by_shutdown = any(run.how == "shutdown" and run.spec.restart for run in mine)
+        by_shutdown = any(run.spec.restart and self._ended_by_shutdown(run) for run in mine)
         if outcome is not None and outcome.signal is not None and by_shutdown:
             raise PromiseBrokenError("G6", f"job {number} failed by the shutdown of its machine", key)
         if job.state is JobState.SUCCEEDED and (outcome is None or outcome.exit_code != 0):
             raise PromiseBrokenError("G6", f"job {number} succeeded with {outcome}", key)
+
+    def _ended_by_shutdown(self, run: Run) -> bool:
+        """Did it end so, with a keeper that lived to see what it was?"""
+        ended = run.ended
+        if run.how != "shutdown" or ended is None:
+            return False
+        deaths = self.machines[run.host].keeper_deaths
+        return not any(ended - 1.0 < death < ended + SEEN_SECONDS for death in deaths)
 
     def _was_cleaned(self, job: int) -> bool:
         """Has a person (or the retention, after a jump of the clock) had it dropped?"""
