@@ -9,8 +9,10 @@ import logging
 import os
 import signal
 import socket
+import sqlite3
 import sys
 
+import msgspec
 import uvloop
 
 from kueue import __version__
@@ -19,7 +21,7 @@ from kueue.errors import KueueError
 from kueue.logs import set_up_logging
 from kueue.owner import remove_owner, write_owner
 from kueue_server.journal.interface import JournalBrokenError
-from kueue_server.journal.store import JournalOpenError, begin_new_epoch, open_journal
+from kueue_server.journal.store import JournalOpenError, begin_new_epoch, damaged, open_journal
 from kueue_server.server import Server
 
 log = logging.getLogger("kueue_server")
@@ -62,7 +64,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"kueue_server: {error}", file=sys.stderr)
         return 2
     except JournalBrokenError as error:
-        print(f"kueue_server: the journal failed: {error}", file=sys.stderr)
+        print(
+            f"kueue_server: the journal failed: {error}; ended, since nothing can be promised any more:"
+            " look at the disk, then start it again",
+            file=sys.stderr,
+        )
         return 1
     except OSError as error:
         print(f"kueue_server: {error}", file=sys.stderr)
@@ -82,7 +88,11 @@ async def _serve(config: Config, arguments: argparse.Namespace) -> int:
             "a new epoch of the journal begins; workers that remember another one keep that to themselves"
         )
     journal = open_journal(path, loop)
-    server = Server(config, journal, lambda: load_config(arguments.config, create=False))
+    try:
+        server = Server(config, journal, lambda: load_config(arguments.config, create=False))
+    except (JournalOpenError, sqlite3.Error, msgspec.DecodeError) as error:
+        journal.abandon()
+        raise error if isinstance(error, JournalOpenError) else damaged(os.fspath(path), error) from error
     local = arguments.local
     addresses = _addresses(config, local)
     try:
