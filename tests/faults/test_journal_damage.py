@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,9 +44,7 @@ def places(grown: Grown, count: int) -> list[int]:
     chosen = {0, 1, 31, 32, 33, 55, 56, 57, size - 1}
     for commit in grown.commits[1:]:
         chosen |= {len(commit.wal) - 1, len(commit.wal), len(commit.wal) + 1}
-    spread = iter(
-        range(size // 2, 100 * size, size * 233 // 377)
-    )  # nearly the golden section: even, all over
+    spread = itertools.count(size // 2, size * 233 // 377)  # nearly the golden section: even, all over
     while len(chosen) < count:
         chosen.add(next(spread) % size)
     return sorted(place for place in chosen if place <= size)
