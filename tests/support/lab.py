@@ -76,7 +76,9 @@ class Lab:
 
     # ---------------------------------------------------------------- daemons
 
-    def start_server(self, *arguments: str, under: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    def start_server(
+        self, *arguments: str, under: Sequence[str] = (), may_die: bool = False
+    ) -> subprocess.Popen[bytes]:
         """Start the server and wait until it listens. `under`: a command that becomes it, e.g. `strace -D`."""
         log = (self.place / "server.log").open("ab")
         self.server_process = subprocess.Popen(
@@ -90,7 +92,7 @@ class Lab:
         process = self.server_process
         self._processes.append(process)
         wait_for("the server listens", lambda: self.is_listening() or process.poll() is not None)
-        assert process.poll() is None, self.server_log()
+        assert may_die or process.poll() is None, self.server_log()
         return process
 
     def is_listening(self) -> bool:
