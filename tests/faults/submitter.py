@@ -43,6 +43,8 @@ class Submitter:
         if answer is None:
             return False
         if isinstance(answer, Failure):
+            if answer.reason.code == "journal_broken":
+                return False  # the server ends; whether it has the block is open
             self.refused[token] = answer.reason.code
         else:
             ids = (answer.first, answer.first + answer.count - 1)
