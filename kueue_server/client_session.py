@@ -184,17 +184,25 @@ class ClientSession:
         if detail is None:
             self._fail(message.rid, "unknown_job", f"no job {message.job}")
             return
-        tails = journal.tails(message.job, detail.job.attempt) if detail.job.attempt else None
         digest = core.context_of(message.job) if message.context else None
-        self._send(
-            msgspec.structs.replace(
-                detail,
-                rid=message.rid,
-                stdout_tail=tails[0] if tails else None,
-                stderr_tail=tails[1] if tails else None,
-                context=journal.context(digest) if digest is not None else None,
-            )
-        )
+        answer = msgspec.structs.replace(detail, rid=message.rid)
+
+        def with_tails(tails: tuple[bytes, bytes] | None) -> None:
+            nonlocal answer
+            if tails is not None:
+                answer = msgspec.structs.replace(answer, stdout_tail=tails[0], stderr_tail=tails[1])
+            if digest is None:
+                self._send(answer)
+            else:
+                journal.read_context(digest, with_context)
+
+        def with_context(content: bytes | None) -> None:
+            self._send(msgspec.structs.replace(answer, context=content))
+
+        if detail.job.attempt:
+            journal.read_tails(message.job, detail.job.attempt, with_tails)
+        else:
+            with_tails(None)
 
     def _watch(self, message: Watch) -> None:
         if len(message.ranges) > MAX_RANGES or not message.ranges:
@@ -267,11 +275,11 @@ class ClientSession:
 
     def _send_tail(self, message: ReadLog, place: LogPlace) -> None:
         """The worker can't be asked: what the server keeps, and where the whole is."""
-        tails = self._services.journal.tails(message.job, place.attempt)
-        data = b"" if tails is None else tails[0 if message.stream == "stdout" else 1]
         path = place.stdout_path if message.stream == "stdout" else place.stderr_path
-        self._send(
-            LogChunk(
+
+        def answer(tails: tuple[bytes, bytes] | None) -> None:
+            data = b"" if tails is None else tails[0 if message.stream == "stdout" else 1]
+            chunk = LogChunk(
                 rid=message.rid,
                 attempt=place.attempt,
                 data=data,
@@ -281,7 +289,9 @@ class ClientSession:
                 worker=place.worker_name,
                 path=path,
             )
-        )
+            self._send(chunk)
+
+        self._services.journal.read_tails(message.job, place.attempt, answer)
 
     # ---------------------------------------------------------------- workers and the server itself
 

@@ -9,21 +9,25 @@ import logging
 import os
 import signal
 import socket
+import sqlite3
 import sys
+from pathlib import Path
 
+import msgspec
 import uvloop
 
 from kueue import __version__
 from kueue.config import Config, load_config
 from kueue.errors import KueueError
 from kueue.logs import set_up_logging
-from kueue.owner import remove_owner, write_owner
+from kueue.owner import owner_path, remove_owner, write_owner
 from kueue_server.journal.interface import JournalBrokenError
-from kueue_server.journal.store import JournalOpenError, begin_new_epoch, open_journal
+from kueue_server.journal.store import JournalOpenError, begin_new_epoch, damaged, open_journal
 from kueue_server.server import Server
 
 log = logging.getLogger("kueue_server")
 
+ANNOUNCE_AGAIN_SECONDS = 5.0
 _REACHED_BY_LOOPBACK = frozenset({"0.0.0.0", "::", "127.0.0.1", "::1"})
 
 
@@ -62,7 +66,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"kueue_server: {error}", file=sys.stderr)
         return 2
     except JournalBrokenError as error:
-        print(f"kueue_server: the journal failed: {error}", file=sys.stderr)
+        print(
+            f"kueue_server: the journal failed: {error}; ended, since nothing can be promised any more:"
+            " look at the disk, then start it again",
+            file=sys.stderr,
+        )
         return 1
     except OSError as error:
         print(f"kueue_server: {error}", file=sys.stderr)
@@ -82,7 +90,11 @@ async def _serve(config: Config, arguments: argparse.Namespace) -> int:
             "a new epoch of the journal begins; workers that remember another one keep that to themselves"
         )
     journal = open_journal(path, loop)
-    server = Server(config, journal, lambda: load_config(arguments.config, create=False))
+    try:
+        server = Server(config, journal, lambda: load_config(arguments.config, create=False))
+    except (JournalOpenError, sqlite3.Error, msgspec.DecodeError) as error:
+        journal.abandon()
+        raise error if isinstance(error, JournalOpenError) else damaged(os.fspath(path), error) from error
     local = arguments.local
     addresses = _addresses(config, local)
     try:
@@ -93,7 +105,9 @@ async def _serve(config: Config, arguments: argparse.Namespace) -> int:
             raise KueueServerError(f"can't listen: {error}") from error
         ports = await server.start([(host, 0) for host, _ in addresses])
     hosts = [host for host, _ in addresses]
-    write_owner(config.state_dir, ports[0], "" if _REACHED_BY_LOOPBACK & set(hosts) else hosts[0])
+    address = "" if _REACHED_BY_LOOPBACK & set(hosts) else hosts[0]
+    announcing = loop.create_task(_announce(config.state_dir, ports[0], address))
+    await asyncio.sleep(0)  # its first try is over when anybody is answered
     try:
         loop.add_signal_handler(signal.SIGTERM, server.stop)
         loop.add_signal_handler(signal.SIGINT, server.stop)
@@ -110,9 +124,25 @@ async def _serve(config: Config, arguments: argparse.Namespace) -> int:
         )
         await server.run()
     finally:
+        announcing.cancel()
         remove_owner(config.state_dir)
     log.info("kueue_server has ended; running jobs go on")
     return 0
+
+
+async def _announce(state_dir: Path, port: int, address: str) -> None:
+    """Say who serves. That is a hint: a disk without room for it must not keep the server from its workers."""
+    said = False
+    while True:
+        try:
+            write_owner(state_dir, port, address)
+        except OSError as error:
+            if not said:
+                log.warning("%s can't be written: %s; tries on", owner_path(state_dir), error.strerror)
+                said = True
+            await asyncio.sleep(ANNOUNCE_AGAIN_SECONDS)
+        else:
+            return
 
 
 def _addresses(config: Config, local: bool) -> list[tuple[str, int]]:

@@ -98,6 +98,12 @@ class Engine:
         self._outbox.clear()
         self._wake_idle()
 
+    def fail(self, error: JournalBrokenError) -> None:
+        """The journal failed for good: let nothing out any more, and say so once."""
+        if not self._stopped:
+            self.stop()
+            self._broken(error)
+
     def _drain(self) -> None:
         self._scheduled = False
         if self._stopped:
@@ -170,8 +176,7 @@ class Engine:
             return
         if error is not None:
             assert isinstance(error, JournalBrokenError)
-            self.stop()
-            self._broken(error)
+            self.fail(error)
             return
         self._committed = group
         while self._outbox and self._outbox[0][0] <= self._committed and not self._stopped:

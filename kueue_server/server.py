@@ -69,6 +69,7 @@ class Server:
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
         self.engine = Engine(self.core, journal, self._loop, self.desk.perform, self._journal_broke)
+        journal.on_broken = self.engine.fail  # a submit or a checkpoint may be what meets the fault
         self.submissions = Submissions(self.engine, journal, restored.next_job)
         self.hub = WatchHub(
             self.core.change_of, self.core.job_ids, self.engine.is_told, int(self.started_at * 1_000_000)
@@ -126,7 +127,6 @@ class Server:
             )
 
     def _journal_broke(self, error: JournalBrokenError) -> None:
-        log.error("the journal failed: %s; stopping, since nothing can be promised any more", error)
         self._failed = error
         self._stopping.set()
 

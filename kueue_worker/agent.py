@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 import msgspec
 
@@ -45,7 +45,7 @@ HOUSEKEEPING_DEADLINE_SECONDS = 3600.0
 DIRECTORY_SECONDS = 10.0
 GOODBYE_SECONDS = 2.0
 STOPPING_CHECK_SECONDS = 1.0
-Look = tuple[e.Measured, str] | BaseException
+T = TypeVar("T")
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -129,6 +129,7 @@ class Agent:
         tasks = [
             self._loop.create_task(self._keeper.run()),
             self._loop.create_task(self._measure()),
+            self._loop.create_task(self._watch_spool()),
             self._loop.create_task(self._keep_house()),
             self._loop.create_task(self._session.run()),
         ]
@@ -355,30 +356,36 @@ class Agent:
         interval = MEASURE_SECONDS if settings.dynamic_check else settings.status_interval_seconds
         while True:
             keeper = self._keeper.pid
-            done: asyncio.Future[Look] = self._loop.create_future()
-
-            def look(keeper: int | None = keeper) -> tuple[e.Measured, str]:
-                return self._meter.measure(keeper, boottime()), self._spool.why_full()
-
-            def deliver(
-                found: tuple[e.Measured, str] | BaseException, done: asyncio.Future[Look] = done
-            ) -> None:
-                if not done.done():
-                    done.set_result(found)
-
-            self._threads.run(look, deliver)
-            result = await done
-            if isinstance(result, BaseException):
-                log.warning("the machine could not be measured: %s", result)
+            measured = await self._look(functools.partial(self._meter.measure, keeper, boottime()))
+            if isinstance(measured, BaseException):
+                log.warning("the machine could not be measured: %s", measured)
             else:
-                measured, full = result
-                if full != self._spool_full:
-                    if bool(full) != bool(self._spool_full):
-                        log.warning("%s", full or "the spool has room again")
-                    self._spool_full = full
-                    self.post(e.SpoolChanged(full))
                 self.post(measured)
-            await asyncio.sleep(min(interval, MEASURE_SECONDS if self._spool_full else interval))
+            await asyncio.sleep(interval)
+
+    async def _watch_spool(self) -> None:
+        """Look whether the spool has room, often: what is taken without it fails for no fault of its own."""
+        while True:
+            full = await self._look(self._spool.why_full)
+            if isinstance(full, BaseException):
+                log.warning("the spool could not be looked at: %s", full)
+            elif full != self._spool_full:
+                if bool(full) != bool(self._spool_full):
+                    log.warning("%s", full or "the spool has room again")
+                self._spool_full = full
+                self.post(e.SpoolChanged(full))
+            await asyncio.sleep(MEASURE_SECONDS)
+
+    async def _look(self, work: Callable[[], T]) -> T | BaseException:
+        """The result of `work`, done in a thread."""
+        done: asyncio.Future[T | BaseException] = self._loop.create_future()
+
+        def deliver(result: T | BaseException) -> None:
+            if not done.done():
+                done.set_result(result)
+
+        self._threads.run(work, deliver)
+        return await done
 
     async def _keep_house(self) -> None:
         """Close what is not used any more; keep the spool within its bounds."""

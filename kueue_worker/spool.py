@@ -8,9 +8,9 @@ nothing here touches them. Deleting may take long: it is done in threads.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -74,11 +74,13 @@ class Spool:
         return f"{self._directory(journal, job)}/{job}.{attempt}.{SUFFIXES[stream]}"
 
     def make_directory(self, journal: str, job: int) -> None:
-        """Make sure that an attempt's files can be created.
+        """Make sure that an attempt's files can be created, and written to.
 
         Raises:
             OSError: they can't.
         """
+        if _free_mb(self.root) < LEAST_FREE_MB:  # it may have filled since it was looked at
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         directory = self._directory(journal, job)
         if directory not in self._made:
             os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -149,10 +151,9 @@ class Spool:
     def why_full(self) -> str:
         """Why no more output fits, as a line for people; empty if it does."""
         try:
-            usage = shutil.disk_usage(self.root)
+            free_mb = _free_mb(self.root)
         except OSError as error:
             return f"the spool {self.root} can't be used: {error.strerror}"
-        free_mb = usage.free // 2**20
         return f"only {free_mb} MB free for the spool {self.root}" if free_mb < LEAST_FREE_MB else ""
 
     def _directory(self, journal: str, job: int) -> str:
@@ -180,6 +181,11 @@ class Spool:
         except OSError:
             return  # it has files
         self._made.discard(directory)
+
+
+def _free_mb(root: str) -> int:
+    room = os.statvfs(root)
+    return room.f_bavail * room.f_frsize // 2**20
 
 
 def check_journal(journal: str) -> None:

@@ -40,17 +40,19 @@ class KnownToken(msgspec.Struct, frozen=True):
 
 
 class JournalFullError(Exception):
-    """No room on the disk (or another passing write error): the group was rolled back."""
+    """No room on the disk, or a quota is exceeded: the group was rolled back."""
 
 
 class JournalBrokenError(Exception):
-    """An fsync failed or the file is damaged: nothing may be acknowledged any more; the server ends."""
+    """A write or an fsync failed or the file is damaged: nothing may be acknowledged any more; the server ends."""
 
 
 class Journal(Protocol):
     """The open journal. All methods are called from the engine's loop thread."""
 
     uuid: str
+    on_broken: Callable[[JournalBrokenError], None] | None
+    """Called once on the loop if the journal fails for good, also when no group waits."""
 
     def restore(self) -> Restored: ...
 
@@ -80,7 +82,13 @@ class Journal(Protocol):
 
     def context(self, digest: str) -> bytes | None: ...
 
-    def tails(self, job: int, attempt: int) -> tuple[bytes, bytes] | None: ...
+    def read_context(self, digest: str, done: Callable[[bytes | None], None]) -> None:
+        """As `context`, but never waits for the disk; `done` is called on the loop."""
+        ...
+
+    def read_tails(self, job: int, attempt: int, done: Callable[[tuple[bytes, bytes] | None], None]) -> None:
+        """The ends of an attempt's output; `done` is called on the loop."""
+        ...
 
     def backup(self, path: bytes, done: Callable[[Exception | None], None]) -> None:
         """A consistent copy beside running writes."""

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import hashlib
+import logging
 import os
 import sqlite3
+import sys
 import threading
 import time
 import uuid
@@ -20,12 +23,15 @@ import msgspec
 
 from kueue.job import JobState
 from kueue_server.core.records import Restored, RestoredJob, RestoredStop, WorkerRecord
-from kueue_server.journal.interface import AddJobs, KnownToken, Write
+from kueue_server.journal.backup import make_backup
+from kueue_server.journal.interface import AddJobs, JournalBrokenError, KnownToken, Write
 from kueue_server.journal.migrations import APPLICATION_ID, JournalOpenError, create, migrate
 from kueue_server.journal.statements import Batch
 from kueue_server.journal.writer import Done, Writer
 
 __all__ = ["JournalOpenError", "SqliteJournal", "begin_new_epoch", "open_journal"]
+
+log = logging.getLogger(__name__)
 
 TOKEN_SECONDS = 7 * 86400.0
 MAX_TAIL_BYTES = 256 * 1024 * 1024
@@ -66,43 +72,97 @@ def begin_new_epoch(path: str | os.PathLike[str]) -> None:
 
 def _connect(path: str) -> sqlite3.Connection:
     directory = os.path.dirname(path) or "."
-    os.makedirs(directory, mode=0o700, exist_ok=True)
     try:
-        fresh = not os.path.exists(path) or os.path.getsize(path) == 0
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        fresh = _size(path) == 0
+        if fresh and _size(path + "-wal"):
+            # SQLite would take the WAL for a leftover and delete it, with all the jobs that are in it only.
+            raise JournalOpenError(
+                f"{path} is damaged (it is empty, but {path}-wal is not); it was left as it is:"
+                " move both away and restore a backup"
+            )
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(path, timeout=0.5, isolation_level=None, check_same_thread=False)
     except (OSError, sqlite3.Error) as error:
         raise JournalOpenError(f"{path} can't be opened: {error}") from None
     try:
-        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        if not fresh:  # before anything is written, also by the switch to WAL
-            application = connection.execute("PRAGMA application_id").fetchone()[0]
-            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if tables and application != APPLICATION_ID:
-                raise JournalOpenError(f"{path} is not a journal of Kueue")
-            fresh = not tables
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")
-        connection.execute("PRAGMA foreign_keys = OFF")
-        if fresh:
-            create(connection)
-        migrate(connection, path)
-        connection.execute("SELECT value FROM meta WHERE name = 'uuid'").fetchone()[0]
+        _set_up(connection, path, fresh)
     except sqlite3.OperationalError as error:
-        connection.close()
+        abandon(connection)
         if "locked" in str(error) or "busy" in str(error):
             raise JournalOpenError(f"{path} is in use: another kueue_server has it open") from None
         raise JournalOpenError(f"{path} can't be opened: {error}") from None
     except (sqlite3.DatabaseError, TypeError) as error:
-        connection.close()
-        raise JournalOpenError(
-            f"{path} is damaged ({error}); it was left as it is: move it away and restore a backup"
-        ) from None
+        abandon(connection)
+        raise damaged(path, error) from None
     except BaseException:
-        connection.close()
+        abandon(connection)
         raise
+    _make_private(path)
     return connection
+
+
+def _set_up(connection: sqlite3.Connection, path: str, fresh: bool) -> None:
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    if not fresh:  # before anything is written, also by the switch to WAL
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if tables and application != APPLICATION_ID:
+            raise JournalOpenError(f"{path} is not a journal of Kueue")
+        fresh = not tables
+        # Damage must show before the first write, not at the page where it happens to be met. It costs less
+        # than reading the jobs, which comes next.
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(" ".join(found.split()))
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute("PRAGMA foreign_keys = OFF")
+    if fresh:
+        create(connection)
+    migrate(connection, path)
+    connection.execute("SELECT value FROM meta WHERE name = 'uuid'").fetchone()[0]
+
+
+def damaged(path: str, why: object) -> JournalOpenError:
+    """The error for a journal whose content can't be what was written."""
+    return JournalOpenError(
+        f"{path} is damaged ({why}); it was left as it is: move it away and restore a backup"
+    )
+
+
+def abandon(connection: sqlite3.Connection) -> None:
+    """Let a journal go without another write to its file.
+
+    Closing would first copy the WAL into the file, also into one that is damaged, or that an fsync has failed
+    for. What is in the WAL is found again by the next opening.
+    """
+    if sys.version_info >= (3, 12):
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
+        connection.close()
+    else:
+        # There is no such switch: never close it; its process, which is about to end, closes the descriptors.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except FileNotFoundError:
+        return 0
+
+
+def _make_private(path: str) -> None:
+    """An older umask, or a copy put there by hand, may have left more rights than the owner's."""
+    for name in (path, path + "-wal"):
+        with contextlib.suppress(FileNotFoundError):
+            mode = os.stat(name).st_mode & 0o777
+            if mode & 0o077:
+                log.warning(
+                    "%s could be read or written by others (mode %03o); now only by its owner", name, mode
+                )
+                os.chmod(name, mode & 0o700)
 
 
 class SqliteJournal:
@@ -125,7 +185,12 @@ class SqliteJournal:
         self._recent: dict[str, KnownToken] = {}
         self._contexts: dict[str, bytes] = {}
         self._next_token_sweep = 0.0
-        self._writer = Writer(connection, path + "-wal", loop, self._on_committed, self._in_transaction)
+        self._backups: list[threading.Thread] = []
+        self._closing = threading.Event()
+        self.on_broken: Callable[[JournalBrokenError], None] | None = None
+        self._writer = Writer(
+            connection, path + "-wal", loop, self._on_committed, self._in_transaction, self._broke
+        )
 
     # ---------------------------------------------------------------- writing
 
@@ -189,6 +254,10 @@ class SqliteJournal:
             self._next_token_sweep = now + 3600
             self._connection.execute("DELETE FROM submit_token WHERE used_at <= ?", (now - TOKEN_SECONDS,))
 
+    def _broke(self, error: JournalBrokenError) -> None:
+        if self.on_broken is not None:
+            self.on_broken(error)
+
     # ---------------------------------------------------------------- reading
 
     def token(self, token: str) -> KnownToken | None:
@@ -223,21 +292,33 @@ class SqliteJournal:
             del self._contexts[next(iter(self._contexts))]
         self._contexts[digest] = content
 
-    def tails(self, job: int, attempt: int) -> tuple[bytes, bytes] | None:
+    def read_context(self, digest: str, done: Callable[[bytes | None], None]) -> None:
+        """As `context`, between two commits."""
+
+        def query(connection: sqlite3.Connection) -> bytes | None:
+            row = connection.execute("SELECT content FROM context WHERE digest = ?", (digest,)).fetchone()
+            return None if row is None else bytes(row[0])
+
+        self._writer.read(query, done)
+
+    def read_tails(self, job: int, attempt: int, done: Callable[[tuple[bytes, bytes] | None], None]) -> None:
         """The ends of an attempt's stdout and stderr."""
-        with self._writer.lock:
-            row = self._connection.execute(
+
+        def query(connection: sqlite3.Connection) -> tuple[bytes, bytes] | None:
+            row = connection.execute(
                 "SELECT stdout, stderr FROM tail WHERE job = ? AND attempt = ? ORDER BY number DESC LIMIT 1",
                 (job, attempt),
             ).fetchone()
-        return None if row is None else (bytes(row[0]), bytes(row[1]))
+            return None if row is None else (bytes(row[0]), bytes(row[1]))
+
+        self._writer.read(query, done)
 
     def restore(self) -> Restored:
         """What the core starts from, but for the jobs."""
         with self._writer.lock:
-            (next_job,) = self._connection.execute(
-                "SELECT value FROM meta WHERE name = 'next_job'"
-            ).fetchone()
+            row = self._connection.execute("SELECT value FROM meta WHERE name = 'next_job'").fetchone()
+            if row is None or not row[0].isdecimal():
+                raise damaged(self._path, "it does not say which id comes next")
             decode = msgspec.json.Decoder(WorkerRecord).decode
             workers = tuple(
                 (number, decode(record))
@@ -247,7 +328,7 @@ class SqliteJournal:
                 RestoredStop(*row)
                 for row in self._connection.execute("SELECT worker, job, fence, why FROM stop_order")
             )
-        return Restored(int(next_job), workers, stops)
+        return Restored(int(row[0]), workers, stops)
 
     def restored_jobs(self) -> Iterator[RestoredJob]:
         """All jobs by id."""
@@ -257,7 +338,9 @@ class SqliteJournal:
                 "SELECT id, submitted_at, state, spec, progress FROM job LEFT JOIN progress ON job = id ORDER BY id"
             )
             for job, submitted_at, state, spec, progress in cursor:
-                known = JobState.PENDING if state is None else states[state]
+                known = JobState.PENDING if state is None else states.get(state)
+                if known is None:
+                    raise damaged(self._path, f"job {job} is {state}")
                 yield RestoredJob(job, submitted_at, known, spec, progress)
 
     # ---------------------------------------------------------------- backup, end
@@ -269,51 +352,33 @@ class SqliteJournal:
         def run() -> None:
             error: Exception | None = None
             try:
-                self._copy(target)
+                make_backup(self._connection, target, self._writer.lock, self._closing)
             except (OSError, sqlite3.Error) as problem:
                 error = problem
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(done, error)
 
-        threading.Thread(target=run, name="backup", daemon=True).start()
+        thread = threading.Thread(target=run, name="backup", daemon=True)
+        self._backups = [*(other for other in self._backups if other.is_alive()), thread]
+        thread.start()
 
-    def _copy(self, target: str) -> None:
-        if os.path.lexists(target):
-            raise FileExistsError(f"{target} exists already")
-        partial = f"{target}.partial"
-        try:
-            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        except FileExistsError:
-            raise FileExistsError(
-                f"{partial} exists: another backup is being made, or one was cut off; remove it then"
-            ) from None
-        try:
-            copy = sqlite3.connect(partial, isolation_level=None)
-            try:
-                # SQLite's own copy, in steps; commits of the writer go on between them, and since they go
-                # through the same connection the copy takes their pages along instead of beginning anew.
-                self._connection.backup(copy, pages=256, sleep=0.001)
-                copy.execute("PRAGMA journal_mode = DELETE")
-            finally:
-                copy.close()
-            descriptor = os.open(partial, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            os.link(partial, target)
-            descriptor = os.open(os.path.dirname(target) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)  # the name is as durable as the content
-            finally:
-                os.close(descriptor)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(partial)
+    def _end_threads(self) -> None:
+        self._closing.set()
+        for thread in self._backups:
+            thread.join()
+        self._writer.close()
+
+    def abandon(self) -> None:
+        """End without another write to the file, which is damaged."""
+        self._end_threads()
+        abandon(self._connection)
 
     def close(self) -> None:
         """Commit what is queued, close."""
-        self._writer.close()
+        self._end_threads()
+        if self._writer.broken:
+            abandon(self._connection)
+            return
         with contextlib.suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         self._connection.close()

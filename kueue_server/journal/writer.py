@@ -2,19 +2,24 @@
 
 A full disk is waited out: groups that may give up are told, the others are tried again until there is room. After
 any other error nothing is written any more and everybody is told so: what an fsync that failed has left on the
-disk is unknown, and guessing would break the promise.
+disk is unknown, and guessing would break the promise. A write that fails though there is room is such an error, too.
+
+Reads that need not be answered at once are this thread's as well: a commit takes as long as the disk likes, and
+whoever reads in between must wait for its end, which the event loop can't.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import logging
 import os
 import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kueue_server.core.instructions import SaveJob, SaveTails
 from kueue_server.journal.interface import AddJobs, JournalBrokenError, JournalFullError, Write
@@ -30,7 +35,11 @@ RETRY_SECONDS = 1.0
 CHECKPOINT_BYTES = 16 * 1024 * 1024
 """Size of the WAL at which it is copied into the main file; at four times that even while others wait."""
 SQLITE_FULL = 13
-SQLITE_IOERR_WRITE = 778  # a quota that is exceeded shows up as this, not as a full disk
+SQLITE_IOERR_WRITE = 778  # a quota that is exceeded shows up as this, and so does a disk that is broken
+SPARE_BYTES = 1024 * 1024
+"""So much more than what was to be written must fit for a failed write not to be a matter of room."""
+
+Query = Callable[[sqlite3.Connection], Any]
 
 
 class _Group(NamedTuple):
@@ -50,15 +59,18 @@ class Writer:
         loop: asyncio.AbstractEventLoop,
         committed: Callable[[list[AddJobs]], None],
         finish: Callable[[Batch], None],
+        on_broken: Callable[[JournalBrokenError], None],
     ) -> None:
         self._connection = connection
         self._wal_path = wal_path
         self._loop = loop
         self._committed = committed
         self._finish = finish
+        self._on_broken = on_broken
         self.lock = threading.Lock()
         self._wake = threading.Condition()
         self._groups: deque[_Group] = deque()
+        self._reads: deque[tuple[Query, Callable[[Any], None]]] = deque()
         self._closing = False
         self._broken: JournalBrokenError | None = None
         self._full_since: str | None = None
@@ -78,6 +90,20 @@ class Writer:
             self.pending_bytes += group.size
             self._wake.notify()
 
+    def read(self, query: Query, done: Callable[[Any], None]) -> None:
+        """Run `query` between two commits; `done` gets its result on the loop, None if it can't be had."""
+        with self._wake:
+            if self._broken is not None or self._closing:
+                self._loop.call_soon(done, None)
+                return
+            self._reads.append((query, done))
+            self._wake.notify()
+
+    @property
+    def broken(self) -> bool:
+        """Did the journal fail for good?"""
+        return self._broken is not None
+
     def close(self) -> None:
         """Commit what is queued (once; a full disk is not waited for), end the thread."""
         with self._wake:
@@ -90,11 +116,16 @@ class Writer:
     def _run(self) -> None:
         while True:
             with self._wake:
-                while not self._groups and not self._closing:
+                while not self._groups and not self._reads and not self._closing:
                     self._wake.wait()
-                if not self._groups:
-                    return
+                reads, self._reads = self._reads, deque()
                 batch = self._take()
+                ending = self._closing
+            self._answer(reads)
+            if not batch:
+                if ending:
+                    return
+                continue
             try:
                 self._commit(batch)
             except sqlite3.Error as error:
@@ -110,7 +141,21 @@ class Writer:
                 log.warning("the journal can be written again")
                 self._full_since = None
             self._tell(batch, None)
-            self._checkpoint()
+            if self._has_grown():
+                self._checkpoint([])
+                if self._broken is not None:
+                    return
+
+    def _answer(self, reads: deque[tuple[Query, Callable[[Any], None]]]) -> None:
+        for query, done in reads:
+            try:
+                with self.lock:
+                    result = query(self._connection)
+            except sqlite3.Error as error:
+                log.error("the journal can't be read: %s", error)
+                result = None
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(done, result)
 
     def _take(self) -> list[_Group]:
         batch: list[_Group] = []
@@ -139,9 +184,7 @@ class Writer:
 
     def _on_error(self, batch: list[_Group], error: sqlite3.Error) -> bool:
         """After a failed transaction; False ends the thread."""
-        code = getattr(error, "sqlite_errorcode", None)
-        if code not in (SQLITE_FULL, SQLITE_IOERR_WRITE):
-            log.error("the journal failed: %s (SQLite error %s)", error, code)
+        if not self._is_lack_of_room(error, sum(group.size for group in batch)):
             self._break(batch, error)
             return False
         if self._full_since is None:
@@ -150,6 +193,10 @@ class Writer:
         given_up = [group for group in batch if group.give_up_when_full]
         kept = [group for group in batch if not group.give_up_when_full]
         self._tell(given_up, JournalFullError(str(error)))
+        # The WAL has a copy of a page for each time that it was written: in the file it may well fit.
+        self._checkpoint(kept)
+        if self._broken is not None:
+            return False
         with self._wake:
             self._groups.extendleft(reversed(kept))
             if self._closing:
@@ -161,13 +208,44 @@ class Writer:
                 self._wake.wait(RETRY_SECONDS)
         return True
 
+    def _is_lack_of_room(self, error: sqlite3.Error, size: int) -> bool:
+        """Will it be better by itself when somebody makes room?"""
+        code = getattr(error, "sqlite_errorcode", None)
+        if code == SQLITE_FULL:
+            return True
+        return code == SQLITE_IOERR_WRITE and not self._has_room(2 * size + SPARE_BYTES)
+
+    def _has_room(self, size: int) -> bool:
+        """Would `size` bytes fit beside the journal? SQLite does not say why a write failed."""
+        probe = f"{self._wal_path}.room"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            descriptor = os.open(probe, flags, 0o600)
+            try:
+                while size > 0:
+                    size -= os.write(descriptor, bytes(min(size, SPARE_BYTES)))
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            return error.errno not in (errno.ENOSPC, errno.EDQUOT)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(probe)
+        return True
+
     def _break(self, batch: list[_Group], error: Exception) -> None:
-        broken = JournalBrokenError(str(error))
+        code = getattr(error, "sqlite_errorcode", None)
+        broken = JournalBrokenError(str(error) if code is None else f"{error} (SQLite error {code})")
         with self._wake:
             self._broken = broken
             waiting = batch + list(self._groups)
             self._groups.clear()
+            reads, self._reads = self._reads, deque()
         self._tell(waiting, broken)
+        with contextlib.suppress(RuntimeError):
+            for _, done in reads:
+                self._loop.call_soon_threadsafe(done, None)
+            self._loop.call_soon_threadsafe(self._on_broken, broken)
 
     def _tell(self, groups: list[_Group], error: JournalFullError | JournalBrokenError | None) -> None:
         if not groups:
@@ -187,20 +265,24 @@ class Writer:
         except RuntimeError:
             log.debug("the loop has ended before its journal")
 
-    def _checkpoint(self) -> None:
-        """Copy the WAL into the main file when it has grown: rather while nobody waits, in the end anyway."""
+    def _has_grown(self) -> bool:
+        """Is it time to copy the WAL into the file? Rather while nobody waits, in the end anyway."""
         try:
             size = os.stat(self._wal_path).st_size
         except OSError:
-            return
-        if size < CHECKPOINT_BYTES or (self._groups and size < 4 * CHECKPOINT_BYTES):
-            return
-        with self.lock:
-            try:
+            return False
+        return size >= (4 * CHECKPOINT_BYTES if self._groups else CHECKPOINT_BYTES)
+
+    def _checkpoint(self, waiting: list[_Group]) -> None:
+        """Copy the WAL into the file. If there is no room, nothing is lost: it is tried again later."""
+        try:
+            with self.lock:
                 # TRUNCATE, so that the size tells how much there is to copy next time.
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            except sqlite3.Error as error:
-                # Everything is in the WAL still; if the disk is full, the next commit will say so.
+        except sqlite3.Error as error:
+            if not self._is_lack_of_room(error, 0):
+                self._break(waiting, error)
+            elif self._full_since is None:
                 log.warning("could not copy the journal's WAL into its file: %s", error)
 
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,13 @@ class Lab:
 
     # ---------------------------------------------------------------- daemons
 
-    def start_server(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start the server and wait until it listens."""
+    def start_server(
+        self, *arguments: str, under: Sequence[str] = (), may_die: bool = False
+    ) -> subprocess.Popen[bytes]:
+        """Start the server and wait until it listens. `under`: a command that becomes it, e.g. `strace -D`."""
         log = (self.place / "server.log").open("ab")
         self.server_process = subprocess.Popen(
-            [sys.executable, "-m", "kueue_server", *arguments],
+            [*under, sys.executable, "-m", "kueue_server", *arguments],
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -89,7 +92,7 @@ class Lab:
         process = self.server_process
         self._processes.append(process)
         wait_for("the server listens", lambda: self.is_listening() or process.poll() is not None)
-        assert process.poll() is None, self.server_log()
+        assert may_die or process.poll() is None, self.server_log()
         return process
 
     def is_listening(self) -> bool:
@@ -104,11 +107,13 @@ class Lab:
         self.server_process.kill()
         self.server_process.wait()
 
-    def start_worker(self, name: str = "w1", *arguments: str, wait: bool = True) -> subprocess.Popen[bytes]:
-        """Start a worker; with `wait`, until the server lists it as connected."""
+    def start_worker(
+        self, name: str = "w1", *arguments: str, wait: bool = True, under: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Start a worker; with `wait`, until the server lists it as connected. `under`: as for the server."""
         log = (self.place / f"{name}.log").open("ab")
         agent = subprocess.Popen(
-            [sys.executable, "-m", "kueue_worker", "--name", name, *arguments],
+            [*under, sys.executable, "-m", "kueue_worker", "--name", name, *arguments],
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=log,

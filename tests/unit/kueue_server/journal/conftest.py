@@ -35,6 +35,11 @@ class Bench:
         self.journal.write(writes, done.set_result, give_up_when_full=give_up_when_full)
         return await done
 
+    async def tails(self, job: int, attempt: int) -> tuple[bytes, bytes] | None:
+        done: asyncio.Future[tuple[bytes, bytes] | None] = asyncio.get_running_loop().create_future()
+        self.journal.read_tails(job, attempt, done.set_result)
+        return await done
+
 
 def block(first: int, *specs: bytes, token: str = "", context: bytes = b'{"env":[]}') -> AddJobs:
     """Jobs with the given specs, all with one context."""

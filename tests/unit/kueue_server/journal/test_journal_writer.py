@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 from collections.abc import Callable
@@ -82,6 +83,69 @@ async def test_after_an_error_of_the_disk_nothing_is_acknowledged_any_more(
     assert isinstance(await second, JournalBrokenError)
     monkeypatch.undo()
     assert isinstance(await bench.write(make_block(4, b"{}")), JournalBrokenError)
+
+
+async def test_a_fault_of_the_disk_is_told_to_the_server_even_if_nothing_waits_to_be_written(
+    bench: Any, make_block: Block, monkeypatch: Any
+) -> None:
+    told: asyncio.Future[JournalBrokenError] = asyncio.get_running_loop().create_future()
+    bench.journal.on_broken = told.set_result
+    monkeypatch.setattr(writer, "CHECKPOINT_BYTES", 1)
+    monkeypatch.setattr(
+        writer.Writer, "_checkpoint", lambda self, waiting: self._break(waiting, failed(1034))
+    )
+    assert await bench.write(make_block(1, b"{}")) is None
+    assert "1034" in str(await told)
+    monkeypatch.undo()
+    assert isinstance(await bench.write(make_block(2, b"{}")), JournalBrokenError)
+
+
+def failed(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = code
+    return error
+
+
+async def test_a_write_that_fails_though_there_is_room_is_final(
+    bench: Any, make_block: Block, monkeypatch: Any
+) -> None:
+    def broken(self: Any, groups: Any) -> None:
+        raise failed(writer.SQLITE_IOERR_WRITE)
+
+    monkeypatch.setattr(writer.Writer, "_commit", broken)
+    assert isinstance(await bench.write(make_block(1, b"{}"), give_up_when_full=True), JournalBrokenError)
+
+
+async def test_a_write_that_fails_for_a_quota_is_waited_out(
+    bench: Any, make_block: Block, monkeypatch: Any
+) -> None:
+    def no_room(self: Any, groups: Any) -> None:
+        raise failed(writer.SQLITE_IOERR_WRITE)
+
+    real = os.write
+
+    def quota(descriptor: int, data: bytes) -> int:
+        if len(data) > 100_000:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+        return real(descriptor, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer.Writer, "_commit", no_room)
+        patch.setattr(os, "write", quota)
+        assert isinstance(await bench.write(make_block(1, b"{}"), give_up_when_full=True), JournalFullError)
+    assert await bench.write(make_block(2, b"{}"), give_up_when_full=True) is None
+    assert sorted(path.name for path in bench.path.parent.iterdir()) == [
+        "journal.sqlite",
+        "journal.sqlite-wal",
+    ]
+
+
+async def test_reading_does_not_wait_for_a_commit(bench: Any) -> None:
+    with bench.journal._writer.lock:  # as while a commit is on its way to the disk
+        reading = asyncio.ensure_future(bench.tails(1, 1))
+        await asyncio.sleep(0)
+        assert not reading.done()
+    assert await reading is None
 
 
 async def test_the_wal_does_not_grow_for_ever(bench: Any, make_block: Block, monkeypatch: Any) -> None:
