@@ -57,6 +57,7 @@ class SimulatedJournal:
         self.disk = disk
         self.uuid = disk.uuid
         self.pending_bytes = 0
+        self.on_broken: Callable[[JournalBrokenError], None] | None = None
         self._process = process
         self._queue: list[tuple[tuple[Write, ...], Done, bool]] = []
         self._committing: list[tuple[tuple[Write, ...], Done, bool]] = []
@@ -99,6 +100,8 @@ class SimulatedJournal:
             self._apply_some(groups)
             for _, done, _ in groups:
                 self._process.loop.call_soon(done, self._broken)
+            if self.on_broken is not None:
+                self._process.loop.call_soon(self.on_broken, self._broken)
             return
         self._process.instruction()
         for writes, _, _ in groups:
@@ -140,8 +143,11 @@ class SimulatedJournal:
     def context(self, digest: str) -> bytes | None:
         return self.disk.contexts.get(digest)
 
-    def tails(self, job: int, attempt: int) -> tuple[bytes, bytes] | None:
-        return self.disk.rows.tails.get((job, attempt))
+    def read_context(self, digest: str, done: Callable[[bytes | None], None]) -> None:
+        self._process.loop.call_soon(done, self.context(digest))
+
+    def read_tails(self, job: int, attempt: int, done: Callable[[tuple[bytes, bytes] | None], None]) -> None:
+        self._process.loop.call_soon(done, self.disk.rows.tails.get((job, attempt)))
 
     def backup(self, path: bytes, done: Callable[[Exception | None], None]) -> None:
         raise NotImplementedError
