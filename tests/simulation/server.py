@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kueue.config import Config
 from kueue.config_model import ConfigModel
-from kueue.wire.messages import Acknowledge
+from kueue.wire.messages import Acknowledge, Retract, Stop
 from kueue_server.core.core import Core
 from kueue_server.core.events import (
     Event,
@@ -169,11 +169,16 @@ class SimulatedServer:
         truth, journal = self._truth, self.journal.uuid
         match instruction:
             case OfferJobs(_, jobs):
+                truth.count("offers", len(jobs))
                 for job, fence, *_ in jobs:
                     truth.offer_leaves(journal, job, fence)
             case SendWorker(_, Acknowledge(attempts)):
                 for ref in attempts:
                     truth.end_acknowledged(journal, ref.job, ref.fence)
+            case SendWorker(_, Retract(attempts)):
+                truth.count("retractions", len(attempts))
+            case SendWorker(_, Stop(attempts, why)):
+                truth.count(f"stops: {why}", len(attempts))
             case DropJobs():
                 raise AssertionError("a journal write leaves the server")
             case _:

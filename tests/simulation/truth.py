@@ -287,6 +287,7 @@ class Truth:
         """A client was told that its jobs are durable."""
         for job in range(first, first + count):
             self.acknowledged[journal, job] = name
+            self.count("jobs acknowledged")
             self.tell_of(journal, job, f"acknowledged to its submitter ({name})")
 
     def cancel_acknowledged(self, journal: str, jobs: list[int]) -> None:
