@@ -57,9 +57,36 @@ def draw(seed: int) -> Schedule:
         if dice.random() < 0.3:  # soon after another one: where races are
             at = round(min(seconds, dice.choice(actions).at + dice.expovariate(10.0)), 3)
         actions.append(Action(at, kind, DRAW[kind](dice, lease)))
+    if dice.random() < 0.3:
+        actions += _lost_in_the_middle(dice, seconds, lease)
     actions.sort(key=lambda action: action.at)
     alone = dice.choice((None, None, None, 0.8 * lease))
     return Schedule(seed, seconds, lease, alone, tuple(actions))
+
+
+def _lost_in_the_middle(dice: random.Random, seconds: float, lease: float) -> list[Action]:
+    """Jobs that outlast a lease, and a worker that falls silent under them for longer than one."""
+    at = dice.uniform(0.0, 0.5 * seconds)
+    long = {"count": 4, "seconds": round(lease * dice.uniform(2.0, 4.0), 3), "cpus": 1, "wait": False}
+    if dice.random() < 0.5:
+        long["licences"] = 1
+    if dice.random() < 0.3:
+        long["restart"] = False
+    silent = round(lease * dice.uniform(1.1, 1.6), 3)
+    host = dice.choice(MACHINES)
+    what, how = dice.choice(
+        (
+            ("cut", {"host": host, "ways": "both", "seconds": silent}),
+            ("cut", {"host": host, "ways": "from", "seconds": silent}),
+            ("freeze", {"part": "agent", "host": host, "seconds": silent}),
+            ("freeze", {"part": "both", "host": host, "seconds": silent}),
+            ("kill", {"part": "agent", "host": host, "down": silent}),
+        )
+    )
+    return [
+        Action(round(at, 3), "submit", long),
+        Action(round(at + dice.uniform(0.5, 0.4 * lease), 3), what, how),
+    ]
 
 
 def _submit(dice: random.Random, lease: float) -> dict[str, Any]:
