@@ -32,13 +32,8 @@ def create(connection: sqlite3.Connection) -> None:
     )
 
 
-def migrate(
-    connection: sqlite3.Connection,
-    path: str,
-    steps: Mapping[int, Callable[[sqlite3.Connection], None]] = STEPS,
-    version: int = VERSION,
-) -> None:
-    """Bring an existing journal to `version`.
+def found_version(connection: sqlite3.Connection, path: str, version: int = VERSION) -> int:
+    """The schema version of an existing journal. Only reads.
 
     Raises:
         JournalOpenError: it is newer, or not a journal.
@@ -51,6 +46,21 @@ def migrate(
         raise JournalOpenError(
             f"{path} was written by a newer Kueue (schema {found}, this one knows {version}): upgrade the server"
         )
+    return found
+
+
+def migrate(
+    connection: sqlite3.Connection,
+    path: str,
+    steps: Mapping[int, Callable[[sqlite3.Connection], None]] = STEPS,
+    version: int = VERSION,
+) -> None:
+    """Bring an existing journal to `version`.
+
+    Raises:
+        JournalOpenError: it is newer, or not a journal.
+    """
+    found = found_version(connection, path, version)
     if found == version:
         return
     connection.execute("BEGIN IMMEDIATE")

@@ -25,7 +25,7 @@ from kueue.job import JobState
 from kueue_server.core.records import Restored, RestoredJob, RestoredStop, WorkerRecord
 from kueue_server.journal.backup import make_backup
 from kueue_server.journal.interface import AddJobs, JournalBrokenError, KnownToken, Write
-from kueue_server.journal.migrations import APPLICATION_ID, JournalOpenError, create, migrate
+from kueue_server.journal.migrations import JournalOpenError, create, found_version, migrate
 from kueue_server.journal.statements import Batch
 from kueue_server.journal.writer import Done, Writer
 
@@ -105,11 +105,9 @@ def _connect(path: str) -> sqlite3.Connection:
 def _set_up(connection: sqlite3.Connection, path: str, fresh: bool) -> None:
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     if not fresh:  # before anything is written, also by the switch to WAL
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if tables and application != APPLICATION_ID:
-            raise JournalOpenError(f"{path} is not a journal of Kueue")
-        fresh = not tables
+        fresh = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if not fresh:
+            found_version(connection, path)
         # Damage must show before the first write, not at the page where it happens to be met. It costs less
         # than reading the jobs, which comes next.
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()

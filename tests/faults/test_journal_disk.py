@@ -135,16 +135,16 @@ def test_with_a_full_spool_a_worker_takes_nothing_and_loses_nothing(
     make_disk: MakeDisk, make_lab: Callable[..., Lab]
 ) -> None:
     lab = make_lab()
-    lab.write_config(worker=f'spool_dir = "{lab.place}/spool"')
+    lab.write_config(worker=f'worker_max_parallel_jobs = 2\nspool_dir = "{lab.place}/spool"')
     disk = make_disk(lab.place / "spool", 80)
     lab.start_server()
     lab.start_worker("w1", under=disk.under)
     jobs = {name: lab.submit(*gated(lab, name)) for name in ("a", "b")}
     for name in jobs:
         wait_for("the job runs", lambda: starts(lab, name) == 1)  # noqa: B023
-    disk.fill()
-    # Whether it is offered before the worker has noticed or not at all: it waits, and people can see why.
+    # There is a slot for it as soon as there is no room for its output; the worker sees that at the latest then.
     new = lab.submit("sh", "-c", "echo said")
+    disk.fill()
     finish(lab, "a")
     assert lab.wait_state(jobs["a"], "succeeded")["attempt"] == 1
     wait_for("the worker has noticed", lambda: "free for the spool" in lab.ok("show-worker", "w1"))

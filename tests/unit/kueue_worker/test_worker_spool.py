@@ -129,3 +129,13 @@ def test_a_tail_is_the_last_four_kilobytes_and_never_fails(tmp_path: Path) -> No
     for absent in ("fifo", "nothing", "."):
         assert read_tail(f"{tmp_path}/{absent}") == b""
     assert read_tail("/dev/null") == b""
+
+
+def test_without_room_no_output_is_begun_and_people_can_see_why(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert spool.why_full() == ""
+    monkeypatch.setattr("kueue_worker.spool.LEAST_FREE_MB", 2**60)
+    with pytest.raises(OSError, match="No space left"):
+        spool.make_directory("j", 1)
+    assert "MB free for the spool" in spool.why_full()
