@@ -30,6 +30,9 @@ def free_port() -> int:
 class Lab:
     """`place` is a directory of the test's own. `server`, `worker`, `workers` settings go to the config."""
 
+    host = "127.0.0.1"
+    """Where the server is to be found, and listens."""
+
     def __init__(
         self,
         place: Path,
@@ -62,9 +65,9 @@ class Lab:
     ) -> None:
         """(Re)write the configuration; each argument is TOML of that section."""
         text = (
-            f'[common_settings]\nshared_secret = "{SECRET}"\nserver_name = "127.0.0.1"\n'
+            f'[common_settings]\nshared_secret = "{SECRET}"\nserver_name = "{self.host}"\n'
             f"server_port = {self.port}\n{common}\n"
-            f'[server_settings]\nbind_addresses = "127.0.0.1"\n{server}\n'
+            f'[server_settings]\nbind_addresses = "{self.host}"\n{server}\n'
             f"[worker_settings]\ndynamic_check_free_resources = false\n{worker}\n"
             f"[client_settings]\nautostart = false\njob_default_ram_mb = 16\n{client}\n"
             f"[global_resources]\n{resources}\n"
@@ -73,13 +76,17 @@ class Lab:
             self.config.touch(mode=0o600)
         self.config.write_text(text)
 
+    def before(self, program: str, name: str = "") -> list[str]:
+        """Words before the command of a `server`, `worker` (of this name) or `client`, which becomes it."""
+        return []
+
     # ---------------------------------------------------------------- daemons
 
     def start_server(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start the server and wait until it listens."""
         log = (self.place / "server.log").open("ab")
         self.server_process = subprocess.Popen(
-            [sys.executable, "-m", "kueue_server", *arguments],
+            [*self.before("server"), sys.executable, "-m", "kueue_server", *arguments],
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -94,7 +101,7 @@ class Lab:
 
     def is_listening(self) -> bool:
         """Does the server accept connections?"""
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+        with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1):
             return True
         return False
 
@@ -108,7 +115,7 @@ class Lab:
         """Start a worker; with `wait`, until the server lists it as connected."""
         log = (self.place / f"{name}.log").open("ab")
         agent = subprocess.Popen(
-            [sys.executable, "-m", "kueue_worker", "--name", name, *arguments],
+            [*self.before("worker", name), sys.executable, "-m", "kueue_worker", "--name", name, *arguments],
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -146,12 +153,19 @@ class Lab:
 
     def jobs_processes(self) -> list[int]:
         """Pids of processes whose environment says that they belong to a job of this lab."""
+        return self._processes_with(b"KUEUE_FENCE=")
+
+    def jobs_processes_of(self, job: int) -> list[int]:
+        """Those of one job, of whatever attempt."""
+        return self._processes_with(f"KUEUE_JOB_ID={job}\0".encode())
+
+    def _processes_with(self, variable: bytes) -> list[int]:
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 with contextlib.suppress(OSError):
                     environment = (entry / "environ").read_bytes()
-                    if b"KUEUE_FENCE=" in environment and str(self.place).encode() in environment:
+                    if variable in environment and str(self.place).encode() in environment:
                         found.append(int(entry.name))
         return found
 
@@ -167,7 +181,7 @@ class Lab:
     ) -> subprocess.CompletedProcess[bytes]:
         """Run `kueue …` in the lab's working directory."""
         return subprocess.run(
-            [sys.executable, "-m", "kueue", *arguments],
+            [*self.before("client"), sys.executable, "-m", "kueue", *arguments],
             env={**self.env, **(env or {})},
             cwd=cwd or self.work,
             input=input,
