@@ -7,6 +7,7 @@ import asyncio
 import errno
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -57,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = load_config(arguments.config, create=arguments.config is None)
         set_up_logging(config.common_settings.log_level)
+        _raise_descriptor_limit()
         return uvloop.run(_serve(config, arguments))
     except (KueueError, JournalOpenError) as error:
         print(f"kueue_server: {error}", file=sys.stderr)
@@ -113,6 +115,15 @@ async def _serve(config: Config, arguments: argparse.Namespace) -> int:
         remove_owner(config.state_dir)
     log.info("kueue_server has ended; running jobs go on")
     return 0
+
+
+def _raise_descriptor_limit() -> None:
+    """Each worker and client is a descriptor, and the usual soft limit is 1,024 of them."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:  # where "unlimited" is more than the system gives
+        log.debug("the limit of open files stays as it is: %s", error)
 
 
 def _addresses(config: Config, local: bool) -> list[tuple[str, int]]:
