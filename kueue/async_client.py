@@ -14,7 +14,7 @@ from kueue.job_handle import Job, SubmittedJobs, job_of_change, job_of_view
 from kueue.job_spec import Encoder, JobOptions, JobSpec, Path, spec_of
 from kueue.operations import Close, Emit, Open, Operation, Receive, Send
 from kueue.progress import SubmitCounter, counter_of
-from kueue.server_access import ServerAccess
+from kueue.server_access import Dialing, ServerAccess
 from kueue.wire.connection import SILENCE_SECONDS, ConnectionLostError
 from kueue.wire.link import Link, connect
 from kueue.wire.messages import (
@@ -104,7 +104,7 @@ class AsyncClient:
         self._next_rid = 1
         self._on_retry = on_retry
         self._access = ServerAccess(config, address, secret, connect_timeout)
-        self._connected_before = False
+        self._failed: tuple[float, ServerUnreachableError | AuthenticationError] | None = None
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -129,34 +129,52 @@ class AsyncClient:
         Raises:
             ServerUnreachableError, AuthenticationError, VersionError: why not.
         """
+        await self._connect(None)
+
+    async def _connect(self, patience: float | None) -> None:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:  # of another `asyncio.run`, which took its connections along
             self._loop, self._connecting = loop, asyncio.Lock()
-            self._link, self._inboxes = None, _Inboxes()
-        async with self._connecting:
-            if self._link is not None and not self._inboxes.closed:
-                return
-            self._link = None
-            dialing = self._access.dialing(self._on_retry, again=self._connected_before)
-            while True:
-                host, port = self._access.resolve()
-                inboxes = _Inboxes()
-                try:
-                    self._link = await connect(
-                        host,
-                        port,
-                        role="client",
-                        secret=self._access.secret,
-                        version=__version__,
-                        handler=inboxes,
-                        timeout=dialing.timeout,
-                    )
-                except (ServerUnreachableError, AuthenticationError) as error:
-                    await asyncio.sleep(dialing.pause_after(error))
-                else:
-                    self._inboxes = inboxes
-                    self._connected_before = True
+            self._link, self._inboxes, self._failed = None, _Inboxes(), None
+        dialing: Dialing | None = None
+        while True:
+            asked = loop.time()
+            async with self._connecting:
+                if self._link is not None and not self._inboxes.closed:
                     return
+                self._link = None
+                dialing = dialing or self._access.dialing(self._on_retry, patience)
+                # An attempt that failed while we stood in line was ours, too.
+                if self._failed is None or self._failed[0] < asked:
+                    self._failed = await self._attempt(dialing.timeout)
+                if self._failed is None:
+                    return
+                error = self._failed[1]
+            # Others may try now: some have less patience.
+            await asyncio.sleep(dialing.pause_after(error))
+
+    async def _attempt(
+        self,
+        timeout: float,  # noqa: ASYNC109
+    ) -> tuple[float, ServerUnreachableError | AuthenticationError] | None:
+        """Try once; if it failed, when and why."""
+        inboxes = _Inboxes()
+        try:
+            host, port = self._access.resolve()
+            self._link = await connect(
+                host,
+                port,
+                role="client",
+                secret=self._access.secret,
+                version=__version__,
+                handler=inboxes,
+                timeout=timeout,
+            )
+        except (ServerUnreachableError, AuthenticationError) as error:
+            return asyncio.get_running_loop().time(), error
+        self._inboxes = inboxes
+        self._access.reached()
+        return None
 
     # ---------------------------------------------------------------- submitting
 
@@ -319,7 +337,7 @@ class AsyncClient:
         """Perform the effects of an operation; yields what it emits, appends what it returns."""
         opened: dict[int, _Inboxes] = {}
         result: Any = None
-        error: ConnectionLostError | None = None
+        error: ConnectionLostError | ServerUnreachableError | None = None
         try:
             while True:
                 try:
@@ -334,7 +352,7 @@ class AsyncClient:
                         case Emit():
                             yield effect.value
                         case Open():
-                            await self.connect()
+                            await self._connect(effect.patience)
                             result = self._next_rid
                             self._next_rid += 1
                             opened[result] = self._inboxes
@@ -347,7 +365,7 @@ class AsyncClient:
                             self._send(effect.message, opened)
                         case Receive():
                             result = await self._receive(effect, opened)
-                except ConnectionLostError as lost:
+                except (ConnectionLostError, ServerUnreachableError) as lost:
                     error = lost
         finally:
             for rid, inboxes in opened.items():

@@ -69,7 +69,6 @@ class Client:
         self._next_rid = 1
         self._on_retry = on_retry
         self._access = ServerAccess(config, address, secret, connect_timeout)
-        self._connected_before = False
         self._busy = False
         self._abandoned: list[int] = []
         self._process = os.getpid()
@@ -90,12 +89,15 @@ class Client:
         Raises:
             ServerUnreachableError, AuthenticationError, VersionError: why not.
         """
+        self._connect(None)
+
+    def _connect(self, patience: float | None) -> None:
         if self._process != os.getpid():
             self._process = os.getpid()
             self._lose()  # our parent's; closing our descriptor of it says nothing to the server
         if self._connection is not None:
             return
-        dialing = self._access.dialing(self._on_retry, again=self._connected_before)
+        dialing = self._access.dialing(self._on_retry, patience)
         while True:
             host, port = self._access.resolve()
             try:
@@ -105,7 +107,7 @@ class Client:
             except (ServerUnreachableError, AuthenticationError) as error:
                 time.sleep(dialing.pause_after(error))
             else:
-                self._connected_before = True
+                self._access.reached()
                 return
 
     # ---------------------------------------------------------------- submitting
@@ -291,7 +293,7 @@ class Client:
         """Perform the effects of an operation; yields what it emits."""
         opened: set[int] = set()
         result: Any = None
-        error: ConnectionLostError | None = None
+        error: ConnectionLostError | ServerUnreachableError | None = None
         try:
             while True:
                 effect = operation.send(result) if error is None else operation.throw(error)
@@ -301,7 +303,7 @@ class Client:
                     continue
                 try:
                     result = self._perform(effect, opened)
-                except ConnectionLostError as lost:
+                except (ConnectionLostError, ServerUnreachableError) as lost:
                     error = lost
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
@@ -316,8 +318,8 @@ class Client:
         try:
             self._say_farewells()
             match effect:
-                case Open():
-                    rid = self._open()
+                case Open(patience):
+                    rid = self._open(patience)
                     opened.add(rid)
                     return rid
                 case Close(rid):
@@ -335,8 +337,8 @@ class Client:
             self._busy = False
         return None
 
-    def _open(self) -> int:
-        self.connect()
+    def _open(self, patience: float | None) -> int:
+        self._connect(patience)
         rid = self._next_rid
         self._next_rid += 1
         self._inboxes[rid] = deque()

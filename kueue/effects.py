@@ -4,10 +4,11 @@ Operations are generators without I/O: they yield effects and are sent their res
 `async_client.py` drive them, one with blocking sockets, one with asyncio; what an operation means, and how it
 survives a lost connection, is written once.
 
-`Open` gives a request id on a living connection (connecting if need be); `Send` sends; `Receive` gives
-`(rid, message)` for one of the ids, or None after its timeout (with no ids: a pause); `Close` ends an id;
-`Emit` gives a value to the caller of a streaming operation. A lost connection is thrown into `Send` and
-`Receive` as `ConnectionLostError`; the ids of that connection are dead from then on.
+`Open` gives a request id on a living connection (connecting if need be, for as long as its patience lasts);
+`Send` sends; `Receive` gives `(rid, message)` for one of the ids, or None after its timeout (with no ids: a
+pause); `Close` ends an id; `Emit` gives a value to the caller of a streaming operation. A lost connection is
+thrown into `Send` and `Receive` as `ConnectionLostError`; the ids of that connection are dead from then on.
+Where none can be made, `Open` is thrown the `ServerUnreachableError`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ T = TypeVar("T")
 
 
 class Open(msgspec.Struct, frozen=True):
-    """A fresh request id."""
+    """A fresh request id. `patience`: seconds for which a server that was there and is away is waited for
+    (None: as configured)."""
+
+    patience: float | None = None
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -117,7 +121,7 @@ class Values(Generic[T]):
             while not isinstance(effect, Emit):
                 try:
                     result = yield effect
-                except ConnectionLostError as error:
+                except (ConnectionLostError, ServerUnreachableError) as error:
                     effect = operation.throw(error)
                 else:
                     effect = operation.send(result)

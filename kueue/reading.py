@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from kueue.effects import TRIES, Close, Emit, Open, Operation, Receive, Send, ask, broken, failure
@@ -37,7 +38,8 @@ def follow(job: int, streams: tuple[Stream, ...], attempt: int | None) -> Operat
     returns the attempt that it was.
 
     An answer with `tail` set is the last of its stream: the worker can't be asked. If it could be asked
-    before and the attempt goes on, worker or server are only away for now, and it is waited for.
+    before and the attempt goes on, the worker is only away for now, and it is waited for; so is a server that
+    was there.
     """
     offsets: dict[Stream, int] = dict.fromkeys(streams, 0)
     met: set[Stream] = set()
@@ -49,7 +51,7 @@ def follow(job: int, streams: tuple[Stream, ...], attempt: int | None) -> Operat
         try:
             for stream in offsets:
                 if stream not in rids.values():
-                    rid = yield Open()
+                    rid = yield Open(math.inf)
                     rids[rid] = stream
                     asked[stream] = time.monotonic()
                     yield Send(

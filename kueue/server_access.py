@@ -6,6 +6,7 @@ The address is asked for anew before each attempt: a local server may have come 
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 DEFAULT_PATIENCE_SECONDS = 10.0
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.25)
 """Pauses between attempts; the last one repeats."""
+FIRST_WAITING_SECONDS = 0.1
+LONGEST_WAITING_SECONDS = 5.0
+"""Pauses of those who wait for as long as it takes: they grow from one to the other."""
+SHORTEST_ATTEMPT_SECONDS = 1.0
 
 
 class ServerAccess:
@@ -29,7 +34,8 @@ class ServerAccess:
         config: a `Config`, the path of one, or None for the usual one.
         address, secret: instead of the configuration's, both or neither.
         connect_timeout: seconds of trying to connect at first (None: as configured). After a connection was
-            lost it is tried for as long as the configuration says.
+            lost it is tried for as long as the configuration says, by those who wait for jobs for as long as
+            they wait.
 
     Raises:
         ConfigError: the configuration is faulty. UsageError: only one of `address` and `secret`.
@@ -43,6 +49,10 @@ class ServerAccess:
         connect_timeout: float | None,
     ) -> None:
         self.default_cpus, self.default_ram_mb = 1, 1024
+        self._reached = False
+        self._away_since: float | None = None
+        # Of a client's own, so that a thousand waiters of one client try together, and clients do not.
+        self._stretch = random.uniform(0.75, 1.25)
         if (address is None) != (secret is None):
             raise UsageError("address and secret belong together")
         if address is not None and secret is not None:
@@ -64,9 +74,26 @@ class ServerAccess:
         self._later = float(settings.connect_timeout_seconds)
         self._first = self._later if connect_timeout is None else connect_timeout
 
-    def dialing(self, on_retry: Callable[[str], None] | None, *, again: bool) -> Dialing:
-        """One go at connecting; `again`: there was a connection before."""
-        return Dialing(self._later if again else self._first, on_retry, again=again)
+    def dialing(self, on_retry: Callable[[str], None] | None, patience: float | None = None) -> Dialing:
+        """One go at connecting. `patience`: seconds of it, if the server was there before (None: as
+        configured)."""
+        if not self._reached:
+            return Dialing(self._first, on_retry)
+        if patience is None:
+            return Dialing(self._later, on_retry, again=True)
+        return Waiting(patience, on_retry, self._later, self.away_since, self._stretch)
+
+    def reached(self) -> None:
+        """There is a connection."""
+        self._reached = True
+        self._away_since = None
+
+    def away_since(self) -> tuple[float, bool]:
+        """When (seconds since the epoch) the server was first found to be away, and whether that is now."""
+        first = self._away_since is None
+        if self._away_since is None:
+            self._away_since = time.time()
+        return self._away_since, first
 
 
 class Dialing:
@@ -76,7 +103,9 @@ class Dialing:
     Once there was a connection, a server that is being restarted may fail in other ways, too.
     """
 
-    def __init__(self, seconds: float, on_retry: Callable[[str], None] | None, *, again: bool) -> None:
+    def __init__(
+        self, seconds: float, on_retry: Callable[[str], None] | None, *, again: bool = False
+    ) -> None:
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds
         self._on_retry = on_retry
@@ -93,8 +122,64 @@ class Dialing:
         left = self._deadline - time.monotonic()
         if not isinstance(error, self._passing) or left <= 0:
             raise error
-        if self._attempt == 0 and self._on_retry is not None:
-            self._on_retry(f"{error}; trying for {self._seconds:g} s")
-        pause = RETRY_SECONDS[min(self._attempt, len(RETRY_SECONDS) - 1)]
+        if self._attempt == 0:
+            self._say(error)
+        pause = self._pause()
         self._attempt += 1
         return min(pause, left)
+
+    def _say(self, error: KueueError) -> None:
+        if self._on_retry is not None:
+            self._on_retry(f"{error}; trying for {self._seconds:g} s")
+
+    def _pause(self) -> float:
+        return RETRY_SECONDS[min(self._attempt, len(RETRY_SECONDS) - 1)]
+
+
+class Waiting(Dialing):
+    """One go at connecting by somebody who waits for jobs anyway: for as long as that may take, ever more slowly.
+
+    A server's machine takes minutes to reboot. A server that refuses us is no such thing: it is asked only for
+    as long as one that is starting may seem to.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        on_retry: Callable[[str], None] | None,
+        refused_seconds: float,
+        away_since: Callable[[], tuple[float, bool]],
+        stretch: float,
+    ) -> None:
+        super().__init__(seconds, on_retry, again=True)
+        self._refused_seconds = refused_seconds
+        self._refused_since: float | None = None
+        self._away_since = away_since
+        self._stretch = stretch
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for one attempt."""
+        return min(SECONDS, max(SHORTEST_ATTEMPT_SECONDS, self._deadline - time.monotonic()))
+
+    def pause_after(self, error: KueueError) -> float:
+        """Seconds to wait before the next attempt; raises `error` if there should be none."""
+        if isinstance(error, AuthenticationError):
+            now = time.monotonic()
+            self._refused_since = self._refused_since or now
+            if now - self._refused_since >= self._refused_seconds:
+                raise error
+        else:
+            self._refused_since = None
+        return super().pause_after(error)
+
+    def _say(self, error: KueueError) -> None:
+        since, first = self._away_since()
+        if first and self._on_retry is not None:
+            clock = time.strftime("%H:%M:%S", time.localtime(since))
+            self._on_retry(f"{error}; the server is away since {clock}, still waiting")
+
+    def _pause(self) -> float:
+        # The power is limited, or it would be too large for a float after some days.
+        grown = FIRST_WAITING_SECONDS * 1.5 ** min(self._attempt, 20)
+        return min(grown, LONGEST_WAITING_SECONDS) * self._stretch

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 
 import msgspec
 
 from kueue.effects import TRIES, Close, Emit, Open, Operation, Receive, Send, Values, broken, failure
-from kueue.errors import WaitTimeoutError
+from kueue.errors import ServerUnreachableError, WaitTimeoutError
 from kueue.job import FINISHED
 from kueue.wire.connection import ConnectionLostError
 from kueue.wire.messages import Failure, JobChange, Range, Unwatch, Watch, WatchState
@@ -31,7 +32,8 @@ class _Part(msgspec.Struct):
 def watch(ranges: tuple[Range, ...], timeout: float | None) -> Operation[None]:
     """Emits every `JobChange` of these jobs, beginning with how they are now, for ever.
 
-    It goes on across lost connections. A job that is told of again need not have changed.
+    It goes on across lost connections: a server that was there and is away is waited for as long as there is
+    time. A job that is told of again need not have changed.
 
     Raises:
         WaitTimeoutError: `timeout` seconds are over.
@@ -39,11 +41,12 @@ def watch(ranges: tuple[Range, ...], timeout: float | None) -> Operation[None]:
     began = time.monotonic()
     parts = [_Part(part) for part in parts_of(ranges)]
     failed = 0
+    heard = False
     while parts:
         watched: dict[int, _Part] = {}
         try:
             for part in parts:
-                rid = yield Open()
+                rid = yield Open(_patience(began, timeout, heard))
                 watched[rid] = part
                 yield Send(Watch(rid, part.ranges, part.since))
             while True:
@@ -52,12 +55,13 @@ def watch(ranges: tuple[Range, ...], timeout: float | None) -> Operation[None]:
                     for rid in watched:
                         yield Send(Unwatch(rid))
                         yield Close(rid)
-                    raise WaitTimeoutError(f"not finished within {timeout:g} s")
+                    raise _over(timeout)
                 rid, reply = received
                 if isinstance(reply, Failure):
                     raise failure(reply.reason)
                 assert isinstance(reply, WatchState)
                 failed = 0
+                heard = True
                 for change in reply.jobs:
                     yield Emit(change)
                 if not reply.more:
@@ -66,6 +70,10 @@ def watch(ranges: tuple[Range, ...], timeout: float | None) -> Operation[None]:
             failed += 1
             if failed >= TRIES:
                 raise broken(error) from None
+        except ServerUnreachableError:
+            if heard and not _patience(began, timeout, heard):
+                raise _over(timeout) from None
+            raise
 
 
 def as_completed(ranges: tuple[Range, ...], timeout: float | None) -> Operation[None]:
@@ -100,6 +108,16 @@ def parts_of(ranges: tuple[Range, ...]) -> Iterator[tuple[Range, ...]]:
                 part = []
     if part:
         yield tuple(part)
+
+
+def _patience(began: float, timeout: float | None, heard: bool) -> float:
+    if timeout is None:
+        return math.inf
+    return max(0.0, began + (timeout if heard else max(timeout, SNAPSHOT_SECONDS)) - time.monotonic())
+
+
+def _over(timeout: float | None) -> WaitTimeoutError:
+    return WaitTimeoutError(f"not finished within {timeout:g} s")
 
 
 def _left(began: float, timeout: float | None, parts: list[_Part]) -> float | None:

@@ -7,6 +7,7 @@ import asyncio
 import errno
 import logging
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -61,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = load_config(arguments.config, create=arguments.config is None)
         set_up_logging(config.common_settings.log_level)
+        _raise_descriptor_limit()
         return uvloop.run(_serve(config, arguments))
     except (KueueError, JournalOpenError) as error:
         print(f"kueue_server: {error}", file=sys.stderr)
@@ -143,6 +145,15 @@ async def _announce(state_dir: Path, port: int, address: str) -> None:
             await asyncio.sleep(ANNOUNCE_AGAIN_SECONDS)
         else:
             return
+
+
+def _raise_descriptor_limit() -> None:
+    """Each worker and client is a descriptor, and the usual soft limit is 1,024 of them."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:  # where "unlimited" is more than the system gives
+        log.debug("the limit of open files stays as it is: %s", error)
 
 
 def _addresses(config: Config, local: bool) -> list[tuple[str, int]]:

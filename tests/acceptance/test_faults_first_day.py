@@ -9,26 +9,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.gated import gated, go, starts
 from tests.support.lab import Lab
 from tests.support.waiting import wait_for
-
-
-def gated(lab: Lab, name: str) -> list[str]:
-    """A command that appends to NAME.starts, waits for NAME.go and then writes NAME.done."""
-    script = (
-        f"echo $KUEUE_ATTEMPT >> {lab.work}/{name}.starts; "
-        f"while [ ! -e {lab.work}/{name}.go ]; do sleep 0.05; done; echo ok; touch {lab.work}/{name}.done"
-    )
-    return ["sh", "-c", script]
-
-
-def starts(lab: Lab, name: str) -> list[str]:
-    path = lab.work / f"{name}.starts"
-    return path.read_text().split() if path.exists() else []
-
-
-def go(lab: Lab, name: str) -> None:
-    (lab.work / f"{name}.go").touch()
 
 
 def test_a_killed_server_loses_nothing_and_disturbs_nothing(lab: Lab) -> None:

@@ -31,6 +31,9 @@ def free_port() -> int:
 class Lab:
     """`place` is a directory of the test's own. `server`, `worker`, `workers` settings go to the config."""
 
+    host = "127.0.0.1"
+    """Where the server is to be found, and listens."""
+
     def __init__(
         self,
         place: Path,
@@ -63,9 +66,9 @@ class Lab:
     ) -> None:
         """(Re)write the configuration; each argument is TOML of that section."""
         text = (
-            f'[common_settings]\nshared_secret = "{SECRET}"\nserver_name = "127.0.0.1"\n'
+            f'[common_settings]\nshared_secret = "{SECRET}"\nserver_name = "{self.host}"\n'
             f"server_port = {self.port}\n{common}\n"
-            f'[server_settings]\nbind_addresses = "127.0.0.1"\n{server}\n'
+            f'[server_settings]\nbind_addresses = "{self.host}"\n{server}\n'
             f"[worker_settings]\ndynamic_check_free_resources = false\n{worker}\n"
             f"[client_settings]\nautostart = false\njob_default_ram_mb = 16\n{client}\n"
             f"[global_resources]\n{resources}\n"
@@ -73,6 +76,10 @@ class Lab:
         if not self.config.exists():
             self.config.touch(mode=0o600)
         self.config.write_text(text)
+
+    def before(self, program: str, name: str = "") -> list[str]:
+        """Words before the command of a `server`, `worker` (of this name) or `client`, which becomes it."""
+        return []
 
     # ---------------------------------------------------------------- daemons
 
@@ -82,7 +89,7 @@ class Lab:
         """Start the server and wait until it listens. `under`: a command that becomes it, e.g. `strace -D`."""
         log = (self.place / "server.log").open("ab")
         self.server_process = subprocess.Popen(
-            [*under, sys.executable, "-m", "kueue_server", *arguments],
+            [*self.before("server"), *under, sys.executable, "-m", "kueue_server", *arguments],
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -97,7 +104,7 @@ class Lab:
 
     def is_listening(self) -> bool:
         """Does the server accept connections?"""
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+        with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), 1):
             return True
         return False
 
@@ -113,7 +120,16 @@ class Lab:
         """Start a worker; with `wait`, until the server lists it as connected. `under`: as for the server."""
         log = (self.place / f"{name}.log").open("ab")
         agent = subprocess.Popen(
-            [*under, sys.executable, "-m", "kueue_worker", "--name", name, *arguments],
+            [
+                *self.before("worker", name),
+                *under,
+                sys.executable,
+                "-m",
+                "kueue_worker",
+                "--name",
+                name,
+                *arguments,
+            ],
             env=self.env,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -151,12 +167,19 @@ class Lab:
 
     def jobs_processes(self) -> list[int]:
         """Pids of processes whose environment says that they belong to a job of this lab."""
+        return self._processes_with(b"KUEUE_FENCE=")
+
+    def jobs_processes_of(self, job: int) -> list[int]:
+        """Those of one job, of whatever attempt."""
+        return self._processes_with(f"KUEUE_JOB_ID={job}\0".encode())
+
+    def _processes_with(self, variable: bytes) -> list[int]:
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 with contextlib.suppress(OSError):
                     environment = (entry / "environ").read_bytes()
-                    if b"KUEUE_FENCE=" in environment and str(self.place).encode() in environment:
+                    if variable in environment and str(self.place).encode() in environment:
                         found.append(int(entry.name))
         return found
 
@@ -172,7 +195,7 @@ class Lab:
     ) -> subprocess.CompletedProcess[bytes]:
         """Run `kueue …` in the lab's working directory."""
         return subprocess.run(
-            [sys.executable, "-m", "kueue", *arguments],
+            [*self.before("client"), sys.executable, "-m", "kueue", *arguments],
             env={**self.env, **(env or {})},
             cwd=cwd or self.work,
             input=input,

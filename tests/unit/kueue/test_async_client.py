@@ -111,6 +111,21 @@ async def test_jobs_come_as_they_are_completed_over_a_restart(
     await seen(server, lambda: server.watching == 0)
 
 
+async def test_who_waits_outwaits_the_server_and_keeps_nobody_else_waiting(server: ClientsServer) -> None:
+    said: list[str] = []
+    async with client_of(server, connect_timeout=0.2, on_retry=said.append) as client:
+        await client.submit(["true"])
+        waiting = [asyncio.ensure_future(client.wait(1)) for _ in range(100)]
+        await seen(server, lambda: server.watching == 100)
+        await asyncio.to_thread(server.stop)
+        with pytest.raises(ServerUnreachableError):
+            await client.counts()
+        server.change(1, "succeeded")
+        await asyncio.to_thread(server.start)
+        assert all([(await one).succeeded for one in waiting])
+    assert len([line for line in said if "still waiting" in line]) == 1
+
+
 async def test_a_timeout_leaves_the_client_usable(server: ClientsServer, client: AsyncClient) -> None:
     await client.submit(["true"])
     with pytest.raises(WaitTimeoutError):

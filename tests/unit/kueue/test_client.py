@@ -297,6 +297,47 @@ def test_waiting_goes_on_over_a_lost_connection_from_where_it_was(
     assert [job.id for job in completed] == [3]
 
 
+def test_who_waits_outwaits_the_server_and_whoever_asks_does_not(server: ClientsServer) -> None:
+    said: list[str] = []
+    with client_of(server, connect_timeout=0.2, on_retry=said.append) as client:
+        client.submit(["true"])
+        completed = client.as_completed(1, timeout=60)
+        server.change(1, "running")
+        changes = client.watch(1)
+        assert next(changes).state == "running"
+        server.stop()
+        with pytest.raises(ServerUnreachableError):
+            client.counts()
+        server.change(1, "succeeded")
+        threading.Timer(1.5, server.start).start()
+        assert next(completed).succeeded
+        assert next(changes).state == "succeeded"
+    assert len([line for line in said if "still waiting" in line]) == 1
+
+
+def test_a_timeout_holds_while_the_server_is_away(server: ClientsServer) -> None:
+    with client_of(server, connect_timeout=30) as client:
+        client.submit(["true"])
+        changes = client.watch(1, timeout=0.7)
+        assert next(changes).state == "pending"
+        server.stop()
+        began = time.monotonic()
+        with pytest.raises(WaitTimeoutError):
+            next(changes)
+        assert time.monotonic() - began < 20
+
+
+def test_a_wait_that_is_refused_for_long_ends(server: ClientsServer) -> None:
+    with client_of(server, connect_timeout=0.5) as client:
+        client.submit(["true"])
+        changes = client.watch(1)
+        assert next(changes).state == "pending"
+        server.stop()
+        server.start("another-secret-for-tests-0123456789abcdef")
+        with pytest.raises(AuthenticationError):
+            next(changes)
+
+
 def test_a_watch_that_is_left_is_ended_at_the_server(server: ClientsServer, client: Client) -> None:
     jobs = client.submit_many(specs(2))
     server.change(1, "succeeded")
