@@ -157,7 +157,7 @@ def finish(state: State, worker: Worker, end: FinishedAttempt) -> None:
     reason = reason_of(end)
     _remember(state, job, worker, end.end.value, end, reason)
     match end.end:
-        case End.EXITED | End.TIME_LIMIT | End.NOT_STARTED:
+        case End.EXITED | End.TIME_LIMIT | End.OUTPUT_LIMIT | End.NOT_STARTED:
             if end.end is not End.NOT_STARTED:
                 state.pace.finished(state.now, end.run_seconds)
                 worker.remember_pace(job.queue.shape, end.run_seconds)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Literal
 
 import msgspec
 
@@ -17,6 +16,7 @@ from kueue.job import End
 from kueue.resources import Shape
 from kueue.wire.messages import AttemptRef, FinishedAttempt, Reason, RunningAttempt, Spec
 from kueue_worker.core.events import Ended, Note
+from kueue_worker.core.instructions import KillEnd
 from kueue_worker.core.room import Units
 
 DOUBT_SECONDS = 1.0
@@ -55,7 +55,7 @@ class Attempt:
     kept: bool = False
     started: float | None = None
     ended: Ended | None = None
-    kill_end: Literal["stopped", "interrupted"] | None = None  # the end that a kill was ordered with
+    kill_end: KillEnd | None = None  # the end that a kill was ordered with
     stdout_tail: bytes = b""
     stderr_tail: bytes = b""
 

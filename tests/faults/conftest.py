@@ -1,0 +1,7 @@
+"""The lab of the acceptance tests serves here, too."""
+
+from __future__ import annotations
+
+from tests.acceptance.conftest import lab, make_lab
+
+__all__ = ["lab", "make_lab"]
