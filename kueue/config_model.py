@@ -92,6 +92,7 @@ class HostSettings(Section):
     spool_max_days: Annotated[float, number(0.01, 36500)] = 28
     job_nice: Annotated[int, whole(0, 19)] = 10
     job_oom_score_adj: Annotated[int, whole(0, 1000)] = 500
+    job_max_output_mb: Amount = 10_240
     job_kill_grace_seconds: Annotated[float, number(0, 3600)] = 10
     stop_jobs_when_alone_seconds: Annotated[float, number(1, YEAR_SECONDS)] | None = None
 

@@ -62,6 +62,7 @@ class End(enum.StrEnum):
 
     EXITED = "exited"  # by itself: exit code, or a signal that was not ours
     TIME_LIMIT = "time_limit"  # killed by the keeper: its time limit was over
+    OUTPUT_LIMIT = "output_limit"  # killed by the worker: it wrote more than its worker's cap
     STOPPED = "stopped"  # killed on a stop order of the server (canceled or superseded)
     INTERRUPTED = "interrupted"  # the worker or its machine was shutting down
     LOST = "lost"  # the keeper died under it; what was left of it has been ended

@@ -29,6 +29,7 @@ from kueue_worker.growth import Growth
 from kueue_worker.host import boottime, system_is_stopping
 from kueue_worker.keeper_process import KeeperProcess
 from kueue_worker.logs import Logs
+from kueue_worker.output_cap import LOOK_SECONDS, OutputCap, output_of
 from kueue_worker.output_reading import read_tail
 from kueue_worker.preparation import DISCARDED, Preparations
 from kueue_worker.server_session import RefusedError, ServerSession
@@ -64,6 +65,7 @@ class Options:
     policy: JobPolicy
     spool: Spool
     keeper_address: str
+    max_output_mb: int
     spool_max_bytes: int
     spool_max_seconds: float
     pid: int
@@ -114,6 +116,9 @@ class Agent:
             fetch_log=self._fetch_log,
             forget=self._forget,
         )
+        self._output_cap = OutputCap(
+            self._threads, options.max_output_mb * 2**20, lambda key: self.post(e.OutputExceeded(key))
+        )
         self._meter = UsageMeter()
         self._spool_full = ""
         self._stopping_asked = -STOPPING_CHECK_SECONDS
@@ -131,6 +136,7 @@ class Agent:
             self._loop.create_task(self._measure()),
             self._loop.create_task(self._watch_spool()),
             self._loop.create_task(self._keep_house()),
+            self._loop.create_task(self._watch_outputs()),
             self._loop.create_task(self._session.run()),
         ]
         try:
@@ -222,9 +228,7 @@ class Agent:
             case i.Discard():
                 self._preparations.discard(order.key)
             case i.Kill():
-                self._keeper.send(
-                    {"m": "kill", "key": order.key, "grace": order.grace_seconds, "end": order.end}
-                )
+                self._kill(order)
             case i.AttemptOver():
                 self._logs.look_again(order.key)
             case i.SendStatus():
@@ -271,6 +275,12 @@ class Agent:
         problem = self._spawner.spawn(prepared, order.note)
         if problem is not None:
             self.post(e.AttemptEnded(order.key, problem))
+
+    def _kill(self, order: i.Kill) -> None:
+        message = {"m": "kill", "key": order.key, "grace": order.grace_seconds, "end": order.end}
+        if order.end == "output_limit":
+            message["text"] = f"output over {self._options.max_output_mb} MB"
+        self._keeper.send(message)
 
     def _read_tails(self, order: i.ReadTails) -> None:
         """The spool is on a disk of this machine and read at once; elsewhere a mount may hang."""
@@ -386,6 +396,15 @@ class Agent:
 
         self._threads.run(work, deliver)
         return await done
+
+    async def _watch_outputs(self) -> None:
+        """End jobs that write more than the cap."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            # 0: no cap. A keeper of before the cap would not understand.
+            if self._options.max_output_mb and self._keeper.version >= 2:
+                attempts = self.machine.with_keeper()
+                self._output_cap.look(output_of(key, note, self._spool) for key, note in attempts)
 
     async def _keep_house(self) -> None:
         """Close what is not used any more; keep the spool within its bounds."""

@@ -119,6 +119,7 @@ def _options(config: Config, name: str, hostname: str, spool: Spool, *, kill_job
         policy=JobPolicy(settings.job_nice, settings.job_oom_score_adj),
         spool=spool,
         keeper_address=name_on_host("keeper", spool.root),
+        max_output_mb=settings.job_max_output_mb,
         spool_max_bytes=settings.spool_max_mb * 2**20,
         spool_max_seconds=settings.spool_max_days * 86400,
         pid=os.getpid(),

@@ -46,6 +46,7 @@ class KeeperProcess:
         self, spool: str, address: str, post: Callable[[Event], None], on_new: Callable[[], None]
     ) -> None:
         self.pid: int | None = None
+        self.version = 0
         self._spool = spool
         self._address = address
         self._post = post
@@ -207,6 +208,7 @@ class KeeperProcess:
         if message.get("more"):
             return
         self._ready = True
+        self.version = int(message["v"])
         records, self._records = tuple(self._records), []
         if self._link is not None:
             self.pid = self._link.peer_pid

@@ -152,8 +152,8 @@ class RunningAttempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class FinishedAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The end of an attempt, self-contained: a server that knows only the submit can take it.
 
-    `exit_code` or `signal` for `exited`, `time_limit`, `stopped`; `reason` says more where `end` is
-    not plain (`not_started`: code `no_program`, `no_directory`, `output`, `spawn`).
+    `exit_code` or `signal` for `exited`, `time_limit`, `output_limit`, `stopped`; `reason` says more
+    where `end` is not plain (`not_started`: code `no_program`, `no_directory`, `output`, `spawn`).
     `cpu_seconds` user + system of the process tree it waited for; `peak_ram_mb` of its largest process.
     """
 

@@ -146,6 +146,8 @@ def finish(state: State, worker: Worker, end: FinishedAttempt) -> None:
     match job.state:
         case S.OFFERED | S.RUNNING:
             _detach(state, worker, job)
+        case S.PENDING if _is_remembered(job):
+            return  # told again: its acknowledgement did not arrive
         case S.PENDING | S.FAILED if job.state is S.PENDING or job.failed_as_lost:
             _take_back_loss(job)
         case _:
@@ -157,7 +159,7 @@ def finish(state: State, worker: Worker, end: FinishedAttempt) -> None:
     reason = reason_of(end)
     _remember(state, job, worker, end.end.value, end, reason)
     match end.end:
-        case End.EXITED | End.TIME_LIMIT | End.NOT_STARTED:
+        case End.EXITED | End.TIME_LIMIT | End.OUTPUT_LIMIT | End.NOT_STARTED:
             if end.end is not End.NOT_STARTED:
                 state.pace.finished(state.now, end.run_seconds)
                 worker.remember_pace(job.queue.shape, end.run_seconds)
@@ -351,6 +353,12 @@ def _count_loss(state: State, worker: Worker, job: Job, outcome: Outcome) -> Non
         _to_pending(state, job)
         return
     _close(state, job, S.FAILED, reason, outcome)
+
+
+def _is_remembered(job: Job) -> bool:
+    """Has the worker told the end of the current attempt before?"""
+    last = job.attempts[-1] if job.attempts else None
+    return last is not None and last.attempt == job.attempt and last.end != End.LOST.value
 
 
 def _take_back_loss(job: Job) -> None:

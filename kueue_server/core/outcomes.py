@@ -40,6 +40,8 @@ def reason_of(end: FinishedAttempt) -> Reason | None:
             return end.reason or Reason("exit", f"exit {end.exit_code}")
         case End.TIME_LIMIT:
             return Reason("time_limit", "time limit")
+        case End.OUTPUT_LIMIT:
+            return end.reason or Reason("output_limit", "output over the worker's cap")
         case End.NOT_STARTED:
             return end.reason or Reason("spawn", "the worker could not start it")
         case End.STOPPED | End.INTERRUPTED | End.LOST:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Literal
 
 import msgspec
 
@@ -17,10 +16,12 @@ from kueue.job import End
 from kueue.resources import Shape
 from kueue.wire.messages import AttemptRef, FinishedAttempt, Reason, RunningAttempt, Spec
 from kueue_worker.core.events import Ended, Note
+from kueue_worker.core.instructions import KillEnd
 from kueue_worker.core.room import Units
 
 DOUBT_SECONDS = 1.0
 """How long a bad end is held back before it is reported."""
+TERM = 15
 INTERRUPTION_SECONDS = 5.0
 """A bad end so shortly before we are told to end was part of the same shutdown."""
 
@@ -55,7 +56,7 @@ class Attempt:
     kept: bool = False
     started: float | None = None
     ended: Ended | None = None
-    kill_end: Literal["stopped", "interrupted"] | None = None  # the end that a kill was ordered with
+    kill_end: KillEnd | None = None  # the end that a kill was ordered with
     stdout_tail: bytes = b""
     stderr_tail: bytes = b""
 
@@ -120,6 +121,12 @@ def is_bad(ended: Ended) -> bool:
 def may_be_interruption(ended: Ended, now: float, seconds: float) -> bool:
     """A bad end, not longer than `seconds` ago."""
     return is_bad(ended) and ended.ended is not None and now - ended.ended <= seconds
+
+
+def doubt_seconds(ended: Ended) -> float:
+    """How long a bad end is held back: one by a TERM that was not ours is likely to be a shutdown that has only
+    reached the job yet. 143 is how a shell tells of it."""
+    return INTERRUPTION_SECONDS if ended.signal == TERM or ended.exit_code == 128 + TERM else DOUBT_SECONDS
 
 
 def as_interrupted(ended: Ended, text: str) -> Ended:

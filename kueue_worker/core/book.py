@@ -6,6 +6,7 @@ journal that an attempt belongs to: with another one, or none, in session they w
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 
 import msgspec
@@ -14,12 +15,12 @@ from kueue.job import End
 from kueue.wire.messages import AttemptRef, OsString, Reason, RefusedAttempt
 from kueue_worker.core import instructions as i
 from kueue_worker.core.attempts import (
-    DOUBT_SECONDS,
     INTERRUPTION_SECONDS,
     Attempt,
     Phase,
     as_failure,
     as_interrupted,
+    doubt_seconds,
     may_be_interruption,
 )
 from kueue_worker.core.events import AttemptStarted, Ended, KeptAttempt, PrepareDone
@@ -166,7 +167,7 @@ class Book:
         elif may_be_interruption(ended, now, INTERRUPTION_SECONDS):
             attempt.phase = Phase.DOUBTFUL
             attempt.ended = ended
-            self.doubts.append((now + DOUBT_SECONDS, attempt.key))
+            insort(self.doubts, (now + doubt_seconds(ended), attempt.key))
         else:
             self._finish(attempt, ended, now)
 

@@ -87,6 +87,12 @@ class AttemptEnded(msgspec.Struct, frozen=True, gc=False):
     ended: Ended
 
 
+class OutputExceeded(msgspec.Struct, frozen=True, gc=False):
+    """A running attempt has written more than this worker's cap; told again until it has ended."""
+
+    key: str
+
+
 class SpawnUndone(msgspec.Struct, frozen=True, gc=False):
     """The keeper did not spawn it, since it has forgotten the environment; it has to be prepared again."""
 
@@ -217,6 +223,7 @@ Event = (
     | KeeperLeaving
     | AttemptStarted
     | AttemptEnded
+    | OutputExceeded
     | SpawnUndone
     | LookDone
     | PrepareDone

@@ -22,6 +22,9 @@ from kueue.wire.messages import (
 )
 from kueue_worker.core.events import Note
 
+KillEnd = Literal["stopped", "interrupted", "output_limit"]
+"""The end that a kill is ordered with."""
+
 # ---------------------------------------------------------------- this machine
 
 
@@ -70,7 +73,7 @@ class Kill(msgspec.Struct, frozen=True, gc=False):
 
     key: str
     grace_seconds: float
-    end: Literal["stopped", "interrupted"]
+    end: KillEnd
 
 
 class DropRecords(msgspec.Struct, frozen=True):

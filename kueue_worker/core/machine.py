@@ -106,6 +106,11 @@ class Machine:
         attempt = self.book.attempts.get(key)
         return None if attempt is None or attempt.phase in UNSTARTED else attempt.note
 
+    def with_keeper(self) -> list[tuple[str, e.Note]]:
+        """Keys and notes of the attempts that run, or are about to."""
+        found = self.book.attempts.values()
+        return [(attempt.key, attempt.note) for attempt in found if attempt.phase in WITH_KEEPER]
+
     def has_doubts(self) -> bool:
         """Is a bad end held back, so that it matters whether the system is stopping?"""
         return bool(self.book.doubts)
@@ -140,6 +145,10 @@ class Machine:
             case e.LookDone():
                 if event.refusal is not None:
                     self.book.refuse_held(event.key, event.refusal, event.ancestor)
+            case e.OutputExceeded():
+                attempt = self.book.attempts.get(event.key)
+                if attempt is not None and attempt.may_be_killed:
+                    self._kill(attempt, "output_limit")
             case e.SpawnUndone():
                 self._on_spawn_undone(event.key, now)
             case e.Offered() | e.Acknowledged() | e.StopOrdered() | e.RetractOrdered() | e.ServerHeard():
@@ -348,9 +357,7 @@ class Machine:
         else:
             self.book.out.append(i.Say("info", f"takes over {jobs} of an earlier worker"))
 
-    def _kill(
-        self, attempt: Attempt, end: Literal["stopped", "interrupted"], grace_seconds: float | None = None
-    ) -> None:
+    def _kill(self, attempt: Attempt, end: i.KillEnd, grace_seconds: float | None = None) -> None:
         attempt.kill_end = end
         grace = self.settings.kill_grace_seconds if grace_seconds is None else grace_seconds
         self.book.out.append(i.Kill(attempt.key, grace, end))

@@ -4,7 +4,7 @@ It imports only the standard library, has one thread, and outlives agents: an ag
 upgraded while jobs run on. It spawns, waits, enforces time limits, kills, and keeps a record file, nothing
 else; it never opens a path that may hang (the agent passes descriptors).
 
-The protocol between agent and keeper (version 1). An abstract Unix stream socket; a frame is a 4-byte
+The protocol between agent and keeper (version 2). An abstract Unix stream socket; a frame is a 4-byte
 big-endian length and a JSON list of messages (objects with `m`), so a busy agent sends many in one
 system call. File descriptors travel with the frame (SCM_RIGHTS), in the order in which its messages ask
 for them; a frame carries at most 200. Strings that are not UTF-8 are surrogate-escaped. A *key* names an
@@ -26,8 +26,9 @@ Agent to keeper:
   the same description as `out`. `umask` null: the one that the keeper was started with; `limits`: -1 is
   unlimited; `time_limit`: seconds or null. `note` is any JSON, kept for the agent. The record is on file
   before the spawn. The same key twice is answered with what is known of it.
-- `kill {key, grace, end}`: TERM to the session and strays, KILL after `grace` seconds; `end` is recorded as
-  the attempt's end (`stopped` or `interrupted`) unless it exited before. The first of several decides, a
+- `kill {key, grace, end, text}`: TERM to the session and strays, KILL after `grace` seconds; `end` is recorded
+  as the attempt's end (`stopped`, `interrupted`, or, since version 2, `output_limit`) unless it exited
+  before, and so is `text` (optional, since version 2; then `code` is as `end`). The first of several decides, a
   later one can only shorten the grace. `ended` follows when nothing of the job is left. Of an attempt that
   has ended but is not forgotten, what it left behind is ended, without a message.
 - `forget {keys}`: the server has the ends of these: drop the records.

@@ -10,6 +10,7 @@ from kueue_worker.keeper.wire import Message
 INTERRUPTED = "interrupted"
 STOPPED = "stopped"
 TIME_LIMIT = "time_limit"
+OUTPUT_LIMIT = "output_limit"
 EXITED = "exited"
 LOST = "lost"
 NOT_STARTED = "not_started"

@@ -17,13 +17,22 @@ from kueue_worker.keeper.attempts import (
     EXITED,
     INTERRUPTED,
     NOT_STARTED,
+    OUTPUT_LIMIT,
     STOPPED,
     TIME_LIMIT,
     Attempt,
     Ended,
 )
 from kueue_worker.keeper.kill import Endings
-from kueue_worker.keeper.orders import SpawnOrder, read_id, read_key, read_pairs, read_seconds, read_spawn
+from kueue_worker.keeper.orders import (
+    SpawnOrder,
+    read_id,
+    read_key,
+    read_pairs,
+    read_seconds,
+    read_spawn,
+    read_text,
+)
 from kueue_worker.keeper.records import Records
 from kueue_worker.keeper.spawn import Spawner, SpawnError
 from kueue_worker.keeper.timers import Timers
@@ -64,7 +73,7 @@ class Keeper:
         self._clock = clock
         self._leaders: dict[int, Attempt] = {}
         self._limits = Timers()
-        self._ordered_end: dict[str, str] = {}
+        self._ordered_end: dict[str, tuple[str, str]] = {}  # with a line that says more
         self._exited: dict[str, Ended] = {}
         self._save_at: float | None = None
 
@@ -140,9 +149,10 @@ class Keeper:
                 self._spawner.drop_directory(read_id(message["id"]))
             case "kill":
                 end = message["end"]
-                if end not in (STOPPED, INTERRUPTED):
+                if end not in (STOPPED, INTERRUPTED, OUTPUT_LIMIT):
                     raise ValueError(end)
-                self._on_kill(read_key(message["key"]), read_seconds(message["grace"]), end)
+                text = read_text(message.get("text", ""))
+                self._on_kill(read_key(message["key"]), read_seconds(message["grace"]), end, text)
             case "forget":
                 self._forget(message["keys"])
             case "ping":
@@ -239,8 +249,10 @@ class Keeper:
                 continue
             key = attempt.key
             cpu_seconds = round(usage.ru_utime + usage.ru_stime, 6)
-            end = self._ordered_end.get(key, EXITED)
-            ended = Ended(end, status, attempt.started, now, cpu_seconds, usage.ru_maxrss)
+            end, text = self._ordered_end.get(key, (EXITED, ""))
+            ended = Ended(
+                end, status, attempt.started, now, cpu_seconds, usage.ru_maxrss, end if text else "", text
+            )
             self._limits.drop(key)
             if key in self._endings:
                 self._exited[key] = ended
@@ -253,32 +265,32 @@ class Keeper:
         self._records.ended(attempt)
         self.out.append(attempt.message())
 
-    def _on_kill(self, key: str, grace: float, end: str) -> None:
+    def _on_kill(self, key: str, grace: float, end: str, text: str) -> None:
         """What has exited by itself keeps its end; what it left behind is ended all the same."""
         self.reap()
         attempt = self._attempts.get(key)
         if attempt is not None and attempt.pid is not None:
-            self._order_end(attempt, end, grace)
+            self._order_end(attempt, end, grace, text)
 
-    def _order_end(self, attempt: Attempt, end: str, grace: float) -> None:
+    def _order_end(self, attempt: Attempt, end: str, grace: float, text: str = "") -> None:
         assert attempt.pid is not None, attempt.key
         reaped = attempt.pid not in self._leaders
         if attempt.ended is None:
-            self._ordered_end.setdefault(attempt.key, end)
+            self._ordered_end.setdefault(attempt.key, (end, text))
         self._endings.begin(attempt.key, attempt.pid, reaped=reaped, grace=grace, now=self._clock())
 
     def _on_gone(self, key: str, now: float) -> None:
         """Nothing is left of a job that was to end."""
-        end = self._ordered_end.pop(key, None)
+        ordered = self._ordered_end.pop(key, None)
         ended = self._exited.pop(key, None)
         attempt = self._attempts.get(key)
-        if attempt is None or attempt.ended is not None or end is None:
+        if attempt is None or attempt.ended is not None or ordered is None:
             return
         if ended is None:
             self._say(f"{key}: process {attempt.pid} hangs in the kernel and can't be ended; given up")
             if attempt.pid is not None:
                 self._leaders.pop(attempt.pid, None)  # when it dies one day it is an orphan like others
-            ended = Ended(end, None, attempt.started, now, text="its process hangs in the kernel")
+            ended = Ended(ordered[0], None, attempt.started, now, text="its process hangs in the kernel")
         self._end(attempt, ended)
 
     # ---------------------------------------------------------------- time

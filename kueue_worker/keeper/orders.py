@@ -73,9 +73,9 @@ def read_spawn(message: Message, take_descriptor: Callable[[], int]) -> SpawnOrd
             read_key(message["key"]),
             message["job"],
             message["attempt"],
-            to_bytes(_text(message["program"])),
+            to_bytes(read_text(message["program"])),
             [to_bytes(word) for word in argv],
-            _text(message["env"]),
+            read_text(message["env"]),
             read_pairs(message.get("extra") or []),
             read_id(message["dir"]),
             _output(out) if taken_out is None else taken_out,
@@ -144,7 +144,12 @@ def read_seconds(value: object) -> float:
     return min(float(value), LONGEST_SECONDS)
 
 
-def _text(value: object) -> str:
+def read_text(value: object) -> str:
+    """A string.
+
+    Raises:
+        TypeError: it is none.
+    """
     if type(value) is not str:
         raise TypeError("text")
     return value
@@ -161,7 +166,7 @@ def _small(value: object) -> int:
 def _output(value: Any) -> Output:
     if value is None or value == "null":
         return None
-    path = to_bytes(_text(value["path"]))
+    path = to_bytes(read_text(value["path"]))
     if not path.startswith(b"/"):
         raise ValueError("output")
     return path

@@ -120,7 +120,9 @@ class SimulatedAgent:
                 self._prepared.discard(order.key)
                 self._order(lambda keeper: keeper.spawn(order.key, order.spec, order.note))
             case i.Kill():
-                self._order(lambda keeper: keeper.kill(order.key, order.grace_seconds, order.end))
+                end = order.end
+                assert end != "output_limit", "simulated jobs write nothing"
+                self._order(lambda keeper: keeper.kill(order.key, order.grace_seconds, end))
             case i.DropRecords():
                 self._order(lambda keeper: keeper.forget(order.keys))
             case i.ReadTails():

@@ -75,6 +75,7 @@ class Lab:
                 policy=JobPolicy(nice=10, oom_score_adj=500),
                 spool=self.spool,
                 keeper_address=self.address,
+                max_output_mb=0,
                 spool_max_bytes=2**30,
                 spool_max_seconds=1e6,
                 pid=os.getpid(),

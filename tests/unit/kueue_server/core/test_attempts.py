@@ -97,6 +97,17 @@ def test_interrupted_work_is_pending_at_once_and_no_loss() -> None:
     assert (view.attempt, view.restarts) == (2, 0)
 
 
+def test_an_interruption_that_is_told_twice_is_one() -> None:
+    bench, session = running()
+    bench.status(session, accepting=False)
+    for _ in range(2):
+        result = bench.finished(session, (1, 1), end=End.INTERRUPTED, code=None, signal=15)
+    assert plain(result) == [SendWorker(session, Acknowledge((AttemptRef(1, 1),)))]
+    view = bench.core.job_view(1, bench.time, bench.wall)
+    assert view is not None
+    assert (view.state, [attempt.end for attempt in view.attempts]) == ("pending", ["interrupted"])
+
+
 def test_interrupted_work_that_must_not_restart_fails() -> None:
     bench, session = running(make_spec(restart=False))
     bench.finished(session, (1, 1), end=End.INTERRUPTED, code=None)

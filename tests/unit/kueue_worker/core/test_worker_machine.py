@@ -668,6 +668,14 @@ def test_earlier_jobs_are_taken_over_with_what_they_have_reserved() -> None:
     assert worker.machine.book.attempts[key(2)].units == (("gpu", ("a",)),)
 
 
+def test_output_over_the_cap_ends_a_running_attempt_once() -> None:
+    worker = Worker()
+    worker.start(1)
+    assert worker.tell(e.OutputExceeded(key(1))) == [i.Kill(key(1), 7.0, "output_limit")]
+    assert worker.tell(e.OutputExceeded(key(1))) == []
+    assert worker.tell(e.OutputExceeded(key(2))) == []
+
+
 def test_kill_jobs_ends_what_an_earlier_worker_left() -> None:
     worker = Worker(msgspec.structs.replace(SETTINGS, kill_earlier_jobs=True), keeper=False, connected=False)
     record = e.KeptAttempt(key(1), note(1), 50.0)

@@ -22,7 +22,7 @@ def pids_in(path: Path, count: int) -> list[int]:
     return wait_for(f"{count} pids in {path}", read)
 
 
-@pytest.mark.parametrize("end", ["stopped", "interrupted"])
+@pytest.mark.parametrize("end", ["stopped", "interrupted", "output_limit"])
 def test_a_kill_is_told_as_the_end_that_was_ordered(agent: Agent, end: str) -> None:
     key = agent.shell("sleep 1000")
     agent.started(key)
