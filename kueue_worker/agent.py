@@ -110,6 +110,7 @@ class Agent:
             contexts=self._contexts,
             register=self._registration,
             highest_job=self._spool.highest_job,
+            has_attempts=self._has_attempts,
             post=self.post,
             fetch_log=self._fetch_log,
             forget=self._forget,
@@ -331,6 +332,9 @@ class Agent:
             system=system,
             pid=options.pid,
         )
+
+    def _has_attempts(self, journal: str) -> bool:
+        return any(a.note.journal == journal for a in self.machine.book.attempts.values())
 
     def _fetch_log(self, journal: str, request: FetchLog) -> None:
         def answer(data: LogData) -> None:
