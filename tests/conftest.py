@@ -25,6 +25,17 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, prin
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of ours."""
+    parser.addoption("--long", action="store_true", help="the long form of fault and simulation runs")
+
+
+@pytest.fixture(scope="session")
+def long_form(request: pytest.FixtureRequest) -> bool:
+    """Was the long form asked for?"""
+    return bool(request.config.getoption("--long"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def places_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No configuration, state or variable of whoever runs the tests plays a part in them."""
