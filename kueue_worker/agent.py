@@ -17,6 +17,7 @@ from typing import Any, assert_never
 
 import msgspec
 
+from kueue.clocks import SteadyClock
 from kueue.errors import KueueError, ServerUnreachableError
 from kueue.wire.codec import from_os
 from kueue.wire.messages import FetchLog, Forget, Leaving, LogData, OsString, Register, Stream, SystemInfo
@@ -387,6 +388,7 @@ class Agent:
     async def _keep_house(self) -> None:
         """Close what is not used any more; keep the spool within its bounds."""
         options = self._options
+        clock = SteadyClock()  # a clock that is set forward empties no spool
         tidied = -HOUSEKEEPING_SECONDS
         while True:
             await asyncio.sleep(DIRECTORY_SECONDS)
@@ -397,7 +399,7 @@ class Agent:
             tidied = self._loop.time()
             attempts = self.machine.book.attempts.values()
             live = frozenset((a.note.journal, a.note.job) for a in attempts)
-            oldest = time.time() - options.spool_max_seconds
+            oldest = clock() - options.spool_max_seconds
             self._threads.run(
                 functools.partial(self._spool.tidy, options.spool_max_bytes, oldest, live),
                 lambda result: _say_problem("tidying the spool", result),
