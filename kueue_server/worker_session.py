@@ -16,6 +16,7 @@ import msgspec
 
 from kueue import __version__
 from kueue.errors import ProtocolError
+from kueue.wire.handshake import FROZEN
 from kueue.wire.link import Link
 from kueue.wire.messages import (
     BATCH_BYTES,
@@ -91,6 +92,7 @@ class WorkerSession:
         self._next_fetch = 1
         self._fetches: dict[int, tuple[Callable[[LogData | None], None], asyncio.TimerHandle]] = {}
         self.opened_at = self.last_sent = self._loop.time()
+        self._is_frozen = link.protocol == FROZEN  # of another version: its results are taken, no more
 
     # ---------------------------------------------------------------- from the worker
 
@@ -103,6 +105,8 @@ class WorkerSession:
         match message:
             case Report():
                 self._engine.post(WorkerReported(self.number, message, wall))
+            case Status() if self._is_frozen:
+                self._engine.post(WorkerHeard(self.number, wall))
             case Status():
                 self._engine.post(WorkerStatus(self.number, message, wall))
             case Heartbeat():
@@ -112,7 +116,8 @@ class WorkerSession:
                 self._on_log_data(message)
             case Leaving():
                 self._leaving = message
-                log.info("worker %s leaves%s", self.name, f": {message.text}" if message.text else "")
+                level = logging.DEBUG if self._is_frozen else logging.INFO  # those come and go
+                log.log(level, "worker %s leaves%s", self.name, f": {message.text}" if message.text else "")
                 self.link.close()
             case Register() | Inventory():
                 raise ProtocolError(f"{message.__class__.__name__.lower()} after the inventory")
@@ -191,6 +196,11 @@ class WorkerSession:
                 wall=time.time(),
             )
         )
+        if self._is_frozen:
+            if self._inventory_attempts:
+                log.warning("worker %s: %s; its results are taken meanwhile", self.name, self.link.mismatch)
+            status = Status(0.0, 0.0, accepting=False, note=self.link.mismatch)
+            self._engine.post(WorkerStatus(self.number, status, time.time()))
 
     def on_closed(self, error: BaseException | None) -> None:
         """The connection is gone."""
@@ -259,6 +269,9 @@ class WorkerSession:
             del self._fetches[rid]
             answer(None)
 
+        if self._is_frozen:
+            self._loop.call_soon(answer, None)
+            return
         timer = self._loop.call_later(fetch.wait_seconds + LOG_ANSWER_SECONDS, give_up)
         self._fetches[rid] = (answer, timer)
         self.send(msgspec.structs.replace(fetch, rid=rid))

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, assert_never
 
 import msgspec
 
+from kueue.clocks import SteadyClock
 from kueue.errors import KueueError, ServerUnreachableError
 from kueue.wire.codec import from_os
 from kueue.wire.messages import FetchLog, Forget, Leaving, LogData, OsString, Register, Stream, SystemInfo
@@ -112,6 +113,7 @@ class Agent:
             contexts=self._contexts,
             register=self._registration,
             highest_job=self._spool.highest_job,
+            has_attempts=self._has_attempts,
             post=self.post,
             fetch_log=self._fetch_log,
             forget=self._forget,
@@ -343,6 +345,9 @@ class Agent:
             pid=options.pid,
         )
 
+    def _has_attempts(self, journal: str) -> bool:
+        return any(a.note.journal == journal for a in self.machine.book.attempts.values())
+
     def _fetch_log(self, journal: str, request: FetchLog) -> None:
         def answer(data: LogData) -> None:
             self._session.send(data)
@@ -409,6 +414,7 @@ class Agent:
     async def _keep_house(self) -> None:
         """Close what is not used any more; keep the spool within its bounds."""
         options = self._options
+        clock = SteadyClock()  # a clock that is set forward empties no spool
         tidied = -HOUSEKEEPING_SECONDS
         while True:
             await asyncio.sleep(DIRECTORY_SECONDS)
@@ -419,7 +425,7 @@ class Agent:
             tidied = self._loop.time()
             attempts = self.machine.book.attempts.values()
             live = frozenset((a.note.journal, a.note.job) for a in attempts)
-            oldest = time.time() - options.spool_max_seconds
+            oldest = clock() - options.spool_max_seconds
             self._threads.run(
                 functools.partial(self._spool.tidy, options.spool_max_bytes, oldest, live),
                 lambda result: _say_problem("tidying the spool", result),

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kueue_worker.outputs import EXHAUSTED, ExhaustedError
 from kueue_worker.remembered import Remembered
 from kueue_worker.threads import DeadlineThreads
 
@@ -40,7 +41,7 @@ def open_directory(path: str) -> OpenDirectory:
     """Open a working directory. May hang; call it in a thread.
 
     Raises:
-        AbsentError: there is no such directory for us.
+        AbsentError: there is no such directory for us. ExhaustedError: nobody can tell now.
     """
     if not os.path.isabs(path):
         raise AbsentError(f"{path} is not an absolute path", "/")
@@ -53,6 +54,8 @@ def open_directory(path: str) -> OpenDirectory:
     except OSError as error:
         if descriptor >= 0:
             os.close(descriptor)
+        if error.errno in EXHAUSTED:
+            raise ExhaustedError(f"cannot open {path} now: {error.strerror}") from None
         text = f"{path}: {error.strerror}"
         raise AbsentError(text, deepest_ancestor(path)) from None
     return OpenDirectory(descriptor, status.st_dev, status.st_ino)

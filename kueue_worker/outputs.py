@@ -6,6 +6,7 @@ job. May hang on a dead mount: called in threads.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -15,8 +16,15 @@ NULL_DEVICE = os.makedev(1, 3)
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
 class OutputError(Exception):
     """An output file can't be written; the text is a line for people."""
+
+
+class ExhaustedError(Exception):
+    """This process, or the machine, has no room for another open file now; the text is a line for people."""
 
 
 @dataclass(slots=True)
@@ -38,7 +46,7 @@ def open_outputs(
         umask: of the job, for files that are created; None for our own.
 
     Raises:
-        OutputError: it can't be written.
+        OutputError: it can't be written. ExhaustedError: it could, later or elsewhere.
     """
     opened = OpenOutputs()
     try:
@@ -76,6 +84,8 @@ def _open(cwd: str, path: str, umask: int | None) -> int:
     except OSError as error:
         if isinstance(error, IsADirectoryError) or error.errno == 6:  # ENXIO: a FIFO that nobody reads
             raise OutputError(f"cannot write {path}: not a regular file") from None
+        if error.errno in EXHAUSTED:
+            raise ExhaustedError(f"cannot open {path} now: {error.strerror}") from None
         raise OutputError(f"cannot write {path}: {error.strerror}") from None
     status = os.fstat(descriptor)
     null = stat.S_ISCHR(status.st_mode) and status.st_rdev == NULL_DEVICE

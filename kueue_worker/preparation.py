@@ -17,7 +17,7 @@ from kueue_worker.contexts import Contexts, JobContext
 from kueue_worker.core.events import LookDone, PrepareDone
 from kueue_worker.core.instructions import Prepare
 from kueue_worker.directories import AbsentError, Directories, OpenDirectory
-from kueue_worker.outputs import OpenOutputs, OutputError, close_outputs, open_outputs
+from kueue_worker.outputs import ExhaustedError, OpenOutputs, OutputError, close_outputs, open_outputs
 from kueue_worker.programs import NoProgramError, find_program
 from kueue_worker.remembered import Remembered
 from kueue_worker.threads import DeadlineThreads
@@ -175,6 +175,8 @@ class Preparations:
             self._done(job)
         elif isinstance(result, TimeoutError):
             self._refuse(job, Reason("directory_timeout", "opening the output: no answer in time"), None)
+        elif isinstance(result, ExhaustedError):
+            self._refuse(job, Reason("no_resources", str(result)), None)
         elif isinstance(result, OutputError):
             self._fail(job, Reason("output", str(result)))
         else:
@@ -206,6 +208,8 @@ def refusal_of(error: BaseException, cwd: str) -> tuple[Reason, OsString | None]
         return Reason("no_directory", str(error)), to_os(error.ancestor)
     if isinstance(error, TimeoutError):
         return Reason("directory_timeout", f"{cwd} does not answer"), None
+    if isinstance(error, ExhaustedError):
+        return Reason("no_resources", str(error)), None
     return Reason("no_directory", f"{cwd}: {error}"), None
 
 

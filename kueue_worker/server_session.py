@@ -68,6 +68,7 @@ class ServerSession:
         resolve: host and port to connect to, asked anew each time.
         register: what to register with, None while there is no keeper.
         highest_job: the highest id that the spool remembers of a journal.
+        has_attempts: is there anything of a journal that the server is to hear of?
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class ServerSession:
         contexts: Contexts,
         register: Callable[[], Register | None],
         highest_job: Callable[[str], int],
+        has_attempts: Callable[[str], bool],
         post: Callable[[e.Event], None],
         fetch_log: Callable[[str, FetchLog], None],
         forget: Callable[[str, Forget], None],
@@ -89,6 +91,7 @@ class ServerSession:
         self._contexts = contexts
         self._register = register
         self._highest_job = highest_job
+        self._has_attempts = has_attempts
         self._post = post
         self._fetch_log = fetch_log
         self._forget = forget
@@ -255,8 +258,23 @@ class ServerSession:
         self._heartbeat_seconds = max(0.05, message.heartbeat_seconds)
         self._reports = Reports()
         self._post(e.Welcomed(message.journal, message.worker_timeout_seconds, highest))
-        self._taken_timer = self._loop.call_later(TAKEN_SECONDS, self._on_taken)
+        if self._link.mismatch:
+            self._on_mismatch(message.journal)
+        else:
+            self._taken_timer = self._loop.call_later(TAKEN_SECONDS, self._on_taken)
         self._schedule_heartbeat()
+
+    def _on_mismatch(self, journal: str) -> None:
+        """The server is of a version that is not ours: it is to have the results of what runs, no more."""
+        assert self._link is not None
+        text = self._link.mismatch
+        if not self._has_attempts(journal):
+            self._refusal = Reason("refused", text)
+            self.send(Leaving())
+            self._link.close()
+        elif text != self._refusal_said:
+            self._refusal_said = text
+            log.error("%s; running jobs go on, and the server is told how they end", text)
 
     def _on_taken(self) -> None:
         """It did not say no to our inventory, or not for a moment at least: the server has taken us."""
@@ -289,7 +307,8 @@ class ServerSession:
                 case _:
                     raise ProtocolError("orders before a welcome")
             return
-        if not isinstance(message, Refuse):
+        mismatch = self._link is not None and bool(self._link.mismatch)
+        if not isinstance(message, Refuse) and not mismatch:
             self._on_taken()
         match message:
             case Offer():
@@ -321,6 +340,8 @@ class ServerSession:
                 raise ProtocolError("a second welcome")
             case _:
                 assert_never(message)
+        if mismatch and self._link is not None and self._refusal is None:
+            self._on_mismatch(journal)
 
     def on_closed(self, error: BaseException | None) -> None:
         """The link is gone."""

@@ -70,7 +70,11 @@ class DeadlineThreads:
             self._threads += start
         self._calls.put(call)  # type: ignore[arg-type]
         if start:
-            threading.Thread(target=self._serve, name="check", daemon=True).start()
+            try:
+                threading.Thread(target=self._serve, name="check", daemon=True).start()
+            except RuntimeError:  # no room for a thread: one that there is takes it, or the deadline passes
+                with self._lock:
+                    self._threads -= 1
 
     def close(self) -> None:
         """Let idle threads end; nobody waits for hung ones."""

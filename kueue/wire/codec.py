@@ -36,6 +36,18 @@ decode_client_message: Callable[[bytes], ClientMessage] = _decoder(ClientMessage
 decode_to_client: Callable[[bytes], ToClient] = _decoder(ToClient)
 
 
+def known_only(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """A decoder for a peer of a version that is not ours: None for what it says beyond the frozen subset."""
+
+    def decode_known(body: bytes) -> Any:
+        try:
+            return decode(body)
+        except ProtocolError:
+            return None
+
+    return decode_known
+
+
 def to_os(value: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> OsString:
     """An OS string for the wire: text where it is UTF-8, else its bytes."""
     if isinstance(value, str):

@@ -12,6 +12,9 @@ server's certificate (DER). The key is derived from the secret by HKDF-SHA256 (R
 direction, so a proof can't be reflected or used for another role; a man in the middle has another
 certificate, so his proofs fail. The handshake has a version of its own, which is part of the label.
 
+A worker and a server without a common version go on with the frozen subset of the protocol, so that the
+results of what runs arrive across an upgrade; a client is told which side to upgrade.
+
 No I/O: feed frames in, send out what comes back.
 """
 
@@ -33,6 +36,8 @@ HANDSHAKE_VERSION = 1
 NONCE_BYTES = 32
 MAX_FRAME = 4096
 """Bytes of a frame before both sides are authenticated."""
+FROZEN = 0
+"""In place of a protocol version: none is common, only the frozen subset is spoken."""
 SECONDS = 10.0
 """From the first byte to authenticated, in all."""
 
@@ -90,8 +95,10 @@ class _Agreement:
 
     def __init__(self, version: str) -> None:
         self._version = version
-        self.protocol = 0
+        self.protocol = FROZEN
         self.peer_version = ""
+        self.mismatch = ""
+        """Why only the frozen subset is spoken: which side to upgrade."""
 
     @property
     def _versions(self) -> bytes:
@@ -101,16 +108,19 @@ class _Agreement:
         self.peer_version = peer.version[:64]
         low, high = peer.protocol
         if high < PROTOCOL_MIN:
-            raise VersionError(
+            self.mismatch = (
                 f"the {peer_is} is Kueue {self.peer_version}, too old for this {we_are} ({self._version}): "
                 f"upgrade the {peer_is}"
             )
-        if low > PROTOCOL_MAX:
-            raise VersionError(
+        elif low > PROTOCOL_MAX:
+            self.mismatch = (
                 f"this {we_are} is Kueue {self._version}, too old for the {peer_is} ({self.peer_version}): "
                 f"upgrade the {we_are}"
             )
-        self.protocol = min(high, PROTOCOL_MAX)
+        else:
+            self.protocol = min(high, PROTOCOL_MAX)
+        if self.mismatch and "worker" not in (peer_is, we_are):
+            raise VersionError(self.mismatch)
 
 
 class ServerHandshake(_Agreement):
@@ -145,7 +155,7 @@ class ServerHandshake(_Agreement):
 
         Raises:
             ProtocolError: not the handshake. AuthenticationError: wrong proof.
-            VersionError: no common version.
+            VersionError: no common version with a client.
         """
         message = _decoded(_from_client, body)
         match message:
@@ -197,7 +207,7 @@ class ClientHandshake(_Agreement):
 
         Raises:
             ServerUnreachableError: not Kueue. AuthenticationError: the server does not have the secret.
-            VersionError: no common version. ProtocolError: out of order.
+            VersionError: no common version for a client. ProtocolError: out of order.
         """
         try:
             message = _decoded(_from_server, body)

@@ -18,8 +18,8 @@ from kueue.errors import KueueError, ProtocolError, ServerUnreachableError
 from kueue.wire import codec
 from kueue.wire.dialing import failure_to_connect, place, set_keepalive
 from kueue.wire.framing import FrameDecoder, frame
+from kueue.wire.handshake import FROZEN, NOT_KUEUE, ClientHandshake, Role, ServerHandshake
 from kueue.wire.handshake import MAX_FRAME as HANDSHAKE_FRAME
-from kueue.wire.handshake import NOT_KUEUE, ClientHandshake, Role, ServerHandshake
 from kueue.wire.messages import MAX_FRAME
 from kueue.wire.tls import HANDSHAKE_SECONDS, client_context
 
@@ -51,7 +51,9 @@ class Link(asyncio.Protocol):
         self.role: Role = "client"
         self.address = ""
         self.peer_version = ""
-        self.protocol = 0
+        self.protocol = FROZEN
+        self.mismatch = ""
+        """Not empty: no version is common, only the frozen subset is spoken; the text says who is too old."""
         self.handler: Handler | None = None
         self.on_drained: Callable[[], None] | None = None
         self._established = established
@@ -138,7 +140,9 @@ class Link(asyncio.Protocol):
                     self._on_handshake(body)
                 else:
                     assert self._decode is not None
-                    self.handler.on_message(self._decode(body))
+                    message = self._decode(body)
+                    if message is not None:
+                        self.handler.on_message(message)
         except ProtocolError as error:
             if self.handler is not None:  # before that, silence: the listener logs at a limited rate
                 log.warning("%s %s sent what the protocol does not allow: %s", self.role, self.address, error)
@@ -208,10 +212,13 @@ class Link(asyncio.Protocol):
             size -= len(part)
         return b"".join(parts)
 
-    def _establish(self, peer_version: str, protocol: int, decode: Callable[[bytes], Any]) -> None:
+    def _establish(
+        self, peer_version: str, protocol: int, decode: Callable[[bytes], Any], mismatch: str = ""
+    ) -> None:
         self.peer_version = peer_version
         self.protocol = protocol
-        self._decode = decode
+        self.mismatch = mismatch
+        self._decode = decode if protocol != FROZEN else codec.known_only(decode)
         self._decoder.limit = MAX_FRAME
         self.handler = self._established(self)
 
@@ -245,7 +252,8 @@ class ServerLink(Link):
             decode: Callable[[bytes], Any] = (
                 codec.decode_worker_message if self.role == "worker" else codec.decode_client_message
             )
-            self._establish(self._handshake.peer_version, self._handshake.protocol, decode)
+            shaken = self._handshake
+            self._establish(shaken.peer_version, shaken.protocol, decode, shaken.mismatch)
 
     def _lost_before_established(self, error: BaseException | None) -> None:
         if self.on_lost is not None:
@@ -277,7 +285,8 @@ class _ConnectingLink(Link):
             decode: Callable[[bytes], Any] = (
                 codec.decode_to_worker if self.role == "worker" else codec.decode_to_client
             )
-            self._establish(self.handshake.peer_version, self.handshake.protocol, decode)
+            shaken = self.handshake
+            self._establish(shaken.peer_version, shaken.protocol, decode, shaken.mismatch)
             if not self.ready.done():
                 self.ready.set_result(None)
 
@@ -317,7 +326,8 @@ async def connect(
     Raises:
         ServerUnreachableError: nobody answers (`RefusedError`: nobody listens), or not a Kueue server.
         AuthenticationError: the secret differs.
-        VersionError: no common protocol version; the text says which side to upgrade.
+        VersionError: no common protocol version with a client; the text says which side to upgrade. (A worker's
+            link has it in `mismatch`, and speaks the frozen subset.)
     """
     loop = asyncio.get_running_loop()
     where = place(host, port)

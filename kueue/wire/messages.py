@@ -8,8 +8,8 @@ by the server's clock, `…_ago` are ages in seconds by the sender's own clock (
 agree); OS strings (arguments, paths) that are not UTF-8 travel as `RawBytes`. Ranges of ids are
 inclusive pairs `(first, last)`.
 
-The frozen subset, which every version speaks: `Inventory`, `Report` with `finished`, `Acknowledge`,
-`Stop`, `Heartbeat`.
+The frozen subset, which every version speaks: `Register`, `Welcome`, `Inventory`, `Report` with `finished`,
+`Acknowledge`, `Stop`, `Heartbeat`, `Refuse`, `Leaving`. Their fields may only be added to, with defaults.
 """
 
 from __future__ import annotations

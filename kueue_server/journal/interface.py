@@ -27,6 +27,8 @@ class AddJobs(msgspec.Struct, frozen=True, gc=False):
     contexts: tuple[tuple[str, bytes], ...]
     token: str
     content_hash: str
+    used_at: float = 0.0
+    """When the token was used, by a clock that does not jump; 0: the journal says when."""
 
 
 Write = JournalWrite | AddJobs

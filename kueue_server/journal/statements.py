@@ -117,7 +117,7 @@ class Batch:
         # An old token may be there still, though it counts no more: they are swept once an hour.
         self._connection.execute(
             "INSERT OR REPLACE INTO submit_token VALUES (?, ?, ?, ?, ?)",
-            (block.token, block.first, len(block.specs), block.content_hash, block.submitted_at),
+            (block.token, block.first, len(block.specs), block.content_hash, block.used_at),
         )
         self.next_job = max(self.next_job, block.first + len(block.specs))
 

@@ -15,12 +15,12 @@ import os
 import sqlite3
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 
 import msgspec
 
+from kueue.clocks import SteadyClock
 from kueue.job import JobState
 from kueue_server.core.records import Restored, RestoredJob, RestoredStop, WorkerRecord
 from kueue_server.journal.backup import make_backup
@@ -174,7 +174,8 @@ class SqliteJournal:
         self._tail_bytes: int = connection.execute(
             "SELECT coalesce(sum(length(stdout) + length(stderr)), 0) FROM tail"
         ).fetchone()[0]
-        oldest = time.time() - TOKEN_SECONDS
+        self._clock = SteadyClock()
+        oldest = self._clock() - TOKEN_SECONDS
         # Of each token of the last days a 64-bit hash: enough to answer "new" without asking the disk.
         self._tokens: set[int] = {
             _short(token)
@@ -202,11 +203,13 @@ class SqliteJournal:
         self._writer.write(writes, done, give_up_when_full=give_up_when_full)
 
     def _complete(self, block: AddJobs) -> AddJobs:
-        """The block with every context it refers to.
+        """The block with the time of its token, and with every context it refers to.
 
         The row of a context that was known when the client asked may be gone, or go by a drop that is queued
         before this block; so each block brings its own.
         """
+        if not block.used_at:
+            block = msgspec.structs.replace(block, used_at=self._clock())
         sent = dict(block.contexts)
         lacking = sorted(set(block.context_of) - sent.keys())
         if not lacking:
@@ -228,7 +231,7 @@ class SqliteJournal:
         for block in blocks:
             self._tokens.add(_short(block.token))
             self._recent[block.token] = KnownToken(
-                block.first, len(block.specs), block.content_hash, block.submitted_at
+                block.first, len(block.specs), block.content_hash, block.used_at
             )
             for digest, content in block.contexts:
                 self._cache(digest, content)
@@ -247,7 +250,7 @@ class SqliteJournal:
                 break
             self._connection.execute("DELETE FROM tail WHERE number <= ?", (rows[-1][0],))
             self._tail_bytes -= sum(size for _, size in rows)
-        now = time.time()
+        now = self._clock()
         if now > self._next_token_sweep:
             self._next_token_sweep = now + 3600
             self._connection.execute("DELETE FROM submit_token WHERE used_at <= ?", (now - TOKEN_SECONDS,))
@@ -267,7 +270,7 @@ class SqliteJournal:
                     "SELECT first, count, content_hash, used_at FROM submit_token WHERE token = ?", (token,)
                 ).fetchone()
             known = None if row is None else KnownToken(*row)
-        if known is None or known.used_at <= time.time() - TOKEN_SECONDS:
+        if known is None or known.used_at <= self._clock() - TOKEN_SECONDS:
             return None
         return known
 

@@ -173,14 +173,16 @@ class Book:
 
     def _undo_start(self, attempt: Attempt, ended: Ended, now: float) -> bool:
         """A start that did not happen is no end if the job was to be stopped anyway, or if this machine is at
-        fault: its directory went away in between, or the spool can't be written (outputs elsewhere are open
-        by then)."""
+        fault: its directory went away in between, it has no room for another process or open file, or the
+        spool can't be written (outputs elsewhere are open by then)."""
         reason = ended.reason
         refusal = None
         if reason is not None and reason.code == "no_directory":
             refusal = reason
         elif reason is not None and reason.code == "output":
             refusal = Reason("spool_full", reason.text)
+        elif reason is not None and reason.code == "exhausted":
+            refusal = Reason("no_resources", reason.text)
         if attempt.kill_end is None and refusal is None:
             return False
         self.out.append(i.DropRecords((attempt.key,)))

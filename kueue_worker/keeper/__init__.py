@@ -42,8 +42,9 @@ Keeper to agent:
 - `started {key, pid, started}`
 - `ended {key, end, status, started, ended, cpu_seconds, peak_kb, code, text}`: `status` is the raw wait
   status or null; `end` as in `kueue.job.End`; `code`/`text` for `not_started` (`no_program`,
-  `no_directory`, `output`, `spawn`) and `lost`. `ended` null: nobody knows when; both times at or before 0:
-  in an earlier boot, and only their difference means something.
+  `no_directory`, `output`, `spawn`; `exhausted`: the machine has no room for it now) and `lost`. `ended`
+  null: nobody knows when; both times at or before 0: in an earlier boot, and only their difference means
+  something.
 - `no_env {key, id}`, `pong {n}`, `leaving {}`: was told to end (TERM): jobs are being interrupted, and what
   is to be spawned now is answered `ended` as `interrupted`. The connection ends with the keeper.
 """

@@ -6,6 +6,7 @@ more; an agent that does not read loses its connection, too, and finds all in th
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -25,6 +26,8 @@ MOST_SILENT = 8
 LONGEST_WAIT_SECONDS = 30.0
 """The clock goes on while the machine sleeps, epoll's does not."""
 GOODBYE_SECONDS = 1.0
+DEAF_SECONDS = 1.0
+"""Without a descriptor for a new connection: let it wait so long, instead of looking at it all the time."""
 
 
 class Loop:
@@ -50,6 +53,7 @@ class Loop:
         self._agent_writes = False
         self._silent: dict[int, Wire] = {}
         self._idle_since = boottime()
+        self._deaf_until: float | None = None
         self._epoll = select.epoll()
         self._told_to_end: list[int] = []
         self._signals = _catch_signals(self._told_to_end)
@@ -70,6 +74,9 @@ class Loop:
                 else:
                     self._on_socket(descriptor, event)
             now = boottime()
+            if self._deaf_until is not None and now >= self._deaf_until:
+                self._deaf_until = None
+                self._epoll.modify(self._listener, select.EPOLLIN)
             keeper.on_time(now)
             keeper.save(now)
             self._send()
@@ -82,6 +89,8 @@ class Loop:
         times = [now + LONGEST_WAIT_SECONDS]
         if (due := self._keeper.next_time()) is not None:
             times.append(due)
+        if self._deaf_until is not None:
+            times.append(self._deaf_until)
         if self._is_idle():
             times.append(self._idle_since + self._idle)
         # epoll counts in milliseconds; too early would be a turn for nothing
@@ -113,8 +122,12 @@ class Loop:
     def _on_connection(self) -> None:
         try:
             sock, _ = self._listener.accept()
-        except OSError:
-            return  # it has gone again, or there is no descriptor for it now
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                self._say(f"a connection has to wait: {error.strerror}")
+                self._deaf_until = boottime() + DEAF_SECONDS
+                self._epoll.modify(self._listener, 0)
+            return  # else it has gone again
         if not is_trusted(sock):
             self._say("a process of another user was turned away")
             sock.close()

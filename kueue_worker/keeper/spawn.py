@@ -192,6 +192,8 @@ class Spawner:
                 os.makedirs(os.path.dirname(output), mode=0o700, exist_ok=True)
                 descriptor = os.open(output, OUTPUT_FLAGS, 0o600)
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in EXHAUSTED:
+                raise _spawn_error(output, error) from None
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise SpawnError("output", f"cannot write {_shown(output)}: {reason}") from None
         opened.append(descriptor)
@@ -246,9 +248,13 @@ TEXTS = {
     errno.ENOEXEC: ("no_program", "{}: not a program for this machine"),
     errno.ELIBBAD: ("no_program", "{}: not a program for this machine"),
     errno.E2BIG: ("spawn", "the command and its environment are too long"),
-    errno.ENOMEM: ("spawn", "the machine has no memory for another process"),
-    errno.EAGAIN: ("spawn", "the limit of processes of this user is reached"),
+    errno.ENOMEM: ("exhausted", "the machine has no memory for another process"),
+    errno.EAGAIN: ("exhausted", "the limit of processes of this user is reached"),
+    errno.EMFILE: ("exhausted", "the keeper has too many files open"),
+    errno.ENFILE: ("exhausted", "the machine has too many files open"),
 }
+EXHAUSTED = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+"""Of opening a file: not the job's fault."""
 
 
 def _spawn_error(program: bytes, error: OSError) -> SpawnError:

@@ -68,6 +68,7 @@ class SimulatedAgent:
             contexts=Contexts(),
             register=self._registration,
             highest_job=lambda journal: machine.highest.get(journal, 0),
+            has_attempts=lambda journal: True,
             post=self.post,
             fetch_log=self._fetch_log,
             forget=self._forget,

@@ -120,6 +120,7 @@ class Lab:
             contexts=self.contexts,
             register=lambda: self.register,
             highest_job=highest_job,
+            has_attempts=lambda journal: True,
             post=self.events.put_nowait,
             fetch_log=lambda journal, message: self.fetched.append((journal, message)),
             forget=lambda journal, message: self.forgotten.append((journal, message)),

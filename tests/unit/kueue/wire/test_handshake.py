@@ -206,12 +206,26 @@ def test_the_client_says_which_side_to_upgrade(protocol: tuple[int, int], says: 
     ("protocol", "says"),
     [((7, 9), "upgrade the server"), ((0, 0), "upgrade the worker")],
 )
-def test_the_server_says_so_too(protocol: tuple[int, int], says: str) -> None:
+def test_a_server_goes_on_with_a_worker_of_another_version_but_in_the_frozen_subset_only(
+    protocol: tuple[int, int], says: str
+) -> None:
     server, client = server_of(), client_of("worker")
     (body,) = client.receive(*server.start())
     server.receive(body)
-    with pytest.raises(VersionError, match=says):
-        server.receive(msgspec.json.encode(Versions(protocol, "9.9.9")))
+    server.receive(msgspec.json.encode(Versions(protocol, "9.9.9")))
+    assert server.done
+    assert server.protocol == handshake.FROZEN
+    assert says in server.mismatch
+
+
+def test_a_worker_goes_on_likewise() -> None:
+    server, client = server_of(), client_of("worker")
+    (body,) = client.receive(*server.start())
+    client.receive(server.receive(body)[0])
+    assert client.receive(msgspec.json.encode(Versions((7, 9), "9.9.9")))
+    assert client.done
+    assert client.protocol == handshake.FROZEN
+    assert "upgrade the worker" in client.mismatch
 
 
 def test_the_newest_version_that_both_speak_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,9 +160,9 @@ async def test_jobs_of_several_contexts_in_one_block_keep_theirs(bench: Any, mak
 async def test_a_token_older_than_a_week_can_be_used_again(bench: Any, make_block: Block) -> None:
     week_ago = time.time() - store.TOKEN_SECONDS - 60
     await bench.write(make_block(1, A, token="early"))  # the hourly sweep is over with this
-    await bench.write(msgspec.structs.replace(make_block(2, A, token="t"), submitted_at=week_ago))
+    await bench.write(msgspec.structs.replace(make_block(2, A, token="t"), used_at=week_ago))
     assert bench.journal.token("t") is None
-    again = msgspec.structs.replace(make_block(3, A, token="t"), submitted_at=time.time())
+    again = msgspec.structs.replace(make_block(3, A, token="t"), used_at=time.time())
     assert await bench.write(again) is None
     assert bench.reopen().token("t").first == 3
 
@@ -177,7 +177,7 @@ async def test_tokens_are_known_after_reopening_and_forgotten_after_a_week(
     bench: Any, make_block: Block, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.time()
-    fresh = msgspec.structs.replace(make_block(1, A, token="fresh"), submitted_at=now)
+    fresh = msgspec.structs.replace(make_block(1, A, token="fresh"), used_at=now)
     await bench.write(fresh)
     assert bench.journal.token("fresh").first == 1
     known = bench.reopen().token("fresh")

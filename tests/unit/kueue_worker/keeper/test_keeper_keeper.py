@@ -162,8 +162,8 @@ def test_something_unforeseen_at_a_start_costs_that_job_only(bench: Bench) -> No
 @pytest.mark.parametrize(
     ("number", "code", "text"),
     [
-        (12, "spawn", "the machine has no memory for another process"),
-        (11, "spawn", "the limit of processes of this user is reached"),
+        (12, "exhausted", "the machine has no memory for another process"),
+        (11, "exhausted", "the limit of processes of this user is reached"),
         (26, "no_program", "/x: is being written by another program"),
         (5, "spawn", "/x: Input/output error"),
     ],
