@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
