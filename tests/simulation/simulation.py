@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import logging
 import random
@@ -37,6 +38,7 @@ DIGEST = hashlib.sha256(CONTEXT).hexdigest()
 PATIENCE_SECONDS = 4 * 3600.0
 """How long after the last fault everything may take to come to its end."""
 EPOCH_STEP = 100_000
+COLLECT_EVERY = 20
 MOST_LICENCES = 4
 SEEN_SECONDS = 2.0
 """Within so long after a job's end in a shutdown its keeper is told to end, too."""
@@ -75,6 +77,8 @@ def run(schedule: Schedule) -> Outcome:
         if simulation.world.faults:
             problem = simulation.world.faults[0]
         simulation.world.close()
+    if schedule.seed % COLLECT_EVERY == 0:
+        gc.collect()  # each run is one large cycle, and the collector's own pace is not made for that
     truth = simulation.truth
     job = problem.job if isinstance(problem, PromiseBrokenError) else None
     return Outcome(

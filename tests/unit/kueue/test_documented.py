@@ -171,3 +171,15 @@ def test_each_command_is_in_the_readme() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     for name in commands:
         assert name in readme, name
+
+
+@pytest.mark.parametrize("document", ["reliability.md", "security.md"])
+def test_each_test_that_a_promise_refers_to_exists(document: str) -> None:
+    path = ROOT / "docs" / document
+    if not path.exists():
+        pytest.skip(f"no {document}")
+    names = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", path.read_text())
+    assert names
+    for file, name in names:
+        text = (ROOT / file).read_text()
+        assert not name or re.search(rf"^(?:async )?def {name}\(", text, re.MULTILINE), f"{file}::{name}"
