@@ -85,4 +85,5 @@ def follow(job: int, streams: tuple[Stream, ...], attempt: int | None) -> Operat
             if lost >= TRIES:
                 raise broken(error) from None
             rids.clear()
+            met.update(offsets)  # after a restart of the server its workers come back a little later than we
     return known or 0

@@ -2,7 +2,8 @@
 
 Until a peer has proved the secret it gets little: small frames, ten seconds in all, one place of few. When
 the places are taken, the oldest peer of the busiest address has to go; a newcomer is never refused, so a
-flood from one address can't lock the others out.
+flood from one address can't lock the others out. But while places become free by peers that do authenticate,
+newcomers are left to the kernel for a moment: thousands that come at once would only throw each other out.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ MAX_WAITING = 128
 BACKLOG = 4096
 """Of the kernel; thousands of workers come back at once after a restart."""
 ACCEPTS_AT_ONCE = 64
+TURN_SECONDS = 1.0
+"""How long a peer has its place for itself, as long as others authenticate."""
 LOG_SECONDS = 10.0
 """At most one line so often about peers that failed to authenticate."""
 
@@ -36,8 +39,9 @@ LOG_SECONDS = 10.0
 class _Waiting:
     """A peer on its way to be authenticated."""
 
-    def __init__(self, sock: socket.socket, address: str) -> None:
+    def __init__(self, sock: socket.socket, address: str, since: float) -> None:
         self.sock = sock
+        self.since = since
         self.address = address
         self.link: ServerLink | None = None
         self.task: asyncio.Task[None] | None = None
@@ -52,6 +56,8 @@ class Listener:
         self._seconds = seconds
         self._sockets: list[socket.socket] = []
         self._waiting: dict[_Waiting, None] = {}  # in the order of arrival
+        self._held: set[socket.socket] = set()  # listening, and newcomers are left to the kernel
+        self._last_progress = float("-inf")
         self._links: set[Link] = set()
         self._secrets: tuple[str, ...] = ()
         self._version = ""
@@ -115,6 +121,7 @@ class Listener:
             self._loop.remove_reader(sock.fileno())
             sock.close()
         self._sockets.clear()
+        self._held.clear()
         tasks = []
         for waiting in list(self._waiting):
             self._drop(waiting)
@@ -126,6 +133,9 @@ class Listener:
 
     def _on_acceptable(self, listening: socket.socket) -> None:
         for _ in range(ACCEPTS_AT_ONCE):
+            if self._must_hold():
+                self._hold(listening)
+                return
             try:
                 sock, peer = listening.accept()
             except (BlockingIOError, InterruptedError):
@@ -135,7 +145,25 @@ class Listener:
                     self._pause(listening, error)
                 return
             sock.setblocking(False)
-            self._begin(_Waiting(sock, str(peer[0])))
+            self._begin(_Waiting(sock, str(peer[0]), self._loop.time()))
+
+    def _must_hold(self) -> bool:
+        """Are all places taken by peers that have a right to them?"""
+        if len(self._waiting) < self._max_waiting:
+            return False
+        oldest = next(iter(self._waiting)).since
+        return self._loop.time() - min(oldest, self._last_progress) < TURN_SECONDS
+
+    def _hold(self, listening: socket.socket) -> None:
+        """Leave newcomers to the kernel until a place is free, or a turn is over."""
+        self._loop.remove_reader(listening.fileno())
+        self._held.add(listening)
+        self._loop.call_later(TURN_SECONDS, self._let_in, listening)
+
+    def _let_in(self, listening: socket.socket) -> None:
+        if listening in self._held:
+            self._held.discard(listening)
+            self._loop.add_reader(listening.fileno(), self._on_acceptable, listening)
 
     def _pause(self, listening: socket.socket, error: OSError) -> None:
         """No descriptor is left: let those who wait go on waiting instead of spinning."""
@@ -154,6 +182,8 @@ class Listener:
             oldest = next(other for other in self._waiting if other.address == busiest)
             self._say_failure(f"{len(self._waiting)} connections wait to authenticate, most from {busiest}")
             self._drop(oldest)
+        if not self._waiting:
+            self._last_progress = waiting.since
         self._waiting[waiting] = None
         waiting.timer = self._loop.call_later(self._seconds, self._on_slow, waiting)
         waiting.task = self._loop.create_task(self._secure(waiting))
@@ -181,6 +211,7 @@ class Listener:
                 self._say_failure(f"{waiting.address}: no TLS: {str(error) or 'closed'}")
 
     def _on_established(self, waiting: _Waiting, link: Link) -> Handler:
+        self._last_progress = self._loop.time()
         self._forget(waiting)
         return self._accept(link)
 
@@ -203,9 +234,13 @@ class Listener:
             with contextlib.suppress(OSError):
                 waiting.sock.shutdown(socket.SHUT_RDWR)
             waiting.task.cancel()
+            # One that has not begun yet never will, and so closes nothing.
+            waiting.task.add_done_callback(lambda task: waiting.sock.close())
 
     def _forget(self, waiting: _Waiting) -> None:
         self._waiting.pop(waiting, None)
+        for listening in list(self._held):
+            self._let_in(listening)
         if waiting.timer is not None:
             waiting.timer.cancel()
             waiting.timer = None

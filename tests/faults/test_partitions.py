@@ -6,12 +6,10 @@ of silence for the other's end.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 
-from tests.faults.network import Direction, NetworkLab
+from tests.faults.network import SERVER, Direction, NetworkLab
 from tests.support.gated import gated, go, starts
 from tests.support.waiting import wait_for
 
@@ -146,7 +144,9 @@ def test_a_client_that_waits_hears_of_an_end_that_happened_while_it_was_cut_off(
     job = lab.submit(*gated(lab, "a"))
     lab.wait_state(job, "running")
     before = lab.connections()
-    waiter = start_waiter(lab, "c1", job)
+    lab.client_host = "c1"
+    waiter = lab.start_client("waiter", "wait-job", str(job))
+    lab.client_host = SERVER
     wait_for("it is connected", lambda: lab.connections() > before)
     lab.network.cut("c1")
     go(lab, "a")
@@ -154,11 +154,3 @@ def test_a_client_that_waits_hears_of_an_end_that_happened_while_it_was_cut_off(
     assert waiter.poll() is None
     lab.network.mend("c1")
     assert waiter.wait(60) == 0
-
-
-def start_waiter(lab: NetworkLab, host: str, job: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [*lab.network.inside(host), sys.executable, "-m", "kueue", "wait-job", str(job)],
-        env=lab.env,
-        stdin=subprocess.DEVNULL,
-    )

@@ -204,6 +204,20 @@ class Lab:
             timeout=timeout,
         )
 
+    def start_client(self, name: str, *arguments: str | bytes) -> subprocess.Popen[bytes]:
+        """`kueue …` in the background; what it says goes to NAME.out and NAME.err of the lab's directory."""
+        with (self.place / f"{name}.out").open("wb") as out, (self.place / f"{name}.err").open("wb") as err:
+            process = subprocess.Popen(
+                [*self.before("client"), sys.executable, "-m", "kueue", *arguments],
+                env=self.env,
+                cwd=self.work,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
+        self._processes.append(process)
+        return process
+
     def ok(self, *arguments: str | bytes, **options: Any) -> str:
         """Run `kueue …`, which must succeed; its stdout."""
         done = self.kueue(*arguments, **options)
