@@ -118,15 +118,6 @@ def test_jobs_that_get_their_term_seconds_before_keeper_and_agent_are_interrupte
     were_interrupted(host, jobs)
 
 
-def test_only_the_keeper_is_told_and_the_agent_never(host: Lab) -> None:
-    jobs = submit(host)
-    term([*host.keeper_pids("w1"), *host.jobs_processes()])
-    wait_for("all run again, and end", lambda: states(host, jobs) == {"succeeded"})
-    for number, job in listed(host, jobs).items():
-        assert job["restarts"] == 0, job
-        assert jobs[number] == ENDS_WELL or [a["end"] for a in job["attempts"]] == ["interrupted", "exited"]
-
-
 def test_a_success_just_before_the_shutdown_stays_one(host: Lab) -> None:
     with kueue.Client(host.config) as client:
         script = "while [ ! -e go ]; do sleep 0.02; done; echo done >> done"

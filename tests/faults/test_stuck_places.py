@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,32 +12,6 @@ import pytest
 import kueue
 from tests.support.lab import Lab
 from tests.support.waiting import wait_for
-
-
-@pytest.fixture
-def dead(tmp_path: Path) -> Iterator[Path]:
-    """A FUSE mount; `stop` of it is a file system that does not answer any more."""
-    if shutil.which("bindfs") is None or shutil.which("fusermount3") is None:
-        pytest.skip("bindfs or fusermount3 is missing")
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        pytest.skip("/dev/fuse must not be opened by this user")
-    behind, mount = tmp_path / "behind", tmp_path / "mount"
-    behind.mkdir()
-    mount.mkdir()
-    daemon = subprocess.Popen(["bindfs", "-f", str(behind), str(mount)])
-    wait_for("the mount is there", lambda: os.path.ismount(mount) or daemon.poll() is not None)
-    if daemon.poll() is not None:
-        pytest.skip("this user may not mount with FUSE")
-    (tmp_path / "pid").write_text(str(daemon.pid))
-    yield mount
-    # The kernel answers every call with an error once its daemon is dead: all that hangs is released.
-    daemon.kill()
-    daemon.wait()
-    subprocess.run(["fusermount3", "-u", "-z", str(mount)], check=True)
-
-
-def stop(mount: Path, number: signal.Signals = signal.SIGSTOP) -> None:
-    os.kill(int((mount.parent / "pid").read_text()), number)
 
 
 @pytest.fixture
@@ -148,35 +120,4 @@ def test_a_full_file_system_at_the_output_is_the_jobs_own_trouble(wide: Lab) -> 
     assert (code, text) == ("output", "cannot write /dev/full: not a regular file")
     inside = submit(wide, "exec > /dev/full; echo something || exit 9")
     assert wide.wait_state(inside, "failed")["return_code"] == 9
-    others_go_on(wide, keeper)
-
-
-def test_a_mount_that_does_not_answer_holds_up_only_the_jobs_on_it(wide: Lab, dead: Path) -> None:
-    keeper = wide.keeper_pids("w1")
-    (dead / "cwd").mkdir()
-    program = dead / "cwd" / "program"
-    program.write_text("#!/bin/sh\nexit 0\n")
-    program.chmod(0o755)
-    running = submit(wide, "echo begins; while :; do date; sleep 0.1; done", out=str(dead / "running.log"))
-    wide.wait_state(running, "running")
-    wait_for("it writes", lambda: (dead / "running.log").stat().st_size > 0)
-    known = submit(wide, "true", cwd=dead / "cwd")
-    wide.wait_state(known, "succeeded")  # the directory is open, and looked at
-    wide.agents["w1"].kill()
-    wide.agents["w1"].wait()
-    several = [submit(wide, "true", cwd=dead / "cwd") for _ in range(4)]
-    stop(dead)
-    wide.start_worker("w1")
-    output = submit(wide, "true", out=str(dead / "other.log"))
-    for _ in range(3):
-        others_go_on(wide, keeper)
-    for job in (output, *several):
-        found = wide.wait_state(job, "pending", "offered", "running", "succeeded")
-        assert found["state"] != "failed", found
-    wide.ok("remove-job", "--kill", str(running))
-    others_go_on(wide, keeper)
-    stop(dead, signal.SIGCONT)
-    for job in (output, *several):
-        wide.wait_state(job, "succeeded", seconds=60)
-    wide.wait_state(running, "canceled")
     others_go_on(wide, keeper)
