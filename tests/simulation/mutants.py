@@ -80,7 +80,7 @@ MUTANTS = {
         "finish",
         "if job is None or job.fence != end.fence or job.worker != worker.id:",
         "if job is None:",
-        1,
+        9,
     ),
     "acknowledge-before-commit": Mutant(
         "what depends on the journal leaves before it is written",
@@ -88,7 +88,7 @@ MUTANTS = {
         "Engine._drain",
         "self._keep_back(group, leaving)\n",
         "self._leave(leaving)\n",
-        1,
+        4,
     ),
     "answer-submit-before-commit": Mutant(
         "a submit is answered before it is on the disk",
@@ -96,7 +96,7 @@ MUTANTS = {
         "Submissions.submit",
         "self._journal.write((block,), written,",
         "answer(first, count, None), flight.answers.clear(), self._journal.write((block,), written,",
-        1,
+        2,
     ),
     "forget-tokens": Mutant(
         "a repeated submit counts as a new one",
@@ -104,7 +104,7 @@ MUTANTS = {
         "Submissions._answer_known_token",
         "known = self._journal.token(token)",
         "known = None",
-        1,
+        2,
     ),
     "forget-tokens-in-flight": Mutant(
         "a submit that is repeated while the first is being written counts as a new one",
@@ -112,7 +112,7 @@ MUTANTS = {
         "Submissions._answer_known_token",
         "flight = self._in_flight.get(token)",
         "flight = None",
-        1,
+        271,
     ),
     "new-token-for-a-repeat": Mutant(
         "the client repeats a submit under another token",
@@ -120,7 +120,7 @@ MUTANTS = {
         "submit",
         "batch.rid = 0",
         "batch.rid, batch.token = 0, secrets.token_hex(16)",
-        1,
+        10,
     ),
     "forget-ledger-on-requeue": Mutant(
         "an attempt that may live holds no licences",
@@ -128,7 +128,7 @@ MUTANTS = {
         "expire",
         "may_live=True",
         "may_live=False",
-        1,
+        87,
     ),
     "no-lease": Mutant(
         "a worker is lost as soon as its connection is",
@@ -136,7 +136,7 @@ MUTANTS = {
         "review",
         "silence >= timeout and",
         "silence >= 0 and",
-        1,
+        9,
     ),
     "own-sleep-counts": Mutant(
         "a server that slept holds it against the workers",
@@ -144,7 +144,7 @@ MUTANTS = {
         "Core.handle",
         "state.late += max(0.0, event.late)",
         "pass",
-        1,
+        1089,
     ),
     "no-stop-for-superseded": Mutant(
         "an attempt that was handed out anew meanwhile runs on",
@@ -152,7 +152,7 @@ MUTANTS = {
         "adopt_running",
         'attempts.haunt(state, worker, job, running.fence, "superseded", reserves=True)\n    elif job.state in',
         "pass\n    elif job.state in",
-        1,
+        29,
     ),
     "at-most-once-requeued": Mutant(
         "a job to run at most once is handed out again if nobody has heard that it started",
@@ -160,7 +160,7 @@ MUTANTS = {
         "lose",
         "elif counts or not job.restart:",
         "elif counts:",
-        1,
+        167,
     ),
     "missing-is-running": Mutant(
         "what a worker does not list is believed to run there",
@@ -168,7 +168,7 @@ MUTANTS = {
         "_miss",
         "if key in listed:",
         "if True:",
-        1,
+        55,
     ),
     "cancel-forgets-the-worker": Mutant(
         "a canceled attempt that can't be reached gets no stop order",
@@ -176,7 +176,7 @@ MUTANTS = {
         "cancel_at_once",
         'haunt(state, worker, job, job.fence, "canceled", reserves=reserves)',
         "pass",
-        1,
+        82,
     ),
     "release-what-runs": Mutant(
         "a worker gives back what it has started",
@@ -184,7 +184,7 @@ MUTANTS = {
         "Machine._on_retract",
         "i.TellKept(ref)",
         "i.TellReleased(ref)",
-        1,
+        77,
     ),
     "forget-before-acknowledged": Mutant(
         "a worker drops the record of an end when it has told it",
@@ -192,7 +192,7 @@ MUTANTS = {
         "Book._complete",
         "self.out.append(i.TellFinished(attempt.finished_at(now)))",
         "self.out += [i.TellFinished(attempt.finished_at(now)), i.DropRecords((attempt.key,))]",
-        1,
+        18,
     ),
     "finished-not-listed": Mutant(
         "ends that were not acknowledged are missing from the inventory",
@@ -216,7 +216,7 @@ MUTANTS = {
         "Machine._start_held",
         "or book.superseded ",
         "",
-        1,
+        29,
     ),
     "foreign-journal": Mutant(
         "a worker tells every journal of all its attempts",
@@ -224,7 +224,7 @@ MUTANTS = {
         "inventory",
         "if attempt.note.journal != journal:",
         "if False:",
-        1,
+        143,
     ),
     "watch-ahead-of-the-disk": Mutant(
         "a waiter is told of ends that a crash may undo",
@@ -232,6 +232,6 @@ MUTANTS = {
         "WatchHub._changes",
         " if self._is_told(job)",
         "",
-        1,
+        71,
     ),
 }

@@ -30,6 +30,7 @@ from kueue.wire.messages import (
     WorkerMessage,
 )
 from kueue_worker.keeper import records
+from kueue_worker.keeper.attempts import INTERRUPTED, OUTPUT_LIMIT, STOPPED
 from kueue_worker.keeper.orders import read_spawn
 from kueue_worker.keeper.wire import VERSION as KEEPER_VERSION
 from kueue_worker.keeper_messages import ended_of, kept_of
@@ -141,7 +142,8 @@ def test_an_agent_understands_every_keeper(version: int) -> None:
         elif message["m"] == "ended":
             end = ended_of(message)
             ends.append((end.end, end.exit_code, end.signal))
-    assert ends == [(End.EXITED, 3, None), (End.STOPPED, None, 15)]
+    seen = [(End.EXITED, 3, None), (End.STOPPED, None, 15)]
+    assert ends == (seen if version == 1 else [*seen, (End.OUTPUT_LIMIT, None, 15)])
 
 
 @pytest.mark.parametrize("version", range(1, KEEPER_VERSION + 1))
@@ -149,6 +151,8 @@ def test_a_keeper_understands_the_orders_of_every_agent(version: int) -> None:
     orders = []
     for line in lines_of(SAMPLES / "keeper" / str(version) / "agent_to_keeper.jsonl"):
         message = json.loads(line)
+        if message["m"] == "kill":
+            assert message["end"] in (STOPPED, INTERRUPTED, OUTPUT_LIMIT)
         if message["m"] == "spawn":
             orders.append(read_spawn(message, lambda: 99))
     into_file, limited = orders
