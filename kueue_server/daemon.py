@@ -13,6 +13,7 @@ import sys
 
 import uvloop
 
+import kueue.config_faults  # noqa: F401 (a reload may need it when its file is another version's already)
 from kueue import __version__
 from kueue.config import Config, load_config
 from kueue.errors import KueueError
