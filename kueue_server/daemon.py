@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+import kueue.config_faults  # noqa: F401 (a reload may need it when its file is another version's already)
 from kueue import __version__
 from kueue.config import Config, load_config
 from kueue.errors import KueueError

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+from kueue import __version__
 from kueue_worker.core.events import (
     AttemptEnded,
     AttemptStarted,
@@ -55,6 +56,8 @@ class KeeperProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._records: list[KeptAttempt] = []
         self._ready = False
+        self._is_first = True  # of the keepers that this agent has met
+        self._replacing = False
         self._ending = False
         self._closed = asyncio.Event()
         self._last_heard = 0.0
@@ -132,7 +135,9 @@ class KeeperProcess:
             sock = self._try_connect()
             if sock is not None:
                 return sock
-            if process.poll() not in (None, 0):
+            if process.poll() == 0:  # it found another one, which has gone since
+                self._process = process = start_keeper(self._spool, self._address)
+            elif process.poll() is not None:
                 log.error("the keeper ended with %s; see %s/keeper.log", process.returncode, self._spool)
                 return None
         log.error("the keeper does not come up; see %s/keeper.log", self._spool)
@@ -207,6 +212,12 @@ class KeeperProcess:
                 self._records.append(kept)
         if message.get("more"):
             return
+        is_first, self._is_first = self._is_first, False
+        if is_first and not self._records and message.get("program", __version__) != __version__:
+            # Of another version of the programs; while it has no job, it costs nothing to have one of ours.
+            self._replacing = True
+            self.send({"m": "exit", "grace": 0.0})
+            return
         self._ready = True
         self.version = int(message["v"])
         records, self._records = tuple(self._records), []
@@ -220,8 +231,9 @@ class KeeperProcess:
         self.pid = None
         self._silent = False
         self._closed.set()
-        if not self._ending:
+        if not self._ending and not self._replacing:
             log.warning("the connection to the keeper ended%s", f": {error}" if error else "")
+        self._replacing = False
         self._post(KeeperGone())
 
 
@@ -230,7 +242,17 @@ def start_keeper(spool: str, address: str) -> subprocess.Popen[bytes]:
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return subprocess.Popen(
-        [sys.executable, "-m", "kueue_worker.keeper", "--spool", spool, "--address", address],
+        [
+            sys.executable,
+            "-m",
+            "kueue_worker.keeper",
+            "--spool",
+            spool,
+            "--address",
+            address,
+            "--program",
+            __version__,
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

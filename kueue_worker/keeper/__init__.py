@@ -36,9 +36,10 @@ Agent to keeper:
 
 Keeper to agent:
 
-- `state {v, keeper, boot, records: [record, …], more}`: the whole record, in frames of at most 500; a
-  record is `{key, job, attempt, state: running|ended, pid, started, …, note}`, with the fields of `ended`
-  where it has.
+- `state {v, keeper, boot, program, records: [record, …], more}`: `program` is the version of the programs
+  that it is of, if it was told (an agent of another version replaces it when idle); the whole record, in
+  frames of at most 500; a record is `{key, job, attempt, state: running|ended, pid, started, …, note}`,
+  with the fields of `ended` where it has.
 - `started {key, pid, started}`
 - `ended {key, end, status, started, ended, cpu_seconds, peak_kb, code, text}`: `status` is the raw wait
   status or null; `end` as in `kueue.job.End`; `code`/`text` for `not_started` (`no_program`,

@@ -57,7 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
     _adopt_orphans(log)
     name = os.urandom(8).hex()
     endings = Endings(os.getpid())
-    keeper = Keeper(name, boot, found.attempts, records, spawner, endings, log.write, boottime)
+    keeper = Keeper(
+        name, boot, found.attempts, records, spawner, endings, log.write, boottime, options.program
+    )
     loop = Loop(keeper, listener, log.write, grace=options.grace, idle=options.idle)
     log.write(f"{name} serves {spool}")
     gc.freeze()  # nothing of all this will ever be garbage
@@ -69,6 +71,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m kueue_worker.keeper", description=__doc__)
     parser.add_argument("--spool", required=True, metavar="DIR", help="its records, its log, output of jobs")
     parser.add_argument("--address", metavar="NAME", help="abstract socket; the spool's own by default")
+    parser.add_argument("--program", metavar="VERSION", help="of the agent that starts it; told to others")
     parser.add_argument(
         "--grace", type=float, default=5.0, metavar="SECONDS", help="from TERM to KILL when told to end"
     )

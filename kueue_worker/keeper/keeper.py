@@ -60,6 +60,7 @@ class Keeper:
         endings: Endings,
         say: Callable[[str], None],
         clock: Callable[[], float],
+        program: str | None = None,
     ) -> None:
         self.out: list[Message] = []
         self.leaving = False
@@ -71,6 +72,7 @@ class Keeper:
         self._endings = endings
         self._say = say
         self._clock = clock
+        self._program = program
         self._leaders: dict[int, Attempt] = {}
         self._limits = Timers()
         self._ordered_end: dict[str, tuple[str, str]] = {}  # with a line that says more
@@ -101,7 +103,9 @@ class Keeper:
             raise WireError("no hello")
         self._spawner.forget()
         self.out.clear()
-        head = {"m": "state", "v": VERSION, "keeper": self._name, "boot": self._boot}
+        head: Message = {"m": "state", "v": VERSION, "keeper": self._name, "boot": self._boot}
+        if self._program:
+            head["program"] = self._program
         parts: list[list[Message]] = [[]]
         room = STATE_BYTES
         for attempt in self._attempts.values():

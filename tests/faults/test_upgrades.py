@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -181,7 +184,7 @@ def test_programs_go_on_when_their_files_are_replaced_by_others_that_they_could_
     server.send_signal(signal.SIGHUP)
     lab.ok("backup", str(tmp_path / "copy.sqlite"))
     lab.ok("clean-jobs", "--all")
-    lab.write_config(resources="licence = ")
+    lab.write_config(server="worker_timeout_seconds = -1")
     server.send_signal(signal.SIGHUP)
     wait_for("the server tells of the fault", lambda: "not reloaded" in lab.server_log())
     lab.write_config()
@@ -204,6 +207,57 @@ def test_programs_go_on_when_their_files_are_replaced_by_others_that_they_could_
         assert "Traceback" not in log
         assert "ImportError" not in log
         assert "from another version" not in log
+
+
+MODULES_AND_LATER_IMPORTS = """
+import ast, importlib, json, sys
+importlib.import_module(sys.argv[1])
+if sys.argv[1] == "kueue_server.daemon":
+    sys.modules["kueue.wire.listener"].server_context()  # as it does before it listens
+missing = []
+for name, module in list(sys.modules.items()):
+    if name.partition(".")[0] not in ("kueue", "kueue_server", "kueue_worker"):
+        continue
+    for function in ast.walk(ast.parse(open(module.__file__).read())):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for node in ast.walk(function):
+            wanted = []
+            if isinstance(node, ast.Import):
+                wanted = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                wanted = [node.module]
+            missing += [f"{name}: {each}" for each in wanted if each not in sys.modules]
+print(json.dumps(missing))
+"""
+
+
+FOR_A_CERTIFICATE = {
+    "kueue.wire.tls: datetime",
+    "kueue.wire.tls: tempfile",
+    "kueue.wire.tls: cryptography",
+    "kueue.wire.tls: cryptography.hazmat.primitives",
+    "kueue.wire.tls: cryptography.hazmat.primitives.asymmetric",
+    "kueue.wire.tls: cryptography.x509.oid",
+}
+AT_THE_START_ONLY = {
+    "kueue_server.daemon": set[str](),
+    "kueue_worker.daemon": FOR_A_CERTIFICATE | {"kueue.config: kueue.config_faults"},
+    "kueue_worker.keeper.__main__": {
+        "kueue_worker: kueue_worker.daemon",
+        "kueue_worker.keeper.place: hashlib",
+    },
+}
+"""What a program's functions import and it does not have: never called, or only before it serves."""
+
+
+@pytest.mark.parametrize("program", AT_THE_START_ONLY)
+def test_a_daemon_has_imported_all_that_its_functions_import(program: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MODULES_AND_LATER_IMPORTS, program], capture_output=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)) <= AT_THE_START_ONLY[program]
 
 
 def assert_environment(pid: int, name: str, value: str) -> None:
