@@ -19,7 +19,8 @@ from tests.support.waiting import wait_for
 PLAIN = "sleep 1000"
 EXITS_BADLY = "trap 'exit 7' TERM; sleep 1000 & wait"
 ENDS_WELL = "trap 'exit 0' TERM; sleep 1000 & wait"
-TREE = "(sleep 1000 & wait) & sleep 1000 | cat"
+# Not a pipeline alone: with its `sleep` ended first, it would succeed before the shell hears of anything.
+TREE = "(sleep 1000 & wait) & sleep 1000 | cat; sleep 1000"
 JOBS = (PLAIN, EXITS_BADLY, TREE, ENDS_WELL)
 ROUNDS = 2
 LONG_ROUNDS = 15

@@ -69,7 +69,8 @@ def test_schedules_have_every_kind_of_fault_and_no_more_actions_than_allowed() -
     schedules = [draw(seed) for seed in range(1, 1500)]
     seen = {action.what for schedule in schedules for action in schedule.actions}
     assert seen >= FAULTS
-    assert max(len(schedule.actions) for schedule in schedules) == MOST_ACTIONS
+    longest = max(len(schedule.actions) for schedule in schedules)
+    assert MOST_ACTIONS - 2 <= longest <= MOST_ACTIONS
 
 
 def test_a_campaign_goes_on_where_its_record_ends(tmp_path: Path) -> None:
