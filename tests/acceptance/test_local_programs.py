@@ -1,4 +1,4 @@
-"""One machine, nothing but the template configured: the first command of the README, `up`, `down`, several first calls at once."""
+"""One machine, nothing but the template configured: the first command, `up`, `down`, several first calls at once."""
 
 from __future__ import annotations
 
