@@ -20,6 +20,8 @@ class Session:
 
     def __init__(self, config_path: str | None, colour: str) -> None:
         self._config_path = config_path
+        self.has_started_worker = False
+        """A local worker was started for this call; it may not be connected yet."""
         self.terminal = Terminal(colour)
 
     @cached_property
@@ -71,6 +73,7 @@ class Session:
                 from kueue.local import ensure_running
 
                 running = ensure_running(config, lambda text: None)
+                self.has_started_worker = "worker" in running.started
                 if running.started:
                     what = " and ".join(running.started)
                     self.terminal.say(

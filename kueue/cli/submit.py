@@ -60,6 +60,8 @@ def _submit(session: Session, spec: JobSpec, *, wait: bool, follow: bool) -> int
         jobs = client.submit_many([spec])
         job = jobs[0].id
         for warning in jobs.warnings:
+            if warning.code == "no_worker" and session.has_started_worker:
+                continue  # it is on its way
             session.terminal.say(f"kueue: job {job}: {warning.text}")
         if not (wait or follow):
             session.terminal.print([str(job)])
