@@ -5,7 +5,9 @@ Everything that a test starts is ended by `close`, keepers and jobs included.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import random
@@ -23,6 +25,7 @@ from kueue.cli.render.json_rows import job_object, worker_row
 from kueue.client import Client
 from kueue.errors import KueueError
 from tests.support.waiting import wait_for
+from tests.support.warm_client import WarmClient
 
 SECRET = "a-secret-for-tests-only-0123456789abcdef"
 
@@ -41,6 +44,14 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+
+
+@functools.cache
+def warm_client() -> WarmClient:
+    """The one of this process."""
+    client = WarmClient()
+    atexit.register(client.close)
+    return client
 
 
 class Lab:
@@ -236,8 +247,12 @@ class Lab:
         return process
 
     def ok(self, *arguments: str | bytes, **options: Any) -> str:
-        """Run `kueue …`, which must succeed; its stdout."""
-        done = self.kueue(*arguments, **options)
+        """Run `kueue …`, which must succeed; its stdout. For what is tested itself there is `kueue`."""
+        if self._needs_no_program() and options.keys() <= {"cwd", "timeout"}:
+            place, seconds = options.get("cwd", self.work), options.get("timeout", 60)
+            done = warm_client().run(arguments, env=self.env, cwd=place, timeout=seconds)
+        else:
+            done = self.kueue(*arguments, **options)
         assert done.returncode == 0, (arguments, done.returncode, done.stdout, done.stderr)
         return done.stdout.decode()
 
@@ -252,7 +267,7 @@ class Lab:
     def job(self, number: int) -> dict[str, Any]:
         """A job as `show-job --json` has it."""
         found: dict[str, Any]
-        if self._looks_itself():
+        if self._needs_no_program():
             with self._client() as client:
                 found = json.loads(json.dumps(job_object(client.detail(number), None)))
         else:
@@ -276,7 +291,7 @@ class Lab:
         return None
 
     def _workers(self) -> list[dict[str, Any]]:
-        if not self._looks_itself():
+        if not self._needs_no_program():
             done = self.kueue("list-workers", "--json")
             listed: list[dict[str, Any]] = json.loads(done.stdout) if done.returncode == 0 else []
             return listed
@@ -284,10 +299,10 @@ class Lab:
             return [worker_row(worker) for worker in client.workers()]
         return []
 
-    def _looks_itself(self) -> bool:
-        """May this process look at jobs and workers in the place of a `kueue` that it would start? Most of the
-        time of a test would go into starting programs that only look. Not where those are of another version,
-        on another host or shown another clock."""
+    def _needs_no_program(self) -> bool:
+        """May this process or a warm one stand in for a `kueue` that would have to be started? Most of the time
+        of tests would go into that. Not where the program is of another version, on another host or shown
+        another clock."""
         return self.env == self._first_env and not self.before("client")
 
     def _client(self, patience: float = 10.0) -> Client:
