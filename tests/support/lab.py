@@ -48,7 +48,7 @@ def free_port() -> int:
 
 @functools.cache
 def warm_client() -> WarmClient:
-    """The one of this process."""
+    """One for all labs whose clients start as this process would start them."""
     client = WarmClient()
     atexit.register(client.close)
     return client
@@ -86,7 +86,8 @@ class Lab:
             "KUEUE_STATE_DIR": str(self.state),
             "NO_COLOR": "1",
         }
-        self._first_env = dict(self.env)
+        self._first_start_env = self._start_env()
+        self._warm_clients: dict[tuple[object, object], WarmClient] = {}
 
     def write_config(
         self, *, common: str = "", server: str = "", worker: str = "", client: str = "", resources: str = ""
@@ -248,9 +249,8 @@ class Lab:
 
     def ok(self, *arguments: str | bytes, **options: Any) -> str:
         """Run `kueue …`, which must succeed; its stdout. For what is tested itself there is `kueue`."""
-        if self._needs_no_program() and options.keys() <= {"cwd", "timeout"}:
-            place, seconds = options.get("cwd", self.work), options.get("timeout", 60)
-            done = warm_client().run(arguments, env=self.env, cwd=place, timeout=seconds)
+        if options.keys() <= {"cwd", "timeout"}:
+            done = self._warm_kueue(*arguments, **options)
         else:
             done = self.kueue(*arguments, **options)
         assert done.returncode == 0, (arguments, done.returncode, done.stdout, done.stderr)
@@ -267,7 +267,7 @@ class Lab:
     def job(self, number: int) -> dict[str, Any]:
         """A job as `show-job --json` has it."""
         found: dict[str, Any]
-        if self._needs_no_program():
+        if self._clients_are_plain():
             with self._client() as client:
                 found = json.loads(json.dumps(job_object(client.detail(number), None)))
         else:
@@ -291,19 +291,33 @@ class Lab:
         return None
 
     def _workers(self) -> list[dict[str, Any]]:
-        if not self._needs_no_program():
-            done = self.kueue("list-workers", "--json")
+        if not self._clients_are_plain():
+            done = self._warm_kueue("list-workers", "--json")
             listed: list[dict[str, Any]] = json.loads(done.stdout) if done.returncode == 0 else []
             return listed
         with contextlib.suppress(KueueError), self._client(patience=0.0) as client:
             return [worker_row(worker) for worker in client.workers()]
         return []
 
-    def _needs_no_program(self) -> bool:
-        """May this process or a warm one stand in for a `kueue` that would have to be started? Most of the time
-        of tests would go into that. Not where the program is of another version, on another host or shown
-        another clock."""
-        return self.env == self._first_env and not self.before("client")
+    def _warm_kueue(
+        self, *arguments: str | bytes, timeout: float = 60, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        """`kueue …` from a process that has started as it would: of its version, on its host, with its clock."""
+        if self._clients_are_plain():
+            warm = warm_client()
+        else:
+            before, started = tuple(self.before("client")), tuple(sorted(self._start_env().items()))
+            warm = self._warm_clients.get((before, started)) or WarmClient(before, self.env)
+            self._warm_clients[before, started] = warm
+        return warm.run(arguments, env=self.env, cwd=cwd or self.work, timeout=timeout)
+
+    def _clients_are_plain(self) -> bool:
+        """Is what the lab starts as a client of the version under test, on this host, with this host's clock?"""
+        return not self.before("client") and self._start_env() == self._first_start_env
+
+    def _start_env(self) -> dict[str, str]:
+        """What makes a difference when a program starts."""
+        return {name: value for name, value in self.env.items() if name.startswith(("PYTHON", "LD_", "FAKE"))}
 
     def _client(self, patience: float = 10.0) -> Client:
         return Client(address=(self.host, self.port), secret=SECRET, connect_timeout=patience)
@@ -320,6 +334,8 @@ class Lab:
 
     def close(self) -> None:
         """End everything that runs below this lab."""
+        for warm in self._warm_clients.values():
+            warm.close()
         for process in self._processes:
             if process.poll() is None:
                 process.kill()

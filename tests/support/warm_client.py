@@ -36,13 +36,21 @@ MODULES = (
 
 
 class WarmClient:
-    """Starts the process that the commands are forked from; `run` may be called by several threads."""
+    """Starts the process that the commands are forked from; `run` may be called by several threads.
 
-    def __init__(self) -> None:
+    Args:
+        before: words before its command, which becomes it.
+        env: what it is started with (this process's own environment), whatever commands have later.
+    """
+
+    def __init__(self, before: Sequence[str] = (), env: dict[str, str] | None = None) -> None:
         self._place = tempfile.mkdtemp(prefix="kueue-warm-")
         self._address = os.path.join(self._place, "socket")
         self._process = subprocess.Popen(
-            [sys.executable, __file__, self._address], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [*before, sys.executable, __file__, self._address],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"ready\n"
