@@ -28,6 +28,11 @@ def local_owner(config: ClientConfig) -> Owner | None:
     return owner if owner is not None and lives_here(owner) else None
 
 
+def announces_itself(config: ClientConfig) -> bool:
+    """Is there a local server that has not said good-bye? It may have been killed."""
+    return is_local(config) and read_owner(config.state_dir) is not None
+
+
 def resolve_address(config: ClientConfig) -> tuple[str, int]:
     """Host and port to connect to now."""
     owner = local_owner(config)

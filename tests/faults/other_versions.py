@@ -27,7 +27,7 @@ def install(
         keeper: its version of the protocol between agent and keeper.
     """
     for package in PACKAGES:
-        shutil.copytree(SOURCE / package, place / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(SOURCE / package, place / package, ignore=shutil.ignore_patterns("*.pyc.*"))
     if version:
         _patch(place / "kueue/__init__.py", "__version__", f'"{version}"')
     if protocol is not None:
