@@ -69,6 +69,8 @@ def _refused(state: State, worker: Worker, refused: RefusedAttempt) -> None:
         worker.closed.close(cwd_of(job), job.queue.volume, ancestor, state.now)
     elif refused.code == "directory_timeout":
         worker.closed.close_volume(job.queue.volume, state.now)
+    elif refused.code == "file_timeout":
+        worker.closed.close_job(job.id, job.queue.volume, state.now)
     elif refused.code in _WHOLE_WORKER:
         worker.pause = _next(worker.pause, state.now)
     else:

@@ -313,6 +313,19 @@ def test_a_hung_mount_closes_its_volume() -> None:
     assert bench.state(2) == "pending"
 
 
+def test_a_job_whose_output_hangs_is_kept_away_alone_and_asked_again_after_a_minute() -> None:
+    bench = Bench()
+    session = bench.worker(cpus=4)
+    bench.submit(*[make_spec()] * 2)
+    result = bench.refused(session, 1, 1, "file_timeout")
+    assert offers(result) == []
+    assert [job for _, job, _ in offers(bench.submit(make_spec()))] == [3]
+    assert (bench.state(1), bench.state(2), bench.state(3)) == ("pending", "offered", "offered")
+    assert bench.reason(1) == Reason("file_timeout", "the place of its program or output does not answer")
+    assert offers(bench.pass_time(59, session)) == []
+    assert [job for _, job, _ in offers(bench.pass_time(1, session))] == [1]
+
+
 def test_progress_round_trips() -> None:
     bench, session = running(make_spec(max_restarts=1))
     bench.finished(session, (1, 1), end=End.LOST, code=None)
