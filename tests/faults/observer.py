@@ -29,7 +29,7 @@ class Observer:
         cwd: Path | None = None,
         out: Path | str | None = None,
         time_limit: float | None = 60.0,
-        max_restarts: int | None = None,
+        max_restarts: int = 5,
     ) -> int:
         """A job that `sh` runs, not looked at by the command line, which would look at the places itself."""
         with kueue.Client(self.lab.config) as client:
