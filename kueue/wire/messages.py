@@ -173,8 +173,8 @@ class FinishedAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False)
 
 class RefusedAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The worker will not run this one; another may. `code`: `no_directory` (then `ancestor` is the
-    deepest directory of the job's cwd that exists here), `directory_timeout`, `no_resources`,
-    `draining`, `spool_full`, `keeper_silent`."""
+    deepest directory of the job's cwd that exists here), `directory_timeout`, `file_timeout`,
+    `no_resources`, `draining`, `spool_full`, `keeper_silent`."""
 
     job: int
     fence: int

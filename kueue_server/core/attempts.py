@@ -92,7 +92,7 @@ def start(state: State, worker: Worker, job: Job, started_at: float) -> None:
 
 def reopen(state: State, worker: Worker, job: Job) -> None:
     """A job runs in a place that the worker was thought not to see."""
-    if worker.closed.open(cwd_of(job), job.queue.volume):
+    if worker.closed.open(job.id, cwd_of(job), job.queue.volume):
         worker.cursors.clear()
         state.wake(worker)
 
