@@ -136,7 +136,7 @@ class Listener:
             raise first_error or OSError(errno.EADDRNOTAVAIL, "no address to listen on")
 
     def set_secrets(self, secrets: Sequence[str]) -> None:
-        """For handshakes that begin from now on."""
+        """For handshakes that are not over yet, or begin from now on."""
         self._secrets = tuple(secrets)
 
     @property
@@ -247,6 +247,8 @@ class Listener:
                 self._failures.add(f"{waiting.address}: no TLS: {str(error) or 'closed'}")
 
     def _on_established(self, waiting: _Waiting, link: Link) -> Handler:
+        if link.secret not in self._secrets:  # it was until a moment ago
+            raise AuthenticationError("wrong proof: the peer's shared_secret is not accepted any more")
         self._last_progress = self._loop.time()
         self._forget(waiting)
         return self._accept(link)
