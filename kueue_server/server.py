@@ -212,8 +212,9 @@ class Server:
     def _accept_secrets(self, secrets: list[str]) -> None:
         """From now on only these; who came with another one has to go."""
         self._listener.set_secrets(secrets)
-        sessions = (*self._clients, *self.desk.workers.values())
-        strangers = [session.link for session in sessions if session.link.secret not in secrets]
+        links = [client.link for client in self._clients]
+        links += [worker.link for worker in self.desk.workers.values()]
+        strangers = [link for link in links if link.secret not in secrets]
         for link in strangers:
             link.abort(AuthenticationError("it came with a secret that is not accepted any more"))
         if strangers:
