@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import logging
@@ -75,10 +76,7 @@ def test_nothing_of_the_secret_is_in_a_log_a_file_an_argument_an_environment_or_
     wrong.touch(mode=0o600)
     wrong.write_text(lab.config.read_text().replace(OLD, "w" * 40))
     for words, env in (
-        (("list-jobs", "--json"), {}),
         (("show-job", str(telling), "--json"), {}),
-        (("list-workers", "--json"), {}),
-        (("show-worker", "w1", "--json"), {}),
         (("logs", str(telling)), {}),
         (("reload",), {}),
         (("cmd", "no-such-program"), {}),
@@ -95,7 +93,8 @@ def test_nothing_of_the_secret_is_in_a_log_a_file_an_argument_an_environment_or_
     assert len(programs) >= 3
     for pid in (lab.server_process.pid, *programs):
         for name in ("cmdline", "environ"):
-            said.append((Path("/proc") / str(pid) / name).read_bytes())
+            with contextlib.suppress(FileNotFoundError):  # of a job, maybe, that has just ended
+                said.append((Path("/proc") / str(pid) / name).read_bytes())
     files = [path for path in lab.place.rglob("*") if path.is_file() and path not in (lab.config, wrong)]
     assert {"server.log", "w1.log", "keeper.log", "journal.sqlite", "copy.sqlite"} <= {p.name for p in files}
     said += [path.read_bytes() for path in files]
@@ -146,6 +145,8 @@ async def test_no_proof_or_nonce_is_logged(
         f'shared_secret = "{OLD}"\nserver_port = 0',
         f"shared_secret = '{OLD[:10]}'",
         f'shared_secrets = "{OLD}"',
+        f'shared_sceret = "{OLD}"',
+        f'shared_secret = "{OLD}"\n[server_settings]\nprevious_sceret = ["{OLD}"]',
     ],
 )
 def test_no_complaint_about_a_configuration_quotes_the_secret(tmp_path: Path, line: str) -> None:
