@@ -14,7 +14,7 @@ The frozen subset, which every version speaks: `Register`, `Welcome`, `Inventory
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -46,6 +46,16 @@ class RawBytes(msgspec.Struct, frozen=True, gc=False):
 OsString = str | RawBytes
 Range = tuple[int, int]
 Stream = Literal["stdout", "stderr"]
+
+# What a worker says goes into the journal, sums and dates: a number that these can't hold is its fault.
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""A job's id, a fence, an attempt's number."""
+Status32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+"""An exit code or a signal's number."""
+Age = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+"""Seconds; three decades at most."""
+Figure = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
+"""Any other measurement."""
 
 
 # ---------------------------------------------------------------- what a job is
@@ -107,8 +117,8 @@ class Reason(msgspec.Struct, frozen=True, gc=False):
 class AttemptRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Names one handing-over of a job: JSON `[job, fence]`."""
 
-    job: int
-    fence: int
+    job: Number
+    fence: Number
 
 
 # ---------------------------------------------------------------- worker -> server
@@ -121,10 +131,10 @@ class SystemInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     kernel: str = ""
     machine: str = ""  # e.g. "x86_64"
     cpu_model: str = ""
-    cpu_mhz: float = 0.0
-    cpus: int = 0  # logical CPUs of the machine
-    ram_mb: int = 0
-    boot_time_ago: float = 0.0  # seconds since the machine booted
+    cpu_mhz: Figure = 0.0
+    cpus: Number = 0  # logical CPUs of the machine
+    ram_mb: Number = 0
+    boot_time_ago: Age = 0.0  # seconds since the machine booted
     python: str = ""
 
 
@@ -139,14 +149,14 @@ class Register(msgspec.Struct, frozen=True, tag="register", omit_defaults=True):
     boot: str
     capacity: Capacity
     system: SystemInfo
-    pid: int = 0
+    pid: Number = 0
 
 
 class RunningAttempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    job: int
-    fence: int
-    attempt: int
-    started_ago: float
+    job: Number
+    fence: Number
+    attempt: Number
+    started_ago: Age
 
 
 class FinishedAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -157,18 +167,18 @@ class FinishedAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False)
     `cpu_seconds` user + system of the process tree it waited for; `peak_ram_mb` of its largest process.
     """
 
-    job: int
-    fence: int
-    attempt: int
+    job: Number
+    fence: Number
+    attempt: Number
     end: End
-    exit_code: int | None = None
-    signal: int | None = None
+    exit_code: Status32 | None = None
+    signal: Status32 | None = None
     reason: Reason | None = None
-    started_ago: float | None = None
-    ended_ago: float = 0.0
-    run_seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    peak_ram_mb: float = 0.0
+    started_ago: Age | None = None
+    ended_ago: Age = 0.0
+    run_seconds: Age = 0.0
+    cpu_seconds: Figure = 0.0
+    peak_ram_mb: Figure = 0.0
     stdout_path: OsString | None = None
     stderr_path: OsString | None = None
     stdout_tail: bytes = b""
@@ -180,8 +190,8 @@ class RefusedAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     deepest directory of the job's cwd that exists here), `directory_timeout`, `no_resources`,
     `draining`, `spool_full`, `keeper_silent`."""
 
-    job: int
-    fence: int
+    job: Number
+    fence: Number
     code: str
     text: str = ""
     ancestor: OsString | None = None
@@ -195,7 +205,7 @@ class Inventory(msgspec.Struct, frozen=True, tag="inventory", omit_defaults=True
     running: tuple[RunningAttempt, ...] = ()
     finished: tuple[FinishedAttempt, ...] = ()
     more: bool = False
-    highest_job: int = 0  # highest id this worker remembers from this journal
+    highest_job: Number = 0  # highest id this worker remembers from this journal
 
 
 class Status(msgspec.Struct, frozen=True, tag="status", omit_defaults=True):
@@ -206,15 +216,15 @@ class Status(msgspec.Struct, frozen=True, tag="status", omit_defaults=True):
     says why. `keeper_silent_seconds` > 0: the keeper does not answer.
     """
 
-    usable_cpus: float
-    usable_ram_mb: float
+    usable_cpus: Figure
+    usable_ram_mb: Figure
     accepting: bool = True
     note: str = ""
-    load: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    busy: float = 0.0  # share of the machine's CPUs in use by anyone, 0…1
-    ram_used_mb: float = 0.0
-    uptime_seconds: float = 0.0
-    keeper_silent_seconds: float = 0.0
+    load: tuple[Figure, Figure, Figure] = (0.0, 0.0, 0.0)
+    busy: Figure = 0.0  # share of the machine's CPUs in use by anyone, 0…1
+    ram_used_mb: Figure = 0.0
+    uptime_seconds: Age = 0.0
+    keeper_silent_seconds: Age = 0.0
 
 
 class Report(msgspec.Struct, frozen=True, tag="report", omit_defaults=True):
