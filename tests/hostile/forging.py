@@ -1,7 +1,8 @@
 """Messages made from their types: every one of the protocol, with sensible, absurd and impossible values.
 
-What comes out is plain JSON data, so that it can break the bounds that the types set. A new message or field is
-covered by itself. Where the values come from is the `Source`'s business: hypothesis, or a fuzzer's bytes.
+What comes out is plain JSON data, so that it can break the bounds that the types set, now and then. A new
+message or field is covered by itself. Where the values come from is the `Source`'s business: hypothesis, or a
+fuzzer's bytes.
 """
 
 from __future__ import annotations
@@ -149,9 +150,9 @@ def forge(source: Source, kind: inspect.Type) -> Any:
         case inspect.LiteralType():
             return source.choose(kind.values)
         case inspect.IntType():
-            return source.integer()
+            return _bounded(source, source.integer(), kind.ge, kind.le)
         case inspect.FloatType():
-            return source.number()
+            return _bounded(source, source.number(), kind.ge, kind.le)
         case inspect.BoolType():
             return source.choose((False, True))
         case inspect.StrType():
@@ -164,6 +165,13 @@ def forge(source: Source, kind: inspect.Type) -> Any:
             return {source.text(): source.integer()}
         case _:
             raise AssertionError(f"a type that no message had so far: {kind}")
+
+
+def _bounded(source: Source, value: Any, least: float | None, most: float | None) -> Any:
+    """Within the bounds of the type, but not always: a message out of bounds gets no further than the codec."""
+    if least is None or most is None or source.choose((False, *[True] * 15)) is False:
+        return value
+    return min(max(value, least), most)
 
 
 def bent(source: Source, data: Any) -> Any:

@@ -48,11 +48,11 @@ def seeds(target: str) -> Iterator[bytes]:
         case "messages":
             for path in sorted(SAMPLES.glob("wire/*/*.jsonl")):
                 yield from path.read_bytes().splitlines()
-        case "keeper_frames" | "keeper_bodies":
+        case "keeper_frames" | "keeper_bodies" | "agent_bodies":
             for path in sorted(SAMPLES.glob("keeper/*/*keeper*.jsonl")):
                 for line in path.read_bytes().splitlines():
                     body = line if line.startswith(b"[") else b"[" + line + b"]"
-                    yield body if target == "keeper_bodies" else LENGTH.pack(len(body)) + body
+                    yield LENGTH.pack(len(body)) + body if target == "keeper_frames" else body
         case "keeper_records":
             for path in sorted(SAMPLES.glob("keeper/*/records.jsonl")):
                 yield path.read_bytes()

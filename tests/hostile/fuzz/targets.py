@@ -31,8 +31,11 @@ from kueue.wire.handshake import (
 )
 from kueue.wire.messages import PROTOCOL_MAX, PROTOCOL_MIN
 from kueue_worker.keeper import records
+from kueue_worker.keeper.__main__ import settle_lost
 from kueue_worker.keeper.orders import read_spawn
 from kueue_worker.keeper.wire import LENGTH, Wire, WireError, decode_body, encode_frame
+from kueue_worker.keeper_link import KeeperFaultError, decode_messages
+from kueue_worker.keeper_messages import ended_of, kept_of
 from tests.hostile.forging import UNIONS, BytesSource, bent, encoded, forge_message
 from tests.hostile.fuzz.peers import hostile_peers
 from tests.hostile.fuzz.seeds import CLIENT_NONCE, DER, SECRET, SERVER_NONCE, VERSION
@@ -173,15 +176,31 @@ def keeper_bodies(data: bytes) -> None:
     assert decode_body(encode_frame(found)[LENGTH.size :]) == found or b"NaN" in data
 
 
+def agent_bodies(data: bytes) -> None:
+    """Any bytes as the body of a frame to the agent, and each message in it as an end and as a record."""
+    try:
+        found = decode_messages(data)
+    except KeeperFaultError:
+        return
+    for message in found:
+        with suppress(KeeperFaultError):
+            encoded_end = msgspec.to_builtins(ended_of(message))
+            assert None not in (encoded_end["cpu_seconds"], encoded_end["peak_ram_mb"])
+        with suppress(KeeperFaultError):
+            kept_of(message)
+
+
 def keeper_records(data: bytes) -> None:
-    """Any bytes as the record file: a next keeper starts, or says that the file is of a later version; what it
-    writes anew is read back without a fault."""
+    """Any bytes as the record file: a next keeper starts, or says that the file is of a later version. What it
+    writes anew is read back without a fault, and an agent understands what it tells of it."""
     place = _place()
     (place / records.NAME).write_bytes(data)
     try:
         found = records.read(str(place))
     except records.RecordsError:
         return
+    if found.boot:  # else it would look for their processes on this machine
+        settle_lost(found, f"not {found.boot}", lambda line: None)
     made = records.Records(str(place), "boot", found.attempts)
     try:
         again = records.read(str(place))
@@ -189,8 +208,10 @@ def keeper_records(data: bytes) -> None:
         os.close(made._descriptor)
     assert again.damaged == 0, "what a keeper wrote is damaged"
     assert set(again.attempts) == set(found.attempts)
-    for attempt in again.attempts.values():
-        encode_frame([attempt.record(), attempt.message()])
+    told = [attempt.record() for attempt in again.attempts.values()]
+    (state,) = decode_messages(encode_frame([{"m": "state", "records": told}])[LENGTH.size :])
+    for record in state["records"]:
+        kept_of(record)  # None for a note that is not an agent's of ours
 
 
 def config(data: bytes) -> None:
@@ -228,6 +249,7 @@ TARGETS: dict[str, Callable[[bytes], Any]] = {
     "forged_messages": forged_messages,
     "keeper_frames": keeper_frames,
     "keeper_bodies": keeper_bodies,
+    "agent_bodies": agent_bodies,
     "keeper_records": keeper_records,
     "config": config,
     "peers": hostile_peers,
