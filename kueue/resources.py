@@ -13,6 +13,7 @@ MAX_AMOUNT = 2**31 - 1
 """Largest amount of anything countable that Kueue accepts (CPUs, MB, slots, units of a resource)."""
 
 Amount = Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT)]
+ResourceName = Annotated[str, msgspec.Meta(max_length=1000)]
 
 
 class Shape(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -37,4 +38,4 @@ class Capacity(msgspec.Struct, frozen=True, gc=False):
     cpus: Amount
     ram_mb: Amount
     job_slots: Amount
-    resources: tuple[tuple[str, Amount], ...] = ()
+    resources: Annotated[tuple[tuple[ResourceName, Amount], ...], msgspec.Meta(max_length=1000)] = ()

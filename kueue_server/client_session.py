@@ -256,7 +256,7 @@ class ClientSession:
         )
 
         def answer(data: LogData | None) -> None:
-            if data is None or data.error is not None:
+            if data is None or data.error is not None or len(data.data) > fetch.limit:
                 self._send_tail(message, place)
                 return
             chunk = LogChunk(

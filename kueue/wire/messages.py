@@ -56,6 +56,8 @@ Age = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 """Seconds; three decades at most."""
 Figure = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
 """Any other measurement."""
+Word = Annotated[str, msgspec.Meta(max_length=1000)]
+"""What a worker says of itself and its machine: everybody who asks for the workers gets all of them."""
 
 
 # ---------------------------------------------------------------- what a job is
@@ -127,26 +129,26 @@ class AttemptRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class SystemInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a worker's machine is; sent once a session."""
 
-    os: str = ""  # e.g. "Debian GNU/Linux 12"
-    kernel: str = ""
-    machine: str = ""  # e.g. "x86_64"
-    cpu_model: str = ""
+    os: Word = ""  # e.g. "Debian GNU/Linux 12"
+    kernel: Word = ""
+    machine: Word = ""  # e.g. "x86_64"
+    cpu_model: Word = ""
     cpu_mhz: Figure = 0.0
     cpus: Number = 0  # logical CPUs of the machine
     ram_mb: Number = 0
     boot_time_ago: Age = 0.0  # seconds since the machine booted
-    python: str = ""
+    python: Word = ""
 
 
 class Register(msgspec.Struct, frozen=True, tag="register", omit_defaults=True):
     """First message of a worker. `name` is unique in the cluster; `keeper` and `boot` are random ids
     of the keeper process and of the machine's boot: they tell whether earlier attempts can live."""
 
-    name: str
-    host: str
-    version: str
-    keeper: str
-    boot: str
+    name: Word
+    host: Word
+    version: Word
+    keeper: Word
+    boot: Word
     capacity: Capacity
     system: SystemInfo
     pid: Number = 0
@@ -219,7 +221,7 @@ class Status(msgspec.Struct, frozen=True, tag="status", omit_defaults=True):
     usable_cpus: Figure
     usable_ram_mb: Figure
     accepting: bool = True
-    note: str = ""
+    note: Word = ""
     load: tuple[Figure, Figure, Figure] = (0.0, 0.0, 0.0)
     busy: Figure = 0.0  # share of the machine's CPUs in use by anyone, 0…1
     ram_used_mb: Figure = 0.0
@@ -246,9 +248,9 @@ class LogData(msgspec.Struct, frozen=True, tag="log_data", omit_defaults=True):
     end of the output and the attempt has finished, no more will come."""
 
     rid: int
-    offset: int = 0
+    offset: Number = 0
     data: bytes = b""
-    size: int = 0
+    size: Number = 0
     at_end: bool = False
     error: Reason | None = None
 
