@@ -38,7 +38,9 @@ MOST_ITEMS = 4
 
 
 class Source(Protocol):
-    """Where values come from."""
+    """Where values come from. `strict`: none out of the bounds of its type."""
+
+    strict: bool
 
     def choose(self, options: Sequence[T]) -> T:
         """One of these."""
@@ -64,6 +66,8 @@ class Source(Protocol):
 class BytesSource:
     """Values out of a fuzzer's bytes, which are used up; then everything is the first choice. `integers` and
     `texts` are worth trying besides the odd ones."""
+
+    strict = False
 
     def __init__(self, data: bytes, integers: Sequence[int] = (), texts: Sequence[str] = ()) -> None:
         self._data = data
@@ -169,7 +173,9 @@ def forge(source: Source, kind: inspect.Type) -> Any:
 
 def _bounded(source: Source, value: Any, least: float | None, most: float | None) -> Any:
     """Within the bounds of the type, but not always: a message out of bounds gets no further than the codec."""
-    if least is None or most is None or source.choose((False, *[True] * 15)) is False:
+    if least is None or most is None:
+        return value
+    if not source.strict and source.choose((False, *[True] * 15)) is False:
         return value
     return min(max(value, least), most)
 
