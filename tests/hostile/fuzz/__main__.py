@@ -77,7 +77,15 @@ def _fuzz(name: str, seconds: int, place: Path) -> None:
         "-rss_limit_mb=1500",
         "-print_final_stats=1",
     ]
-    atheris.Setup(options, target)
+
+    def saved(data: bytes) -> None:
+        try:
+            target(data)
+        except BaseException:  # the fuzzer does not always come to save it
+            (place / f"crash-{hashlib.sha256(data).hexdigest()[:16]}").write_bytes(data)
+            raise
+
+    atheris.Setup(options, saved)
     atheris.Fuzz()
 
 
@@ -108,7 +116,7 @@ def _watched(name: str, seconds: int, corpus: Path) -> dict[str, Any]:
             if found := _EXECUTED.search(line):
                 executions = int(found[1])
     findings = sorted(path.name for path in set((corpus / name).glob("*-*")) - known)
-    if process.returncode and not findings:
+    if process.returncode and not findings:  # it was killed
         findings = [f"the fuzzer ended with {process.returncode}"]
     return {
         "target": name,
