@@ -119,6 +119,7 @@ def submission(rid: int, token: str, *jobs: dict[str, Any], **fields: Any) -> di
 # ---------------------------------------------------------------- anything at all
 
 
+@pytest.mark.timeout(1200)
 async def test_workers_that_say_anything_harm_nobody(checked: CheckedServer, long_form: bool) -> None:
     async with honest_worker(checked.port), checked.client() as client:
         await all_goes_on(client)
@@ -174,6 +175,7 @@ async def rave_as_a_worker(checked: CheckedServer, source: Thrown) -> None:
     peer.close()
 
 
+@pytest.mark.timeout(1200)
 async def test_clients_that_say_anything_harm_nobody(checked: CheckedServer, long_form: bool) -> None:
     async with honest_worker(checked.port), checked.client() as client:
         for seed in seeds(long_form):
