@@ -134,9 +134,11 @@ class RawPeer:
 
 
 @contextlib.asynccontextmanager
-async def honest_worker(port: int, name: str = "honest") -> AsyncIterator[SimulatedWorker]:
-    """A worker that does what it should: jobs succeed as soon as they are offered."""
-    worker = SimulatedWorker(name, ("127.0.0.1", port), SECRET)
+async def honest_worker(
+    port: int, name: str = "honest", *, finishing: bool = True
+) -> AsyncIterator[SimulatedWorker]:
+    """A worker that does what it should: jobs succeed as soon as they are offered, or run for ever."""
+    worker = SimulatedWorker(name, ("127.0.0.1", port), SECRET, finishing=finishing)
     task = asyncio.ensure_future(worker.run(0.1))
     try:
         yield worker

@@ -78,6 +78,12 @@ def test_a_line_nested_to_any_depth_is_survived(around: int, depth: int) -> None
     TARGETS["keeper_records"](b'{"r":"spawn","key":"k","job":1,"attempt":1,"note":%s}\n' % note.encode())
 
 
+def test_a_note_that_can_just_be_read_is_not_too_deep_to_be_written() -> None:
+    for depth in range(900, 1010):  # the recursion limit is somewhere there
+        note = b"[" * depth + b"]" * depth
+        TARGETS["keeper_records"](b'{"r":"spawn","key":"k","job":1,"attempt":1,"note":%s}\n' % note)
+
+
 # ---------------------------------------------------------------- real keepers
 
 

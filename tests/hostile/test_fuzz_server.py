@@ -306,13 +306,18 @@ async def test_a_worker_that_says_what_can_not_be_is_closed_and_others_go_on(
 
 
 async def test_a_worker_that_says_what_is_not_so_changes_nothing(checked: CheckedServer) -> None:
-    async with honest_worker(checked.port), checked.client() as client:
-        peer = await prepared(checked)
+    port = checked.port
+    async with honest_worker(port), honest_worker(port, "busy", finishing=False), checked.client() as client:
+        for _ in range(2):
+            await client.submit(["sleep", "1000"], ram_mb=1, workers=["busy"])
+        await all_goes_on(client)
+        peer = await joined(checked)
         for said in TAKEN.values():
             peer.send(said)
         await all_goes_on(client)
         assert not peer.closed.is_set()
-        assert {job.state async for job in client.jobs()} == {"succeeded"}
+        states = [(job.state, job.attempt) async for job in client.jobs()]
+        assert states == [("running", 1)] * 2 + [("succeeded", 1)] * 2
         peer.close()
 
 
@@ -344,6 +349,7 @@ async def test_a_worker_that_is_impossible_is_not_taken(
     peer.send(registration("evil", **fields))
     async with asyncio.timeout(60):
         await peer.closed.wait()
+    assert peer.told == []  # closed at once, not when it has been silent for long
     async with checked.client() as client:
         assert await client.workers() == ()
 
@@ -423,6 +429,7 @@ async def test_absurd_ranges_and_pages_are_answered(checked: CheckedServer) -> N
         "unknown_job",
     ]
     assert (answers[2].canceled, answers[9].canceled) == (0, 5)
+    assert answers[9].unknown == ((0, 0), (6, 10**30))
     assert not peer.closed.is_set()
     peer.close()
 

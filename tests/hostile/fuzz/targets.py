@@ -17,6 +17,7 @@ import msgspec
 
 from kueue.config import load_config
 from kueue.errors import AuthenticationError, ConfigError, ProtocolError, ServerUnreachableError, VersionError
+from kueue.text import visible
 from kueue.wire import codec
 from kueue.wire.framing import HEADER, FrameDecoder, frame
 from kueue.wire.handshake import (
@@ -228,7 +229,7 @@ def config(data: bytes) -> None:
     except ConfigError as error:
         text = str(error)
         text.encode()
-        assert text.isprintable(), f"not one line of plain text: {text!r}"
+        assert visible(text) == text, f"not one line of plain text: {text!r}"
 
 
 _places: dict[int, Path] = {}
