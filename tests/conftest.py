@@ -30,6 +30,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="the long form of fault and simulation runs")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Tests mostly wait, for programs and for deadlines: more at a time than there are cores. `-n 0`: one."""
+    return min(8, 2 * (os.cpu_count() or 1))
+
+
 @pytest.fixture(scope="session")
 def long_form(request: pytest.FixtureRequest) -> bool:
     """Was `--long` given?"""
@@ -44,7 +49,8 @@ def places_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     for name in list(os.environ):
         if name.startswith("KUEUE_"):
             patch.delenv(name)
-    patch.delenv("NO_COLOR", raising=False)
+    for name in ("NO_COLOR", "COLUMNS", "LINES"):
+        patch.delenv(name, raising=False)
     if Path(kueue.__file__).resolve().is_relative_to(ROOT / "kueue"):
         # Run from a checkout: the programs that tests start in other directories find it, too.
         places = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]

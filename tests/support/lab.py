@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,16 +17,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.support.waiting import wait_for
 
 SECRET = "a-secret-for-tests-only-0123456789abcdef"
 
 
+_PORTS_FROM, _PORTS_EACH = 12_000, 1000
+"""Ports of this range are nobody's outgoing ones, which a server that is down for a moment might lose its own to."""
+
+
 def free_port() -> int:
-    """A TCP port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of loopback that nobody listens on now, of those that belong to this one of the processes
+    that tests are spread over."""
+    mine = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 20
+    first = _PORTS_FROM + _PORTS_EACH * mine
+    while True:
+        port = first + random.randrange(_PORTS_EACH)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Lab:
@@ -148,16 +160,17 @@ class Lab:
 
     def keeper_pids(self, name: str = "") -> list[int]:
         """Pids of the keepers of this lab (of one worker)."""
-        found = []
+        found: dict[int, int] = {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, psutil.Error):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
                 text = b" ".join(words).decode(errors="replace")
                 if b"kueue_worker.keeper" in words and str(self.place) in text and name in text:
-                    found.append(int(entry.name))
-        return found
+                    found[int(entry.name)] = psutil.Process(int(entry.name)).ppid()
+        # A child that has not come to its `exec` yet looks like the keeper that starts it.
+        return [pid for pid, parent in found.items() if parent not in found]
 
     def kill_keeper(self, name: str = "") -> None:
         """SIGKILL to the keepers of one worker (or all)."""

@@ -1,0 +1,1 @@
+"""How fast Kueue is, against a limit or a peer in the same run: `python -m benchmarks`. README.md says how."""
