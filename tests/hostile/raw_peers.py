@@ -19,7 +19,7 @@ from kueue.errors import ProtocolError
 from kueue.wire import codec
 from kueue.wire.handshake import Role
 from kueue.wire.link import Link, connect
-from kueue.wire.messages import Heartbeat
+from kueue.wire.messages import Acknowledge, Heartbeat
 from kueue_server.core.core import Core
 from kueue_server.core.events import Event
 from kueue_server.core.instructions import Instruction
@@ -128,9 +128,19 @@ class RawPeer:
                 await self._news.wait()
         return value
 
+    async def read_to_the_end(self) -> bool:
+        """Wait until the server has taken all that this worker said; False if it has closed the connection."""
+        last = {"job": 10**15, "fence": 1, "attempt": 1, "end": "exited"}
+        self.send({"type": "report", "finished": [last]})
+        return bool(await self.until(_acknowledged))
+
     def close(self) -> None:
         """Go away."""
         self._link.abort()
+
+
+def _acknowledged(told: list[Any]) -> bool:
+    return any(ref.job == 10**15 for m in told if isinstance(m, Acknowledge) for ref in m.attempts)
 
 
 @contextlib.asynccontextmanager

@@ -46,7 +46,7 @@ ANSWERS = {
     "reload": "done",
     "forget_worker": "done",
 }
-SEEDS = 4
+SEEDS = 6
 SEEDS_LONG = 150
 MEGABYTE = "x" * 1_000_000
 HUGE = 2**63 - 1
@@ -172,6 +172,7 @@ async def rave_as_a_worker(checked: CheckedServer, source: Thrown) -> None:
         if peer.closed.is_set():
             return
         peer.send(body)
+    await peer.read_to_the_end()
     peer.close()
 
 
@@ -310,10 +311,14 @@ async def test_a_worker_that_says_what_is_not_so_changes_nothing(checked: Checke
     async with honest_worker(port), honest_worker(port, "busy", finishing=False), checked.client() as client:
         for _ in range(2):
             await client.submit(["sleep", "1000"], ram_mb=1, workers=["busy"])
+        async with asyncio.timeout(60):
+            while (await client.counts()).running < 2:  # noqa: ASYNC110 (nothing tells of it)
+                await asyncio.sleep(0.02)
         await all_goes_on(client)
         peer = await joined(checked)
         for said in TAKEN.values():
             peer.send(said)
+        assert await peer.read_to_the_end()
         await all_goes_on(client)
         assert not peer.closed.is_set()
         states = [(job.state, job.attempt) async for job in client.jobs()]
