@@ -64,7 +64,7 @@ async def checked(
     yield checked
     await checked.stop()
     assert checked.faults == []
-    unforeseen = [record.getMessage() for record in caplog.records if record.exc_info]
+    unforeseen = [record.getMessage() for record in caplog.get_records("call") if record.exc_info]
     assert unforeseen == []
     await checked.start()  # what the journal holds is in order, too
     await checked.stop()
