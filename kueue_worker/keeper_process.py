@@ -189,7 +189,7 @@ class KeeperProcess:
         for message in messages:
             try:
                 self._on_message(message)
-            except (KeyError, TypeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
                 raise KeeperFaultError(f"{message.get('m')}: {error!r}") from None
 
     def _on_message(self, message: Message) -> None:

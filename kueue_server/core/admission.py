@@ -13,6 +13,7 @@ from kueue.resources import Shape
 from kueue.wire.messages import OsString, RawBytes, Reason, Spec
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.events import Limits
+from kueue_server.core.outcomes import LONGEST_PATH
 from kueue_server.core.shapes import KnownShape
 from kueue_server.core.state import State
 
@@ -82,6 +83,8 @@ class Admission:
                 return Reason("bad_amount", f"{amount} {what}: must be {least} to {MAX_AMOUNT}")
         if len(shape.resources) > MAX_RESOURCES or len(shape.workers) + len(shape.not_workers) > MAX_GLOBS:
             return Reason("bad_amount", "too many resources or worker patterns for one job")
+        if any(len(glob) > MAX_NAME_CHARACTERS for glob in (*shape.workers, *shape.not_workers)):
+            return Reason("bad_name", f"a worker pattern is longer than {MAX_NAME_CHARACTERS} characters")
         names = [name for name, _ in shape.resources]
         if names != sorted(set(names)):
             return Reason("bad_resource", "resources must be sorted by name, each once")
@@ -126,6 +129,8 @@ def _refusal_of_command(spec: Spec) -> Reason | None:
     for path, what in ((spec.cwd, "working directory"), (spec.volume, "volume")):
         if path_bytes(path)[:1] != b"/":
             return Reason("bad_directory", f"the {what} must be an absolute path")
+        if len(path_bytes(path)) > LONGEST_PATH:
+            return Reason("bad_directory", f"the {what} is longer than {LONGEST_PATH} bytes")
     return None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from kueue.job import FINISHED, End, JobState
-from kueue.wire.messages import AttemptRef, AttemptView, FinishedAttempt, Reason
+from kueue.wire.messages import TAIL_BYTES, AttemptRef, AttemptView, FinishedAttempt, Reason
 from kueue_server.core.instructions import DropStop, SaveStop, SaveTails
 from kueue_server.core.outbox import Why
 from kueue_server.core.outcomes import CANCELED, outcome_of, reason_of
@@ -153,7 +153,8 @@ def finish(state: State, worker: Worker, end: FinishedAttempt) -> None:
         case _:
             return
     if end.stdout_tail or end.stderr_tail:
-        state.outbox.write(SaveTails(job.id, job.attempt, end.stdout_tail, end.stderr_tail))
+        tails = end.stdout_tail[-TAIL_BYTES:], end.stderr_tail[-TAIL_BYTES:]
+        state.outbox.write(SaveTails(job.id, job.attempt, *tails))
     if end.started_ago is not None:
         job.started_at = state.wall - end.started_ago
     reason = reason_of(end)
