@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -81,8 +82,8 @@ class ServerLab:
         loop = next(thread for thread in self.process.threads() if thread.id == main)
         return ServerCpu(times.user + times.system, loop.user_time + loop.system_time)
 
-    def restart(self) -> float:
-        """End the server as asked and start it again; the seconds from the start until it has answered a client."""
+    def restart(self) -> Restarted:
+        """End the server as asked and start it again, until it has answered a client."""
         self.client.close()
         process = self._lab.server_process
         assert process is not None
@@ -100,7 +101,7 @@ class ServerLab:
             assert time.monotonic() - begin < READY_SECONDS
             time.sleep(0.005)
         self.client.counts()
-        return time.monotonic() - begin
+        return Restarted(time.monotonic() - begin, self.cpu().whole)
 
     @staticmethod
     def _end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
@@ -140,6 +141,13 @@ class ServerLab:
         with self.ends(workers, cpus, jobs) as ends:
             ends.go()
             return ends.wait()
+
+
+class Restarted(NamedTuple):
+    """From the start of a process until it serves: seconds, and CPU seconds of its own."""
+
+    seconds: float
+    cpu_seconds: float
 
 
 class ServerCpu:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import os
 import sys
 import time
@@ -58,31 +59,34 @@ class Ends:
         self._count = count
         self._left = jobs
         self._ends: list[_End] = []
+        self._are_free = False
         self.begin: tuple[float, float] | None = None
         self.end: tuple[float, float] = (0.0, 0.0)
         self.done = asyncio.Event()
 
     async def connect(self) -> None:
-        """Connect and register all."""
+        """Connect and register all; those that are there already give signs of life meanwhile."""
         places = asyncio.Semaphore(CONNECTING_AT_A_TIME)
 
         async def one(number: int) -> None:
             async with places:
                 end = _End(f"end{number}", self)
-                self._ends.append(end)
                 await end.connect(self._address, self._secret)
+                self._ends.append(end)
 
         await asyncio.gather(*(one(number) for number in range(self._count)))
 
     def say_free(self) -> None:
         """Each says what it can give, which is all it has."""
+        self._are_free = True
         for end in self._ends:
             end.say_free()
 
     def speak(self, turn: int) -> None:
         """Send what is due in this of the slices of time: heartbeats, or now and then a status."""
         for number in range(turn % SLICES, len(self._ends), SLICES):
-            if turn // SLICES % HEARTBEATS_PER_STATUS == number % HEARTBEATS_PER_STATUS:
+            due = turn // SLICES % HEARTBEATS_PER_STATUS == number % HEARTBEATS_PER_STATUS
+            if due and self._are_free:
                 self._ends[number].say_free()
             else:
                 self._ends[number].beat()
@@ -171,6 +175,12 @@ def _ended(job: int, fence: int) -> FinishedAttempt:
     )
 
 
+async def _speak(ends: Ends) -> None:
+    for turn in itertools.count():
+        ends.speak(turn)
+        await asyncio.sleep(HEARTBEAT_SECONDS / SLICES)
+
+
 async def _serve(arguments: argparse.Namespace) -> None:
     ends = Ends(
         (arguments.host, arguments.port),
@@ -179,17 +189,13 @@ async def _serve(arguments: argparse.Namespace) -> None:
         arguments.cpus,
         arguments.jobs,
     )
+    speaking = asyncio.create_task(_speak(ends))
     await ends.connect()
     print("connected", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
     ends.say_free()
-    turn = 0
-    while not ends.done.is_set():
-        try:
-            await asyncio.wait_for(ends.done.wait(), HEARTBEAT_SECONDS / SLICES)
-        except TimeoutError:
-            ends.speak(turn)
-            turn += 1
+    await ends.done.wait()
+    speaking.cancel()
     assert ends.begin is not None
     cpu_seconds = ends.end[1] - ends.begin[1]
     print(f"done {ends.begin[0]} {ends.end[0]} {cpu_seconds} {ends.offers}", flush=True)

@@ -22,23 +22,28 @@ def measure(quick: bool) -> Answer:
     sizes = QUICK_SIZES if quick else SIZES
     repetitions = QUICK_REPETITIONS if quick else REPETITIONS
     figures: dict[int, Figure] = {}
+    costs: list[Figure] = []
     with ServerLab() as lab:
-        empty = Figure("restart, empty", "s", tuple(lab.restart() for _ in range(repetitions)))
+
+        def restarts(what: str) -> Figure:
+            taken = [lab.restart() for _ in range(repetitions)]
+            costs.append(Figure(f"restart, {what}: CPU time", "s", tuple(each.cpu_seconds for each in taken)))
+            return Figure(f"restart, {what}", "s", tuple(each.seconds for each in taken))
+
+        empty = restarts("empty")
         done = 0
         for size in sizes:
             lab.client.submit_many(distinct_jobs(done + 1, size - done))
             done = size
-            taken = tuple(lab.restart() for _ in range(repetitions))
+            figures[size] = restarts(f"{size:,} jobs pending")
             assert lab.client.counts().pending == size
-            figures[size] = Figure(f"restart, {size:,} jobs pending", "s", taken)
         finished = int(done * FINISHED_SHARE)
-        name = f"restart, {done:,} jobs, {finished:,} of them finished"
         lab.run_jobs(WORKERS, CPUS, finished)
-        some_finished = Figure(name, "s", tuple(lab.restart() for _ in range(repetitions)))
+        some_finished = restarts(f"{done:,} jobs, {finished:,} of them finished")
         ended = lab.client.counts().succeeded
     largest = figures[done]
     return Answer(
-        figures=[empty, *figures.values(), some_finished],
+        figures=[empty, *figures.values(), some_finished, *costs],
         goals=[Goal(largest, 15.0, "at most")],
         notes=[f"when some had finished, there were {ended:,} of those"],
         curves={PLOT: {"pending": [(float(size), figure.median) for size, figure in figures.items()]}},
