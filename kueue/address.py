@@ -7,7 +7,7 @@ local server is started.
 
 from __future__ import annotations
 
-from kueue.config import Config
+from kueue.client_config import ClientConfig
 from kueue.owner import Owner, lives_here, owner_is_alive, owner_path, read_owner
 from kueue.text import visible
 
@@ -15,12 +15,12 @@ LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _REACHED_BY_LOOPBACK = frozenset({"0.0.0.0", "127.0.0.1"})
 
 
-def is_local(config: Config) -> bool:
+def is_local(config: ClientConfig) -> bool:
     """Does the configuration mean the machine that the program runs on?"""
-    return config.common_settings.server_name.lower() in LOCAL_NAMES
+    return config.server_name.lower() in LOCAL_NAMES
 
 
-def local_owner(config: Config) -> Owner | None:
+def local_owner(config: ClientConfig) -> Owner | None:
     """The server of the state directory, if it is a process of this machine that lives."""
     if not is_local(config):
         return None
@@ -28,24 +28,24 @@ def local_owner(config: Config) -> Owner | None:
     return owner if owner is not None and lives_here(owner) else None
 
 
-def resolve_address(config: Config) -> tuple[str, int]:
+def resolve_address(config: ClientConfig) -> tuple[str, int]:
     """Host and port to connect to now."""
     owner = local_owner(config)
     if owner is None:
-        return config.common_settings.server_name, config.common_settings.server_port
+        return config.server_name, config.server_port
     return local_host(config, owner), owner.port
 
 
-def local_host(config: Config, owner: Owner) -> str:
+def local_host(config: ClientConfig, owner: Owner) -> str:
     """The address at which a server of this machine is reached from this machine."""
     if owner.address:
         return owner.address
     # 127.0.0.1 rather than "localhost": on ::1 the same port may be a stranger's.
-    reached = any(host in _REACHED_BY_LOOPBACK for host in config.server_settings.bind_hosts)
+    reached = any(host in _REACHED_BY_LOOPBACK for host in config.bind_hosts)
     return "127.0.0.1" if reached else "localhost"
 
 
-def elsewhere(config: Config) -> str | None:
+def elsewhere(config: ClientConfig) -> str | None:
     """If the local server runs on another machine of the same home, a line that says so; else None.
 
     It may have died there: that can't be seen from here, and the line says what to do then.
@@ -60,3 +60,12 @@ def elsewhere(config: Config) -> str | None:
         f'the local server runs on {host}, not here; use it there, or set server_name = "{host}" and start'
         f" kueue_server there (if it runs no more, remove {owner_path(config.state_dir)})"
     )
+
+
+def may_start(config: ClientConfig) -> bool:
+    """Would a local server be started here: is it meant to be here, and not running?
+
+    Worth a question before the first connection too: what listens on the configured port may be another
+    user's server.
+    """
+    return is_local(config) and local_owner(config) is None and elsewhere(config) is None

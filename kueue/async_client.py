@@ -34,6 +34,7 @@ from kueue.wire.messages import (
 )
 
 if TYPE_CHECKING:
+    from kueue.client_config import ClientConfig
     from kueue.config import Config
 
 T = TypeVar("T")
@@ -90,7 +91,7 @@ class AsyncClient:
 
     def __init__(
         self,
-        config: Config | str | os.PathLike[str] | None = None,
+        config: Config | ClientConfig | str | os.PathLike[str] | None = None,
         *,
         address: tuple[str, int] | None = None,
         secret: str | None = None,

@@ -7,15 +7,14 @@ program is never ended by a faulty file: who reloads catches `ConfigError` and g
 from __future__ import annotations
 
 import os
-import pwd
-import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import platformdirs
 from pydantic import ValidationError
 
-from kueue.config_file import create_config, default_config_path, parse_toml, read_config, template_text
+from kueue.client_config import ClientConfig
+from kueue.config_file import default_config_path, parse_toml, read_or_create, template_text
 from kueue.config_model import (
     ClientSettings,
     CommonSettings,
@@ -24,6 +23,7 @@ from kueue.config_model import (
     ServerSettings,
     WorkerSettings,
 )
+from kueue.config_places import absolute, state_dir_of
 from kueue.errors import ConfigError
 from kueue.text import visible
 
@@ -37,6 +37,7 @@ __all__ = [
     "default_config_path",
     "load_config",
     "template_text",
+    "validated",
 ]
 
 
@@ -92,12 +93,24 @@ class Config:
         Raises:
             ConfigError: no absolute path comes out of it (an unknown `~user`).
         """
-        override = os.environ.get("KUEUE_STATE_DIR")
-        if override:
-            return Path(_expanded(override)).absolute()
-        if self.common_settings.state_dir:
-            return self._absolute("common_settings", "state_dir", self.common_settings.state_dir)
-        return Path(platformdirs.user_state_path("kueue")).absolute()
+        return state_dir_of(self.path, self.common_settings.state_dir)
+
+    @property
+    def for_clients(self) -> ClientConfig:
+        """What a client needs of it."""
+        common, client = self.common_settings, self.client_settings
+        return ClientConfig(
+            path=self.path,
+            shared_secret=common.shared_secret,
+            server_name=common.server_name,
+            server_port=common.server_port,
+            configured_state_dir=common.state_dir,
+            bind_addresses=self.server_settings.bind_addresses,
+            autostart=client.autostart,
+            connect_timeout_seconds=client.connect_timeout_seconds,
+            job_default_cpus=client.job_default_cpus,
+            job_default_ram_mb=client.job_default_ram_mb,
+        )
 
     def spool_dir_for(self, worker_name: str, hostname: str) -> Path:
         """Where a worker of this name keeps output and records on a host; absolute.
@@ -111,17 +124,10 @@ class Config:
             )
         wanted = self.worker_settings_for(hostname).spool_dir
         if wanted:
-            return self._absolute("worker_settings", "spool_dir", wanted) / worker_name
+            return absolute(self.path, "worker_settings", "spool_dir", wanted) / worker_name
         if os.environ.get("KUEUE_STATE_DIR"):
             return self.state_dir / "spool" / worker_name
         return Path("/var/tmp") / f"kueue-{os.getuid()}" / worker_name
-
-    def _absolute(self, section: str, key: str, text: str) -> Path:
-        place = Path(_expanded(text))
-        if not place.is_absolute():
-            shown = visible(text)
-            raise ConfigError(f'{visible(str(self.path))}: [{section}] {key} = "{shown}": no such user here')
-        return place
 
 
 def load_config(path: str | os.PathLike[str] | None = None, *, create: bool = True) -> Config:
@@ -133,37 +139,19 @@ def load_config(path: str | os.PathLike[str] | None = None, *, create: bool = Tr
     Raises:
         ConfigError: one line with file, section, key, value and what is allowed.
     """
-    place = Path(path).absolute() if path is not None else default_config_path()
-    created = False
+    place, text, created = read_or_create(path, create)
+    return Config(validated(parse_toml(text, place), place), place, created)
+
+
+def validated(values: dict[str, Any], place: Path) -> ConfigModel:
+    """The tables of the file `place` as models.
+
+    Raises:
+        ConfigError: one line, as `load_config`.
+    """
     try:
-        text = read_config(place)
-    except FileNotFoundError:
-        if not create:
-            raise ConfigError(f"{visible(str(place))}: no such file") from None
-        created = create_config(place)
-        try:
-            text = read_config(place)  # ours, or that of a program that was quicker
-        except FileNotFoundError:
-            raise ConfigError(f"{visible(str(place))}: is a link to a file that does not exist") from None
-    values = parse_toml(text, place)
-    try:
-        model = ConfigModel.model_validate(values)
+        return ConfigModel.model_validate(values)
     except ValidationError as error:
         from kueue.config_faults import describe  # only faulty files pay for it
 
         raise ConfigError(f"{visible(str(place))}: {describe(error, values)}") from None
-    return Config(model, place, created)
-
-
-def _expanded(text: str) -> str:
-    text = text.replace("{host}", socket.gethostname().split(".", 1)[0])
-    if "{user}" in text:
-        text = text.replace("{user}", _user())
-    return os.path.expanduser(text)
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container's user that no database knows
-        return str(os.getuid())

@@ -10,11 +10,8 @@ import base64
 import os
 import re
 import stat
-import tomllib
 from pathlib import Path
 from typing import Any
-
-import platformdirs
 
 from kueue.errors import ConfigError
 from kueue.private_files import create_file, make_directories
@@ -32,6 +29,8 @@ def default_config_path() -> Path:
     named = os.environ.get("KUEUE_CONFIG")
     if named:
         return Path(os.path.expanduser(named)).absolute()
+    import platformdirs
+
     return Path(platformdirs.user_config_path("kueue")) / "config.toml"
 
 
@@ -47,6 +46,27 @@ def template_text() -> str:
         if candidate.is_file():
             return candidate.read_text("utf-8")
     raise ConfigError("config.template.toml is missing from the installation; install Kueue again")
+
+
+def read_or_create(path: str | os.PathLike[str] | None, create: bool) -> tuple[Path, str, bool]:
+    """The file's place, its text, and whether it was written just now from the template (with `create`).
+
+    Raises:
+        ConfigError: it can't be read, or is not there and not to be made.
+    """
+    place = Path(path).absolute() if path is not None else default_config_path()
+    created = False
+    try:
+        text = read_config(place)
+    except FileNotFoundError:
+        if not create:
+            raise ConfigError(f"{_shown(place)}: no such file") from None
+        created = create_config(place)
+        try:
+            text = read_config(place)  # ours, or that of a program that was quicker
+        except FileNotFoundError:
+            raise ConfigError(f"{_shown(place)}: is a link to a file that does not exist") from None
+    return place, text, created
 
 
 def create_config(place: Path) -> bool:
@@ -125,6 +145,8 @@ def parse_toml(text: str, place: Path) -> dict[str, Any]:
     Raises:
         ConfigError: no TOML; the text has the line.
     """
+    import tomllib
+
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

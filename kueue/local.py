@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from kueue.address import elsewhere, is_local, local_host, local_owner, resolve_address
 from kueue.background import LogFile, start_in_background
-from kueue.config import Config
+from kueue.client_config import ClientConfig
 from kueue.errors import KueueError, ServerUnreachableError, UsageError
 from kueue.owner import Owner, lives_here, read_process, this_process, write_process
 from kueue.private_files import make_directories
@@ -30,7 +30,6 @@ __all__ = [
     "LocalAddress",
     "ensure_running",
     "is_local",
-    "may_start",
     "resolve_address",
     "stop_local",
     "worker_process",
@@ -59,17 +58,13 @@ class LocalAddress(NamedTuple):
     started: tuple[str, ...] = ()
 
 
-def may_start(config: Config) -> bool:
-    """Would `ensure_running` start a server: is it meant to be here, and not running?
-
-    Worth a question before the first connection too: what listens on the configured port may be another
-    user's server.
-    """
-    return is_local(config) and local_owner(config) is None and elsewhere(config) is None
-
-
 def ensure_running(
-    config: Config, say: Say, *, server: bool = True, worker: bool = True, seconds: float = START_SECONDS
+    config: ClientConfig,
+    say: Say,
+    *,
+    server: bool = True,
+    worker: bool = True,
+    seconds: float = START_SECONDS,
 ) -> LocalAddress:
     """Start the local server and worker unless they run; return when the server accepts connections.
 
@@ -108,7 +103,9 @@ def ensure_running(
     return LocalAddress(local_host(config, owner), owner.port, tuple(started))
 
 
-def stop_local(config: Config, kill: bool, say: Say, *, ask: Callable[[], object] | None = None) -> bool:
+def stop_local(
+    config: ClientConfig, kill: bool, say: Say, *, ask: Callable[[], object] | None = None
+) -> bool:
     """End the local server and worker; True if something was there to end.
 
     With `kill`, running jobs are interrupted (they start again later); without, the worker stays until
@@ -142,13 +139,13 @@ def stop_local(config: Config, kill: bool, say: Say, *, ask: Callable[[], object
     return True
 
 
-def worker_process(config: Config) -> Owner | None:
+def worker_process(config: ClientConfig) -> Owner | None:
     """The local worker that was started here, if it lives."""
     worker = read_process(_worker_path(config))
     return worker if worker is not None and lives_here(worker) else None
 
 
-def write_worker_pid(config: Config, pid: int | None = None) -> None:
+def write_worker_pid(config: ClientConfig, pid: int | None = None) -> None:
     """Note a process (by default the calling one) as this machine's local worker."""
     write_process(_worker_path(config), this_process(pid=pid))
 
@@ -156,7 +153,7 @@ def write_worker_pid(config: Config, pid: int | None = None) -> None:
 # ---------------------------------------------------------------- starting
 
 
-def _start_server(config: Config, seconds: float) -> Owner:
+def _start_server(config: ClientConfig, seconds: float) -> Owner:
     log = LogFile(_log_dir(config) / "server.log")
     process = start_in_background(
         SERVER_MODULE, ["--local", "-c", str(config.path)], _environment(config), log
@@ -180,7 +177,7 @@ def _start_server(config: Config, seconds: float) -> Owner:
         _let_go(process)
 
 
-def _start_worker(config: Config) -> str:
+def _start_worker(config: ClientConfig) -> str:
     """Empty if it runs, else why it ended."""
     log = LogFile(_log_dir(config) / "worker.log")
     process = start_in_background(WORKER_MODULE, ["-c", str(config.path)], _environment(config), log)
@@ -201,7 +198,7 @@ def _let_go(process: subprocess.Popen[bytes]) -> None:
         process.returncode = 0
 
 
-def _wait_for_accept(config: Config, owner: Owner, seconds: float) -> None:
+def _wait_for_accept(config: ClientConfig, owner: Owner, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not _accepts(config, owner):
         if time.monotonic() > deadline or not is_alive(owner.pid, owner.ticks):
@@ -212,13 +209,13 @@ def _wait_for_accept(config: Config, owner: Owner, seconds: float) -> None:
         time.sleep(_STEP_SECONDS)
 
 
-def _accepts(config: Config, owner: Owner) -> bool:
+def _accepts(config: ClientConfig, owner: Owner) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((local_host(config, owner), owner.port), 1.0):
         return True
     return False
 
 
-def _environment(config: Config) -> dict[str, str]:
+def _environment(config: ClientConfig) -> dict[str, str]:
     """What the daemons inherit: nothing of a job's (`KUEUE_JOB_ID`, …), or they pass for its children."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("KUEUE_")}
     kept["KUEUE_CONFIG"] = str(config.path)
@@ -232,7 +229,7 @@ def _environment(config: Config) -> dict[str, str]:
 # ---------------------------------------------------------------- ending
 
 
-def _asked(config: Config, kill: bool, ask: Callable[[], object] | None) -> bool:
+def _asked(config: ClientConfig, kill: bool, ask: Callable[[], object] | None) -> bool:
     try:
         if ask is not None:
             ask()
@@ -246,7 +243,7 @@ def _asked(config: Config, kill: bool, ask: Callable[[], object] | None) -> bool
     return True
 
 
-def _end_server(config: Config, owner: Owner, asked: bool) -> None:
+def _end_server(config: ClientConfig, owner: Owner, asked: bool) -> None:
     if asked and wait_until_ended(owner.pid, owner.ticks, STOP_SECONDS):
         return
     send_signal(owner.pid, owner.ticks, signal.SIGTERM)
@@ -272,24 +269,24 @@ def _say_of_worker(worker: Owner, kill: bool, say: Say) -> None:
 # ---------------------------------------------------------------- places, and one at a time
 
 
-def _log_dir(config: Config) -> Path:
+def _log_dir(config: ClientConfig) -> Path:
     return config.state_dir / "log"
 
 
-def _worker_path(config: Config) -> Path:
+def _worker_path(config: ClientConfig) -> Path:
     return config.state_dir / "worker" / f"{socket.gethostname()}.json"
 
 
-def _check_local(config: Config) -> None:
+def _check_local(config: ClientConfig) -> None:
     if not is_local(config):
-        name = config.common_settings.server_name
+        name = config.server_name
         raise UsageError(
             f'the server is {name}, not this machine; start kueue_server there (server_name = "{name}")'
         )
 
 
 @contextlib.contextmanager
-def _lock(config: Config) -> Iterator[None]:
+def _lock(config: ClientConfig) -> Iterator[None]:
     """One start or end of local programs at a time. Where the file system knows no locks, none is held."""
     try:
         make_directories(config.state_dir)

@@ -16,6 +16,7 @@ from kueue.wire.dialing import RefusedError
 from kueue.wire.handshake import SECONDS
 
 if TYPE_CHECKING:
+    from kueue.client_config import ClientConfig
     from kueue.config import Config
 
 DEFAULT_PATIENCE_SECONDS = 10.0
@@ -43,7 +44,7 @@ class ServerAccess:
 
     def __init__(
         self,
-        config: Config | str | os.PathLike[str] | None,
+        config: Config | ClientConfig | str | os.PathLike[str] | None,
         address: tuple[str, int] | None,
         secret: str | None,
         connect_timeout: float | None,
@@ -62,16 +63,13 @@ class ServerAccess:
             self._later = DEFAULT_PATIENCE_SECONDS if connect_timeout is None else connect_timeout
             self._first = 0.0 if connect_timeout is None else connect_timeout
             return
-        # Imported here: pydantic is most of what a client's start costs.
         from kueue.address import resolve_address
-        from kueue.config import Config, load_config
 
-        loaded = config if isinstance(config, Config) else load_config(config)
+        loaded = _loaded(config)
         self.resolve = lambda: resolve_address(loaded)
-        self.secret = loaded.common_settings.shared_secret
-        settings = loaded.client_settings
-        self.default_cpus, self.default_ram_mb = settings.job_default_cpus, settings.job_default_ram_mb
-        self._later = float(settings.connect_timeout_seconds)
+        self.secret = loaded.shared_secret
+        self.default_cpus, self.default_ram_mb = loaded.job_default_cpus, loaded.job_default_ram_mb
+        self._later = float(loaded.connect_timeout_seconds)
         self._first = self._later if connect_timeout is None else connect_timeout
 
     def dialing(self, on_retry: Callable[[str], None] | None, patience: float | None = None) -> Dialing:
@@ -94,6 +92,16 @@ class ServerAccess:
         if self._away_since is None:
             self._away_since = time.time()
         return self._away_since, first
+
+
+def _loaded(config: Config | ClientConfig | str | os.PathLike[str] | None) -> ClientConfig:
+    from kueue.client_config import ClientConfig, load_client_config
+
+    if isinstance(config, ClientConfig):
+        return config
+    if config is None or isinstance(config, str | os.PathLike):
+        return load_client_config(config)
+    return config.for_clients
 
 
 class Dialing:

@@ -98,13 +98,14 @@ async def _serve(config: Config, arguments: argparse.Namespace) -> int:
 
 def _options(config: Config, name: str, hostname: str, spool: Spool, *, kill_jobs: bool) -> Options:
     settings = config.worker_settings_for(hostname)
+    clients = config.for_clients
     return Options(
         name=name,
         host=hostname,
         boot=boot_id(),
         version=__version__,
         secret=config.common_settings.shared_secret,
-        resolve=lambda: resolve_address(config),
+        resolve=lambda: resolve_address(clients),
         settings=Settings(
             capacity=capacity(settings.worker_max_parallel_jobs, settings.own_resources()),
             unit_names=_unit_names(settings),

@@ -22,10 +22,8 @@ def main(argv: list[str] | None = None) -> int:
         from kueue.cli.completion import print_candidates
 
         return print_candidates(arguments[1:])
-    from kueue.cli.app import run
-
     try:
-        code = run(arguments)
+        code = _run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever reads us has had enough (`kueue logs 7 | head`); Python must not complain at exit either.
@@ -34,6 +32,21 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return code
+
+
+def _run(arguments: list[str]) -> int:
+    from kueue.cli.quick import parse_cmd
+
+    call = parse_cmd(arguments)
+    if call is None:
+        from kueue.cli.app import run
+
+        return run(arguments)
+    from kueue.cli.outcome import outcome
+    from kueue.cli.session import Session
+    from kueue.cli.submit import submit
+
+    return outcome(lambda: submit(Session(call.config, call.colour), call.command, call.values))
 
 
 if __name__ == "__main__":

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Annotated
 
 import typer
 
 from kueue import __version__
-from kueue.cli import changing, cluster, listing, output, serving, submit
+from kueue.cli import changing, cluster, cmd_command, listing, output, serving
+from kueue.cli.outcome import OURS, outcome
 from kueue.cli.session import Session
-from kueue.errors import KueueError, UsageError
-from kueue.text import visible
+from kueue.errors import UsageError
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 the answer is no (unknown job, some job failed); 2 bad usage or configuration; "
@@ -58,7 +56,7 @@ def _global_options(
 
 _OWN_OPTIONS_END = {"allow_interspersed_args": False}
 
-app.command("cmd", rich_help_panel=JOBS, context_settings=_OWN_OPTIONS_END)(submit.cmd)
+app.command("cmd", rich_help_panel=JOBS, context_settings=_OWN_OPTIONS_END)(cmd_command.cmd)
 app.command("list-jobs", rich_help_panel=JOBS)(listing.list_jobs)
 app.command("show-job", rich_help_panel=JOBS)(listing.show_job)
 app.command("logs", rich_help_panel=JOBS)(output.logs)
@@ -86,29 +84,14 @@ def complete(shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, z
 
 def run(arguments: list[str]) -> int:
     """Parse, run; every error becomes a line on stderr and a code."""
-    try:
-        result = app(arguments, prog_name="kueue", standalone_mode=False)
-    except KueueError as error:
-        return _fail(str(error), error.exit_code)
-    except (BrokenPipeError, KeyboardInterrupt):
-        raise
-    except typer.Abort:
-        return 130
-    except Exception as error:
-        told = getattr(error, "format_message", None)
-        if told is not None:  # typer's own complaints about usage
-            text = told() or "which command? kueue --help shows them"
-            return _fail(text, submit.OURS if _waits(arguments) else 2)
-        if os.environ.get("KUEUE_DEBUG"):
-            raise
-        return _fail(f"a fault of Kueue: {error!r}; KUEUE_DEBUG=1 shows where", 1)
-    return result if isinstance(result, int) else 0
 
+    def call() -> object:
+        try:
+            return app(arguments, prog_name="kueue", standalone_mode=False)
+        except typer.Abort:
+            return 130
 
-def _fail(text: str, code: int) -> int:
-    sys.stdout.flush()
-    sys.stderr.write(f"kueue: {visible(text)}\n")
-    return code
+    return outcome(call, usage_code=OURS if _waits(arguments) else 2)
 
 
 def _waits(arguments: list[str]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+from kueue.cli.outcome import OURS
 from kueue.cli.terminal import Terminal, write_bytes
 from kueue.client import Client
 from kueue.durations import format_duration
@@ -14,7 +15,6 @@ from kueue.requests import ranges_of_jobs
 from kueue.text import visible
 from kueue.wire.messages import JobChange, LogChunk
 
-OURS = 125
 INTERRUPTED = 130
 _NEVER_RAN = frozenset(
     {"no_program", "no_directory", "output", "spawn", "lost", "interrupted", "max_restarts"}

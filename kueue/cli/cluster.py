@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from kueue.cli import options
+from kueue.cli import shared_options
 from kueue.cli.listing import print_json, print_json_list
 from kueue.cli.session import session_of
 
 
-def list_workers(context: typer.Context, as_json: Annotated[bool, options.JSON] = False) -> int:
+def list_workers(context: typer.Context, as_json: Annotated[bool, shared_options.JSON] = False) -> int:
     """List the workers."""
     session = session_of(context)
     terminal = session.terminal
@@ -34,7 +34,7 @@ def list_workers(context: typer.Context, as_json: Annotated[bool, options.JSON] 
 def show_worker(
     context: typer.Context,
     worker: Annotated[str, typer.Argument(metavar="ID", help="Its id, name, or host.")],
-    as_json: Annotated[bool, options.JSON] = False,
+    as_json: Annotated[bool, shared_options.JSON] = False,
 ) -> int:
     """Show everything about a worker."""
     session = session_of(context)
@@ -51,7 +51,7 @@ def show_worker(
     return 0
 
 
-def list_resources(context: typer.Context, as_json: Annotated[bool, options.JSON] = False) -> int:
+def list_resources(context: typer.Context, as_json: Annotated[bool, shared_options.JSON] = False) -> int:
     """List licences and other global resources."""
     session = session_of(context)
     terminal = session.terminal

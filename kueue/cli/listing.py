@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from kueue.cli import options
+from kueue.cli import options, shared_options
 from kueue.cli.session import session_of
 from kueue.wire.messages import Context
 
@@ -28,7 +28,7 @@ def list_jobs(
     succeeded: Annotated[bool, typer.Option("-s", "--succeeded", help="Those that ended well.")] = False,
     failed: Annotated[bool, typer.Option("-f", "--failed", help="Those that failed.")] = False,
     canceled: Annotated[bool, typer.Option("-c", "--canceled", help="Those that were canceled.")] = False,
-    as_json: Annotated[bool, options.JSON] = False,
+    as_json: Annotated[bool, shared_options.JSON] = False,
 ) -> int:
     """List jobs, newest last."""
     session = session_of(context)
@@ -69,7 +69,7 @@ def list_jobs(
 def show_job(
     context: typer.Context,
     job: Annotated[str, typer.Argument(metavar="ID", help="The job.")],
-    as_json: Annotated[bool, options.JSON] = False,
+    as_json: Annotated[bool, shared_options.JSON] = False,
     env: Annotated[bool, typer.Option("--env", help="With its environment.")] = False,
 ) -> int:
     """Show everything about a job."""

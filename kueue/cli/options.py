@@ -1,17 +1,12 @@
-"""Options that several commands share, and values of options that need a second look."""
+"""Values of options that need a second look. Imports little: `kueue cmd` is in a hurry."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
 
-import typer
-
-from kueue.durations import parse_duration, parse_ram_mb
 from kueue.errors import UsageError
 from kueue.resources import MAX_AMOUNT
-
-JSON = typer.Option("--json", help="As JSON (docs/json.md).")
 
 
 def amount(text: str | None, name: str, least: int) -> int | None:
@@ -33,12 +28,20 @@ def amount(text: str | None, name: str, least: int) -> int | None:
 
 def ram_mb(text: str | None) -> int | None:
     """`--ram-mb`: MB, or with a unit."""
-    return None if text is None else parse_ram_mb(text)
+    if text is None:
+        return None
+    from kueue.durations import parse_ram_mb
+
+    return parse_ram_mb(text)
 
 
 def duration(text: str | None) -> float | None:
     """A DUR."""
-    return None if text is None else parse_duration(text)
+    if text is None:
+        return None
+    from kueue.durations import parse_duration
+
+    return parse_duration(text)
 
 
 def resources(words: Iterable[str]) -> dict[str, int]:

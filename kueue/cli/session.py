@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import typer
-
 from kueue.cli.terminal import Terminal
 from kueue.client import Client
 from kueue.errors import AuthenticationError, ServerUnreachableError
 
 if TYPE_CHECKING:
-    from kueue.config import Config
+    import typer
+
+    from kueue.client_config import ClientConfig
 
 
 class Session:
@@ -20,14 +20,16 @@ class Session:
 
     def __init__(self, config_path: str | None, colour: str) -> None:
         self._config_path = config_path
+        self.has_started_worker = False
+        """A local worker was started for this call; it may not be connected yet."""
         self.terminal = Terminal(colour)
 
     @cached_property
-    def config(self) -> Config:
+    def config(self) -> ClientConfig:
         """The configuration, created at the very first use; one that is named must be there."""
-        from kueue.config import load_config
+        from kueue.client_config import load_client_config
 
-        return load_config(self._config_path, create=self._config_path is None)
+        return load_client_config(self._config_path, create=self._config_path is None)
 
     def client(self, *, patience: float | None = None) -> Client:
         """A client, not connected yet."""
@@ -47,9 +49,7 @@ class Session:
         # Where a local server is started when it is needed, one that has said good-bye won't come by waiting;
         # one that was killed, or that somebody else looks after, may be on its way back.
         config = self.config
-        absent = (
-            is_local(config) and config.client_settings.autostart and read_owner(config.state_dir) is None
-        )
+        absent = is_local(config) and config.autostart and read_owner(config.state_dir) is None
         client = self.client(patience=0.0 if absent else None)
         try:
             client.connect()
@@ -62,15 +62,18 @@ class Session:
 
     def connected_or_started(self) -> Client:
         """As `connected`, but a local server and worker are started where the configuration allows it."""
-        from kueue.local import ensure_running, may_start
+        from kueue.address import may_start
 
         config = self.config
-        if config.client_settings.autostart and may_start(config):
+        if config.autostart and may_start(config):
             client = self.client(patience=0.0)
             try:
                 client.connect()
             except (ServerUnreachableError, AuthenticationError):
+                from kueue.local import ensure_running
+
                 running = ensure_running(config, lambda text: None)
+                self.has_started_worker = "worker" in running.started
                 if running.started:
                     what = " and ".join(running.started)
                     self.terminal.say(

@@ -19,9 +19,13 @@ encode: Callable[[msgspec.Struct], bytes] = msgspec.json.Encoder().encode
 
 
 def _decoder(union: object) -> Callable[[bytes], Any]:
-    decode = msgspec.json.Decoder(union).decode
+    """Made when it is first used: no program needs all of them, and a client starts for a single message."""
+    decode: Callable[[bytes], Any] | None = None
 
     def checked(body: bytes) -> Any:
+        nonlocal decode
+        if decode is None:
+            decode = msgspec.json.Decoder(union).decode
         try:
             return decode(body)
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from kueue import local
-from kueue.address import local_host, resolve_address
-from kueue.config import Config, load_config
+from kueue.address import local_host, may_start, resolve_address
+from kueue.client_config import ClientConfig, load_client_config
 from kueue.errors import ServerUnreachableError, UsageError
-from kueue.local import ensure_running, may_start, stop_local, worker_process, write_worker_pid
+from kueue.local import ensure_running, stop_local, worker_process, write_worker_pid
 from kueue.owner import Owner, owner_path, read_owner, this_process, write_process
 from kueue.processes import is_alive, wait_until_ended
 from tests.support.waiting import wait_for
@@ -29,10 +29,10 @@ from tests.support.waiting import wait_for
 SERVER = """
 import os, signal, socket, sys, time
 from pathlib import Path
-from kueue.config import load_config
+from kueue.client_config import load_client_config
 from kueue.owner import remove_owner, write_owner
 assert sys.argv[1] == "--local", sys.argv
-config = load_config(sys.argv[3], create=False)
+config = load_client_config(sys.argv[3], create=False)
 place = Path(os.environ["STUB_PLACE"])
 (place / f"server.{os.getpid()}").write_text(repr(dict(os.environ)))
 if (place / "server fails").exists():
@@ -88,8 +88,8 @@ class Place:
         (self.root / "config.toml").write_text(text)
 
     @property
-    def config(self) -> Config:
-        return load_config(self.root / "config.toml")
+    def config(self) -> ClientConfig:
+        return load_client_config(self.root / "config.toml")
 
     def starts(self, kind: str) -> list[int]:
         return [int(path.suffix[1:]) for path in self.root.glob(f"{kind}.*[0-9]")]
@@ -166,10 +166,10 @@ def test_parallel_first_calls_start_one(place: Place) -> None:
     command = [
         sys.executable,
         "-c",
-        "import sys\nfrom kueue import local\nfrom kueue.config import load_config\n"
+        "import sys\nfrom kueue import local\nfrom kueue.client_config import load_client_config\n"
         "local.SERVER_MODULE, local.WORKER_MODULE = 'stub_of_the_server', 'stub_of_the_worker'\n"
         "local.WORKER_WATCH_SECONDS = 0.3\n"
-        "print(local.ensure_running(load_config(sys.argv[1]), print).port)",
+        "print(local.ensure_running(load_client_config(sys.argv[1]), print).port)",
         str(place.root / "config.toml"),
     ]
     root = str(Path(local.__file__).parent.parent)

@@ -1,0 +1,55 @@
+"""The options of `kueue cmd`, as one table: typer's command and the quick parser are both made from it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Option(NamedTuple):
+    """`kind`: `text` and `number` take a value, `many` too and may be repeated, a `flag` takes none."""
+
+    parameter: str
+    flags: tuple[str, ...]
+    kind: str
+    help: str
+    metavar: str | None = None
+    default: str | int | bool | None = None
+
+
+OPTIONS = (
+    Option("job_slots", ("-j", "--job-slots"), "text", "Job slots it takes.", "N", "1"),
+    Option("cpus", ("-c", "--cpus"), "text", "CPUs it needs.", "N"),
+    Option("ram", ("-r", "--ram-mb"), "text", "Memory in MB, or 512M, 16G.", "N"),
+    Option("resource", ("--resource",), "many", "Licence or other resource (many).", "NAME[=N]"),
+    Option("stdout", ("-o", "--stdout"), "text", "File for stdout; null discards.", "PATH"),
+    Option("stderr", ("-e", "--stderr"), "text", "File for stderr; null discards.", "PATH"),
+    Option("cwd", ("-C", "--cwd"), "text", "Run it there.", "DIR"),
+    Option("wait", ("-w", "--wait"), "flag", "Wait; print its return code and exit with it.", None, False),
+    Option(
+        "follow",
+        ("-f", "--follow"),
+        "flag",
+        "Wait; pass its output through, exit with its code.",
+        None,
+        False,
+    ),
+    Option("name", ("--name",), "text", "A name for people.", None, ""),
+    Option("group", ("-g", "--group"), "text", "Group it belongs to.", "NAME"),
+    Option("priority", ("-p", "--priority"), "number", "-1000 to 1000, higher first.", "N", 0),
+    Option(
+        "max_restarts", ("--max-restarts",), "number", "Starts again so often if its worker is lost.", "N", 5
+    ),
+    Option("no_restart", ("--no-restart",), "flag", "Run it at most once.", None, False),
+    Option("time_limit", ("--time-limit",), "text", "End it after 90s, 15m, 1h30m, 2d.", "DUR"),
+    Option("env", ("--env",), "many", "Set a variable, or keep yours (many).", "NAME[=VALUE]"),
+    Option(
+        "clean_env",
+        ("--clean-env",),
+        "flag",
+        "Only PATH, HOME, and the like of your environment.",
+        None,
+        False,
+    ),
+    Option("worker", ("--worker",), "many", "Only on these workers (many).", "GLOB"),
+    Option("not_worker", ("--not-worker",), "many", "Not on these workers (many).", "GLOB"),
+)
