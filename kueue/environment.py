@@ -13,7 +13,7 @@ import msgspec
 
 from kueue.errors import UsageError
 from kueue.wire.codec import to_os
-from kueue.wire.messages import Context
+from kueue.wire.messages import Context, OsString
 
 SESSION_VARIABLES = (
     *("PWD", "OLDPWD", "SHLVL", "_", "HOSTNAME", "HOST", "TERM", "DISPLAY", "XAUTHORITY", "WAYLAND_DISPLAY"),
@@ -35,6 +35,7 @@ CLEAN_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_*", "
 """What is left with a clean environment."""
 LIMITS = ("cpu", "fsize", "data", "stack", "core", "nproc", "nofile", "memlock", "as")
 
+_MAX_KNOWN_VOLUMES = 10_000
 _DROPPED = re.compile("|".join(map(fnmatch.translate, (*SESSION_VARIABLES, *JOB_VARIABLES))))
 _CLEAN = re.compile("|".join(map(fnmatch.translate, CLEAN_VARIABLES)))
 
@@ -86,6 +87,34 @@ def volume_of(directory: str) -> str:
     if path not in ("/", "//", ""):
         return path
     return "/" + directory.lstrip("/").split("/", 1)[0]
+
+
+class Volumes:
+    """Volumes of many directories, as the wire has them: neighbours look up what is above them once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, OsString] = {}
+
+    def of(self, directory: str) -> OsString:
+        """As `volume_of`."""
+        known = self._known.get(directory)
+        if known is None:
+            if len(self._known) > _MAX_KNOWN_VOLUMES:
+                self._known.clear()
+            known = self._known[directory] = self._look_up(directory)
+        return known
+
+    def _look_up(self, directory: str) -> OsString:
+        parent = directory.rpartition("/")[0]
+        try:
+            if parent in ("", "/") or os.path.ismount(directory):
+                return to_os(volume_of(directory))
+        except (OSError, ValueError):
+            return to_os(volume_of(directory))
+        above = self._known.get(parent)
+        if above is None:
+            above = self._known[parent] = to_os(volume_of(parent))
+        return above
 
 
 def _follows(environ: Mapping[str, str], name: str, source: str) -> bool:
