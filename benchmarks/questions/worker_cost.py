@@ -27,7 +27,9 @@ def measure(quick: bool) -> Answer:
     agent_mb, keeper_mb = [], []
     with Cluster(slots=JOBS) as cluster:
         client = cluster.client
-        client.submit_many([JobSpec(["sleep", "3600"], cpus=0, cwd=cluster.lab.work) for _ in range(JOBS)])
+        client.submit_many(
+            [JobSpec(["sleep", "3600"], cpus=0, ram_mb=16, cwd=cluster.lab.work) for _ in range(JOBS)]
+        )
         wait_for("all jobs run", lambda: client.counts().running == JOBS)
         if not quick:
             time.sleep(SETTLING_SECONDS)
