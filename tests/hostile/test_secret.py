@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from kueue.errors import ConfigError
 from kueue.wire import handshake
 from kueue.wire.framing import frame
 from kueue.wire.proof import HANDSHAKE_VERSION, proof
+from kueue.wire.tls import server_context
 from tests.acceptance.conftest import lab, make_lab  # noqa: F401
 from tests.hostile.peers import SECRET, dial, serving
 from tests.support import lab as lab_module
@@ -180,6 +182,17 @@ def test_a_fresh_secret_is_random_and_long(tmp_path: Path) -> None:
             del os.environ["KUEUE_CONFIG"]
     assert len(made) == 3
     assert {len(base64.urlsafe_b64decode(secret)) for secret in made} == {48}
+
+
+def test_a_server_s_private_key_is_never_on_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has it could stand between, though he has no secret."""
+    place = tmp_path / "temporary"
+    place.mkdir(mode=0o500)
+    before = place.stat().st_mtime_ns
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    _, der = server_context()
+    assert der
+    assert place.stat().st_mtime_ns == before
 
 
 # ---------------------------------------------------------------- changing it
