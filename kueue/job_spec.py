@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TypedDict
 
-from kueue.environment import context_of, digest_of, volume_of
+from kueue.amounts import MAX_AMOUNT
+from kueue.environment import context_of, digest_of
 from kueue.errors import UsageError
-from kueue.resources import MAX_AMOUNT, Shape
+from kueue.inherited import current_directory, volume_of
+from kueue.resources import Shape
 from kueue.wire.codec import to_os
 from kueue.wire.messages import Command, OsString, RawBytes, Spec
 
@@ -202,25 +204,6 @@ class Encoder:
             context = context_of(os.environ, env, clean=bool(job.clean_env))
             known = self._contexts[key] = (digest_of(context), context)
         return known
-
-
-def current_directory() -> str:
-    """`$PWD` where it names the current directory (so that automounted and linked homes keep their name),
-    else the physical path.
-
-    Raises:
-        UsageError: the current directory does not exist any more.
-    """
-    try:
-        physical = os.getcwd()
-        named = os.environ.get("PWD", "")
-        if named.startswith("/") and os.path.samefile(named, physical):
-            return os.path.normpath(named)
-    except FileNotFoundError:
-        raise UsageError("the current directory does not exist any more") from None
-    except OSError:
-        pass
-    return physical
 
 
 def _amount(what: str, value: object, least: int) -> int:

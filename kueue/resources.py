@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import msgspec
 
-MAX_AMOUNT = 2**31 - 1
-"""Largest amount of anything countable that Kueue accepts (CPUs, MB, slots, units of a resource)."""
-
 
 class Shape(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What a job requires of a worker. Jobs of equal shape share their queues in the server.

@@ -23,6 +23,7 @@ from kueue.wire.link import Handler, Link
 from kueue.wire.listener import Listener
 from kueue.wire.messages import Heartbeat, Reason, ServerState
 from kueue_server.client_session import ClientSession
+from kueue_server.core.arrivals import heartbeat_deadline
 from kueue_server.core.core import Core
 from kueue_server.core.events import LimitsChanged
 from kueue_server.desk import Desk
@@ -170,7 +171,10 @@ class Server:
             elif now - worker.last_sent >= interval - TICK_SECONDS:
                 worker.send(Heartbeat())
         for client in list(self._clients):
-            if now - client.last_sent >= interval - TICK_SECONDS:
+            if client.stuck_ticks() * TICK_SECONDS > heartbeat_deadline(self.limits.worker_timeout_seconds):
+                log.warning("client %s takes none of what we have for it, and is closed", client.link.address)
+                client.link.abort()
+            elif now - client.last_sent >= interval - TICK_SECONDS:
                 client.heartbeat()
         self.hub.resume_unsent()
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)

@@ -21,10 +21,6 @@ import msgspec
 from kueue.job import End
 from kueue.resources import Capacity, Shape
 
-PROTOCOL_MIN = 1
-"""Oldest protocol version this program speaks: its own and the one before."""
-PROTOCOL_MAX = 1
-
 MAX_FRAME = 16 * 1024 * 1024
 """Bytes of one frame after authentication."""
 MAX_ITEMS = 1000

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from kueue.resources import MAX_AMOUNT, Shape
+from kueue.amounts import MAX_AMOUNT
+from kueue.resources import Shape
 from kueue.wire.messages import OsString, RawBytes, Reason, Spec
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.events import Limits

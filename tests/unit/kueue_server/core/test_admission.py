@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from kueue.resources import MAX_AMOUNT, Shape
+from kueue.amounts import MAX_AMOUNT
+from kueue.resources import Shape
 from kueue.wire.messages import Command, RawBytes, Reason, Spec
 from kueue_server.core.events import Limits
 from tests.support.core_bench import Bench, make_spec
