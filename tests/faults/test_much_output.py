@@ -106,7 +106,7 @@ def test_the_output_of_many_jobs_makes_no_process_grow_and_stays_within_the_spoo
             largest = max(largest, _size_mb(spool.parent))
     assert done == count
     assert many.wait(large).state == "succeeded"
-    first, last = samples[1], samples[-1]  # after a tenth of the jobs everything has been used once
+    first, last = samples[1], samples[-1]  # by then everything has been used once
     seconds = time.monotonic() - began
     print(f"{count} jobs in {seconds:.0f} s; spool at most {largest:.0f} MB; MB: {first} -> {last}")
     for name in processes:
