@@ -193,18 +193,18 @@ class Core:
 
     # ---------------------------------------------------------------- reads: jobs
 
-    def job_view(self, job_id: int, now: float, wall: float, attempts: bool = True) -> JobView | None:
+    def job_view(self, job_id: int, now: float, attempts: bool = True) -> JobView | None:
         """A job as a row; None if it is not in the table."""
         job = self._state.table.get(job_id)
         if job is None:
             return None
         why = WhyWaiting(self._state)
-        return views.job_view(self._state, job, spec_of(job), why, wall, attempts=attempts)
+        return views.job_view(self._state, job, spec_of(job), why, now, attempts=attempts)
 
-    def job_detail(self, job_id: int, now: float, wall: float) -> JobDetail | None:
+    def job_detail(self, job_id: int, now: float) -> JobDetail | None:
         """All about a job, but its tails and context; `rid` is 0."""
         job = self._state.table.get(job_id)
-        return None if job is None else views.job_detail(self._state, job, wall)
+        return None if job is None else views.job_detail(self._state, job, now)
 
     def context_of(self, job_id: int) -> str | None:
         """The hash of a job's context."""
@@ -224,7 +224,6 @@ class Core:
         limit: int,
         attempts: bool,
         now: float,
-        wall: float,
     ) -> tuple[list[JobView], int | None]:
         """At most `limit` rows beyond `cursor`, and the next cursor; None if these were the last."""
         state = self._state
@@ -233,7 +232,7 @@ class Core:
         rows = []
         for job_id in found[:limit]:
             job = state.table.jobs[job_id]
-            rows.append(views.job_view(state, job, spec_of(job), why, wall, attempts=attempts))
+            rows.append(views.job_view(state, job, spec_of(job), why, now, attempts=attempts))
         return rows, found[limit - 1] if len(found) > limit else None
 
     def job_ids(self, ranges: tuple[Range, ...]) -> Iterator[int]:
