@@ -190,14 +190,14 @@ class ClientSession:
             return
         core, now = self._services.core, self._loop.time()
         jobs, cursor = core.page(
-            message.filter, message.newest_first, message.cursor, limit, message.attempts, now, time.time()
+            message.filter, message.newest_first, message.cursor, limit, message.attempts, now
         )
         counts = core.counts(now) if message.counts else None
         self._send(JobPage(message.rid, tuple(jobs), cursor, counts))
 
     def _show_job(self, message: ShowJob) -> None:
         core, journal = self._services.core, self._services.journal
-        detail = core.job_detail(message.job, self._loop.time(), time.time())
+        detail = core.job_detail(message.job, self._loop.time())
         if detail is None:
             self._fail(message.rid, "unknown_job", f"no job {message.job}")
             return
