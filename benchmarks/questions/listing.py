@@ -16,7 +16,6 @@ from benchmarks.filled_core import FilledCore
 from benchmarks.server_lab import ServerLab, distinct_jobs
 from kueue.wire import codec
 from kueue.wire.messages import JobFilter, JobPage
-from tests.support.core_bench import WALL
 
 SIZES = (100, 1_000, 10_000, 100_000, 1_000_000)
 QUICK_SIZES = (100, 1_000)
@@ -70,7 +69,7 @@ def _page_seconds(filled: FilledCore, what: str, jobs: int, rows: int) -> float:
     wanted, newest_first, cursor = SELECTIONS[what](jobs)
     core = filled.core
     begin = time.perf_counter()
-    views, following = core.page(wanted, newest_first, cursor, rows, False, 100.0, WALL)
+    views, following = core.page(wanted, newest_first, cursor, rows, False, 100.0)
     codec.encode(JobPage(1, tuple(views), following, core.counts(100.0)))
     return time.perf_counter() - begin
 
