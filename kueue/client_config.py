@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from kueue.amounts import MAX_AMOUNT
 from kueue.config_places import state_place
@@ -21,19 +21,40 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class ClientConfig(NamedTuple):
-    """The client's view of the configuration file `path`; the keys are those of the file."""
+class ClientConfig:
+    """The client's view of the configuration file `path`; the keys are those of the file. Not to be changed.
 
-    path: str
-    shared_secret: str
-    server_name: str = "localhost"
-    server_port: int = 11236
-    configured_state_dir: str | None = None
-    bind_addresses: str = "0.0.0.0 [::]"
-    autostart: bool = True
-    connect_timeout_seconds: float = 10
-    job_default_cpus: int = 1
-    job_default_ram_mb: int = 1024
+    A plain class: a named tuple takes longer to make than all that is done with it.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        shared_secret: str,
+        server_name: str = "localhost",
+        server_port: int = 11236,
+        configured_state_dir: str | None = None,
+        bind_addresses: str = "0.0.0.0 [::]",
+        autostart: bool = True,
+        connect_timeout_seconds: float = 10,
+        job_default_cpus: int = 1,
+        job_default_ram_mb: int = 1024,
+    ) -> None:
+        self.path = path
+        self.shared_secret = shared_secret
+        self.server_name = server_name
+        self.server_port = server_port
+        self.configured_state_dir = configured_state_dir
+        self.bind_addresses = bind_addresses
+        self.autostart = autostart
+        self.connect_timeout_seconds = connect_timeout_seconds
+        self.job_default_cpus = job_default_cpus
+        self.job_default_ram_mb = job_default_ram_mb
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ClientConfig) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"ClientConfig({self.path!r})"  # never the secret

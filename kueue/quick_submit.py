@@ -15,7 +15,7 @@ import os
 import socket
 import ssl
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 from kueue.client_config import ClientConfig
 from kueue.errors import ProtocolError
@@ -32,11 +32,12 @@ _FRAME = 1024 * 1024
 _READ_BYTES = 65536
 
 
-class Submitted(NamedTuple):
+class Submitted:
     """A job that is durable; `warnings` are pairs of code and text."""
 
-    job: int
-    warnings: list[tuple[str, str]]
+    def __init__(self, job: int, warnings: list[tuple[str, str]]) -> None:
+        self.job = job
+        self.warnings = warnings
 
 
 class _NotPlainError(Exception):
