@@ -24,7 +24,7 @@ def local_owner(config: ClientConfig) -> Owner | None:
     """The server of the state directory, if it is a process of this machine that lives."""
     if not is_local(config):
         return None
-    owner = read_owner(config.state_dir)
+    owner = read_owner(config.state_place)
     return owner if owner is not None and lives_here(owner) else None
 
 
@@ -57,7 +57,7 @@ def elsewhere(config: ClientConfig) -> str | None:
     """
     if not is_local(config):
         return None
-    owner = read_owner(config.state_dir)
+    owner = read_owner(config.state_place)
     if owner is None or owner_is_alive(owner) is not None:
         return None
     host = visible(owner.host)
