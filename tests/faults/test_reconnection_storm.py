@@ -41,8 +41,10 @@ def test_all_workers_are_back_soon_after_a_restart_and_a_submit_gets_through(
     lab = make_lab()
     lab.start_server()
     simulator = [sys.executable, "-m", "tests.support.simulated_worker", "--port", str(lab.port)]
+    # Thousands of machines are not on the server's; what stands for them makes room for it.
+    yielding = ["nice", "-n", "10"] if long_form else []
     workers = subprocess.Popen(
-        ["nice", "-n", "10", *simulator, "--count", str(count), "--pause", "1"],
+        [*yielding, *simulator, "--count", str(count), "--pause", "1"],
         cwd=ROOT,
         env={**os.environ, "SECRET": SECRET},
     )
