@@ -9,8 +9,7 @@ from typing import Annotated
 
 import msgspec
 
-MAX_AMOUNT = 2**31 - 1
-"""Largest amount of anything countable that Kueue accepts (CPUs, MB, slots, units of a resource)."""
+from kueue.amounts import MAX_AMOUNT
 
 Amount = Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT)]
 ResourceName = Annotated[str, msgspec.Meta(max_length=1000)]

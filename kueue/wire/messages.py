@@ -21,10 +21,6 @@ import msgspec
 from kueue.job import End
 from kueue.resources import Capacity, Shape
 
-PROTOCOL_MIN = 1
-"""Oldest protocol version this program speaks: its own and the one before."""
-PROTOCOL_MAX = 1
-
 MAX_FRAME = 16 * 1024 * 1024
 """Bytes of one frame after authentication."""
 MAX_ITEMS = 1000
@@ -189,8 +185,8 @@ class FinishedAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False)
 
 class RefusedAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The worker will not run this one; another may. `code`: `no_directory` (then `ancestor` is the
-    deepest directory of the job's cwd that exists here), `directory_timeout`, `no_resources`,
-    `draining`, `spool_full`, `keeper_silent`."""
+    deepest directory of the job's cwd that exists here), `directory_timeout`, `file_timeout`,
+    `no_resources`, `draining`, `spool_full`, `keeper_silent`."""
 
     job: Number
     fence: Number

@@ -64,7 +64,7 @@ def demote(state: State, worker: Worker, job: Job) -> None:
     state.workers.holders[worker.id] = None
 
 
-def start(state: State, worker: Worker, job: Job, started_at: float) -> None:
+def start(state: State, worker: Worker, job: Job, started_ago: float) -> None:
     """The current attempt of a job runs."""
     if job.state is S.PENDING:
         state.dequeue(job)
@@ -80,8 +80,8 @@ def start(state: State, worker: Worker, job: Job, started_at: float) -> None:
     state.table.move(job, S.RUNNING)
     job.reason = None
     job.outcome = None
-    job.started_at = started_at
-    worker.running[job.id] = state.now - max(0.0, state.wall - started_at)
+    job.started_at = state.wall - started_ago
+    worker.running[job.id] = state.now - started_ago
     worker.reserve(job.queue.shape)
     state.take(job)
     state.outbox.changed(job.id)
@@ -90,9 +90,15 @@ def start(state: State, worker: Worker, job: Job, started_at: float) -> None:
     worker.backoffs.pop(job.queue.shape.number, None)
 
 
+def runs_since(state: State, worker: Worker, job: Job, started_ago: float) -> None:
+    """Its worker says again how long a running job has run: what the journal said went by wall clocks."""
+    del worker.running[job.id]  # it belongs behind those that have run for longer
+    worker.running[job.id] = state.now - started_ago
+
+
 def reopen(state: State, worker: Worker, job: Job) -> None:
     """A job runs in a place that the worker was thought not to see."""
-    if worker.closed.open(cwd_of(job), job.queue.volume):
+    if worker.closed.open(job.id, cwd_of(job), job.queue.volume):
         worker.cursors.clear()
         state.wake(worker)
 
@@ -224,19 +230,18 @@ def lose(state: State, worker: Worker, job: Job, *, counts: bool, may_live: bool
     `counts`: it may have started, so it counts as a loss. `may_live`: its end is not confirmed.
     """
     canceled = worker.stops.get((job.id, job.fence)) == "canceled"
+    run_seconds = state.now - worker.running.get(job.id, state.now)
     _detach(state, worker, job)
     if may_live:
         haunt(state, worker, job, job.fence, None, reserves=False)
     else:
         confirm(state, worker, job.id, job.fence, job)
-    started = job.started_at
     end = FinishedAttempt(job.id, job.fence, job.attempt, End.LOST)
     if canceled:
         _remember(state, job, worker, End.LOST.value, end, None)
         _close(state, job, S.CANCELED, CANCELED, Outcome(state.wall))
     elif counts or not job.restart:
         _remember(state, job, worker, End.LOST.value, end, None)
-        run_seconds = max(0.0, state.wall - started) if started is not None else 0.0
         _count_loss(state, worker, job, Outcome(state.wall, run_seconds=run_seconds))
     else:
         requeue(state, job)

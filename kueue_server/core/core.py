@@ -197,18 +197,18 @@ class Core:
 
     # ---------------------------------------------------------------- reads: jobs
 
-    def job_view(self, job_id: int, now: float, wall: float, attempts: bool = True) -> JobView | None:
+    def job_view(self, job_id: int, now: float, attempts: bool = True) -> JobView | None:
         """A job as a row; None if it is not in the table."""
         job = self._state.table.get(job_id)
         if job is None:
             return None
         why = WhyWaiting(self._state)
-        return views.job_view(self._state, job, spec_of(job), why, wall, attempts=attempts)
+        return views.job_view(self._state, job, spec_of(job), why, now, attempts=attempts)
 
-    def job_detail(self, job_id: int, now: float, wall: float) -> JobDetail | None:
+    def job_detail(self, job_id: int, now: float) -> JobDetail | None:
         """All about a job, but its tails and context; `rid` is 0."""
         job = self._state.table.get(job_id)
-        return None if job is None else views.job_detail(self._state, job, wall)
+        return None if job is None else views.job_detail(self._state, job, now)
 
     def context_of(self, job_id: int) -> str | None:
         """The hash of a job's context."""
@@ -228,7 +228,6 @@ class Core:
         limit: int,
         attempts: bool,
         now: float,
-        wall: float,
     ) -> tuple[list[JobView], int | None]:
         """At most `limit` rows beyond `cursor`, fewer where they are long, and the next cursor; None if these
         were the last."""
@@ -241,7 +240,7 @@ class Core:
             if len(rows) == limit or size >= BATCH_BYTES:
                 return rows, rows[-1].id
             job = state.table.jobs[job_id]
-            rows.append(views.job_view(state, job, spec_of(job), why, wall, attempts=attempts))
+            rows.append(views.job_view(state, job, spec_of(job), why, now, attempts=attempts))
             size += len(_encode(rows[-1]))
         return rows, None
 

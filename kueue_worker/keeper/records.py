@@ -102,6 +102,7 @@ class Records:
 
     Raises:
         OSError: it can't be written.
+        MemoryError: as after an OSError nothing is lost, and no line is half written.
     """
 
     def __init__(
@@ -158,7 +159,7 @@ class Records:
         if self._bytes > self._limit:
             try:
                 self._write_anew()
-            except OSError:  # no room for both; the long one is as good
+            except (OSError, MemoryError):  # no room for both; the long one is as good
                 self._limit = self._bytes + self._slack_bytes
 
     def _append(self, text: str) -> None:
@@ -167,7 +168,7 @@ class Records:
         try:
             while written < len(data):
                 written += os.write(self._descriptor, memoryview(data)[written:])
-        except OSError:
+        except (OSError, MemoryError):
             if written:  # no torn line in the middle of the file
                 os.ftruncate(self._descriptor, self._bytes)
             raise

@@ -164,11 +164,11 @@ class Play:
             case ListJobs():
                 limit = max(1, min(request.limit, 1000))
                 jobs, cursor = core.page(
-                    request.filter, request.newest_first, request.cursor, limit, request.attempts, now, wall
+                    request.filter, request.newest_first, request.cursor, limit, request.attempts, now
                 )
                 self._told(JobPage(1, tuple(jobs), cursor, core.counts(now)))
             case ShowJob():
-                self._told(core.job_detail(request.job, now, wall))
+                self._told(core.job_detail(request.job, now))
             case ReadLog():
                 core.log_place(request.job, request.attempt)
             case ShowWorker():
@@ -184,10 +184,10 @@ class Play:
         self._told(WorkerPage(1, core.workers(bench.time)))
         self._told(ResourcePage(1, core.resources(), core.parallel_jobs))
         every = ListJobs(1)
-        jobs, cursor = core.page(every.filter, False, None, 1000, True, bench.time, bench.wall)
+        jobs, cursor = core.page(every.filter, False, None, 1000, True, bench.time)
         self._told(JobPage(1, tuple(jobs), cursor, core.counts(bench.time)))
         for job in list(bench.journal.jobs)[:8]:
-            self._told(core.job_detail(job, bench.time, bench.wall))
+            self._told(core.job_detail(job, bench.time))
 
     # ---------------------------------------------------------------- checks
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from kueue.config import template_text
 from kueue.wire.framing import frame
-from kueue.wire.handshake import NONCE_BYTES, ClientHandshake, Role, ServerHandshake
+from kueue.wire.handshake import ClientHandshake, Role, ServerHandshake
+from kueue.wire.proof import NONCE_BYTES
 from kueue_worker.keeper.wire import LENGTH
 from tests.hostile.forging import UNIONS
 

@@ -28,9 +28,9 @@ from kueue.wire.handshake import (
     ClientProof,
     ServerHandshake,
     ServerProof,
-    proof,
 )
-from kueue.wire.messages import PROTOCOL_MAX, PROTOCOL_MIN
+from kueue.wire.proof import proof
+from kueue.wire.versions import PROTOCOL_MAX, PROTOCOL_MIN
 from kueue_worker.keeper import records
 from kueue_worker.keeper.__main__ import settle_lost
 from kueue_worker.keeper.orders import read_spawn
