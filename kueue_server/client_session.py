@@ -13,6 +13,7 @@ from typing import assert_never
 
 import msgspec
 
+from kueue.text import visible
 from kueue.wire.codec import os_bytes
 from kueue.wire.link import Link
 from kueue.wire.messages import (
@@ -189,14 +190,14 @@ class ClientSession:
             return
         core, now = self._services.core, self._loop.time()
         jobs, cursor = core.page(
-            message.filter, message.newest_first, message.cursor, limit, message.attempts, now, time.time()
+            message.filter, message.newest_first, message.cursor, limit, message.attempts, now
         )
         counts = core.counts(now) if message.counts else None
         self._send(JobPage(message.rid, tuple(jobs), cursor, counts))
 
     def _show_job(self, message: ShowJob) -> None:
         core, journal = self._services.core, self._services.journal
-        detail = core.job_detail(message.job, self._loop.time(), time.time())
+        detail = core.job_detail(message.job, self._loop.time())
         if detail is None:
             self._fail(message.rid, "unknown_job", f"no job {message.job}")
             return
@@ -272,7 +273,7 @@ class ClientSession:
         )
 
         def answer(data: LogData | None) -> None:
-            if data is None or data.error is not None:
+            if data is None or data.error is not None or len(data.data) > fetch.limit:
                 self._send_tail(message, place)
                 return
             chunk = LogChunk(
@@ -336,7 +337,7 @@ class ClientSession:
     def _backup(self, message: Backup) -> None:
         def done(error: Exception | None) -> None:
             if error is not None:
-                self._fail(message.rid, "backup_failed", f"no backup: {error}")
+                self._fail(message.rid, "backup_failed", f"no backup: {visible(str(error))}")
             else:
                 self._send(Done(message.rid))
 

@@ -34,6 +34,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="the long form of fault and simulation runs")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A mark for what has no short form; it is left out, not skipped."""
+    config.addinivalue_line("markers", "only_long: only with --long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what has no short form."""
+    if not config.getoption("--long"):
+        left_out = [item for item in items if item.get_closest_marker("only_long")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """Tests mostly wait, for programs and for deadlines: more at a time than there are cores. `-n 0`: one."""
     return min(8, 2 * (os.cpu_count() or 1))

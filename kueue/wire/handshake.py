@@ -121,6 +121,8 @@ class ServerHandshake(_Agreement):
         self._nonce = nonce if nonce is not None else random.token_bytes(NONCE_BYTES)
         self._state = _State.PROOF
         self.role: Role = "client"
+        self.secret = ""
+        """The one that the peer proved to have."""
 
     @property
     def authenticated(self) -> bool:
@@ -164,6 +166,7 @@ class ServerHandshake(_Agreement):
         if matching is None:
             raise AuthenticationError("wrong proof: the peer's shared_secret differs")
         self.role = message.role
+        self.secret = matching
         self._state = _State.VERSIONS
         mac = proof(matching, "server", message.role, self._nonce, message.nonce, self._der)
         return [_encode(ServerProof(mac)), self._versions]

@@ -52,6 +52,8 @@ class Link(asyncio.Protocol):
     def __init__(self, established: Callable[[Link], Handler]) -> None:
         self.role: Role = "client"
         self.address = ""
+        self.secret = ""
+        """The one that the peer of a server proved to have."""
         self.peer_version = ""
         self.protocol = FROZEN
         self.mismatch = ""
@@ -293,6 +295,7 @@ class ServerLink(Link):
             self.send_encoded(answer)
         if self._handshake.authenticated:
             self.role = self._handshake.role
+            self.secret = self._handshake.secret
         if self._handshake.done:
             decode: Callable[[bytes], Any] = (
                 codec.decode_worker_message if self.role == "worker" else codec.decode_client_message

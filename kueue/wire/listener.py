@@ -35,7 +35,7 @@ ACCEPTS_AT_ONCE = 64
 STARTS_AT_ONCE = 16
 """TLS handshakes begun in one run of the loop; the others' bytes are read in between."""
 LOG_SECONDS = 10.0
-"""At most one line so often about peers that failed to authenticate."""
+"""At most one line so often about peers that proved another secret, and one about all others."""
 
 
 class _Waiting:
@@ -47,6 +47,40 @@ class _Waiting:
         self.link: ServerLink | None = None
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
+
+
+class _Complaints:
+    """Lines about failures of one kind: the first at once, later ones together, at a limited rate."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._count = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, text: str) -> None:
+        """Say it, now or with others when it is time."""
+        self._text = text
+        self._count += 1
+        if self._timer is None:
+            self._say()
+
+    def close(self) -> None:
+        """Say what has not been said."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._say()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def _say(self) -> None:
+        self._timer = None
+        if self._count:
+            log.warning(
+                "%s%s", self._text, f" (and {self._count - 1} more like it)" if self._count > 1 else ""
+            )
+            self._count = 0
+            self._timer = asyncio.get_running_loop().call_later(LOG_SECONDS, self._say)
 
 
 class Listener:
@@ -61,11 +95,11 @@ class Listener:
         self._spoken: OrderedDict[_Waiting, None] = OrderedDict()  # those whose TLS is to begin
         self._starting = False
         self._oldest_is_next = False
-        self._links: set[Link] = set()
         self._secrets: tuple[str, ...] = ()
         self._version = ""
-        self._failures = 0
-        self._last_failure_line = float("-inf")
+        # Apart, so that no port scan hides that somebody tries secrets.
+        self._refusals = _Complaints()
+        self._failures = _Complaints()
         self._accept: Callable[[Link], Handler]
         self._loop: asyncio.AbstractEventLoop
         self._context: ssl.SSLContext
@@ -109,7 +143,7 @@ class Listener:
             raise first_error or OSError(errno.EADDRNOTAVAIL, "no address to listen on")
 
     def set_secrets(self, secrets: Sequence[str]) -> None:
-        """For handshakes that begin from now on."""
+        """For handshakes that are not over yet, or begin from now on."""
         self._secrets = tuple(secrets)
 
     @property
@@ -134,6 +168,8 @@ class Listener:
             if waiting.task is not None:
                 tasks.append(waiting.task)
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._refusals.close()
+        self._failures.close()
 
     # ---------------------------------------------------------------- inside
 
@@ -152,7 +188,7 @@ class Listener:
 
     def _pause(self, listening: socket.socket, error: OSError) -> None:
         """No descriptor is left: let those who wait go on waiting instead of spinning."""
-        self._say_failure(f"no more connections for a second: {error.strerror}")
+        self._failures.add(f"no more connections for a second: {error.strerror}")
         self._loop.remove_reader(listening.fileno())
 
         def resume() -> None:
@@ -164,7 +200,7 @@ class Listener:
     def _admit(self, waiting: _Waiting) -> None:
         if self._count >= self._max_waiting:
             busiest = max(self._waiting, key=lambda address: len(self._waiting[address]))
-            self._say_failure(f"{self._count} connections wait to authenticate, most from {busiest}")
+            self._failures.add(f"{self._count} connections wait to authenticate, most from {busiest}")
             self._drop(next(iter(self._waiting[busiest])))
         self._waiting.setdefault(waiting.address, OrderedDict())[waiting] = None
         self._count += 1
@@ -214,21 +250,23 @@ class Listener:
             self._forget(waiting)
             waiting.sock.close()
             if not isinstance(error, asyncio.CancelledError):
-                self._say_failure(f"{waiting.address}: no TLS: {str(error) or 'closed'}")
+                self._failures.add(f"{waiting.address}: no TLS: {str(error) or 'closed'}")
 
     def _on_established(self, waiting: _Waiting, link: Link) -> Handler:
+        if link.secret not in self._secrets:  # it was until a moment ago
+            raise AuthenticationError("wrong proof: the peer's shared_secret is not accepted any more")
         self._forget(waiting)
         return self._accept(link)
 
     def _on_lost(self, waiting: _Waiting, error: BaseException | None) -> None:
         self._forget(waiting)
         if isinstance(error, AuthenticationError):
-            self._say_failure(f"{waiting.address} was refused: {error}")
+            self._refusals.add(f"{waiting.address} was refused: {error}")
         elif isinstance(error, KueueError):
-            self._say_failure(f"{waiting.address}: {error}")
+            self._failures.add(f"{waiting.address}: {error}")
 
     def _on_slow(self, waiting: _Waiting) -> None:
-        self._say_failure(f"{waiting.address} did not authenticate within {self._seconds:g} s")
+        self._failures.add(f"{waiting.address} did not authenticate within {self._seconds:g} s")
         self._drop(waiting)
 
     def _drop(self, waiting: _Waiting) -> None:
@@ -256,16 +294,6 @@ class Listener:
         if waiting.timer is not None:
             waiting.timer.cancel()
             waiting.timer = None
-
-    def _say_failure(self, text: str) -> None:
-        self._failures += 1
-        now = self._loop.time()
-        if now - self._last_failure_line < LOG_SECONDS:
-            return
-        more = f" (and {self._failures - 1} more like it)" if self._failures > 1 else ""
-        log.warning("%s%s", text, more)
-        self._last_failure_line = now
-        self._failures = 0
 
 
 def _bind(host: str, port: int) -> socket.socket:

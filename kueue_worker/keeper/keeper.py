@@ -188,12 +188,13 @@ class Keeper:
             return
         try:
             self._records.will_spawn(self._attempts[order.key] for order in wanted)
-        except OSError as error:
-            text = f"cannot write the worker's records: {error.strerror}"
+        except (OSError, MemoryError) as error:
+            text = f"cannot write the worker's records: {_reason(error)}"
+            code = "output" if isinstance(error, OSError) else "exhausted"
             for order in wanted:
                 self._spawner.discard(order)
                 attempt = self._attempts.pop(order.key)
-                attempt.ended = Ended(NOT_STARTED, ended=self._clock(), code="output", text=text)
+                attempt.ended = Ended(NOT_STARTED, ended=self._clock(), code=code, text=text)
                 self.out.append(attempt.message())
             self._say(text)
             return
@@ -226,6 +227,9 @@ class Keeper:
             pid = self._spawner.spawn(order)
         except SpawnError as error:
             self._end(attempt, Ended(NOT_STARTED, ended=now, code=error.code, text=error.text))
+            return
+        except MemoryError as error:
+            self._end(attempt, Ended(NOT_STARTED, ended=now, code="exhausted", text=_reason(error)))
             return
         except Exception as error:  # unforeseen: it must not seem to run for ever, nor harm the others
             self._end(attempt, Ended(NOT_STARTED, ended=now, code="spawn", text=f"cannot start: {error!r}"))
@@ -327,9 +331,9 @@ class Keeper:
         """Have on file what is in `out`. If that fails it is tried again; jobs and agent go on."""
         try:
             self._records.flush()
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             if self._save_at is None:
-                self._say(f"cannot write the records, tries on: {error.strerror}")
+                self._say(f"cannot write the records, tries on: {_reason(error)}")
             self._save_at = now + SAVE_AGAIN_SECONDS
         else:
             self._save_at = None
@@ -356,6 +360,10 @@ class Keeper:
         self.leaving = True
         for attempt in self._leaders.values():
             self._order_end(attempt, INTERRUPTED, grace)
+
+
+def _reason(error: OSError | MemoryError) -> str:
+    return str(error.strerror) if isinstance(error, OSError) else "the keeper has no memory left"
 
 
 def _may_be_of_shutdown(ended: Ended, now: float) -> bool:

@@ -292,8 +292,28 @@ async def test_failures_are_logged_at_a_limited_rate(caplog: pytest.LogCaptureFi
                         version="0.1.0",
                         handler=Asker(),
                     )
-    assert len(caplog.records) == 1
-    assert "127.0.0.1 was refused" in caplog.text
+            assert len(caplog.records) == 1
+            assert "127.0.0.1 was refused" in caplog.text
+    assert len(caplog.records) == 2
+    assert "(and 8 more like it)" in caplog.text  # none is left out, at the latest at the end
+
+
+async def test_a_wrong_secret_is_told_though_others_fail_otherwise_all_the_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving() as served:
+        for _ in range(3):
+            _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+            writer.close()
+            await writer.wait_closed()
+        async with asyncio.timeout(10):
+            while "no TLS" not in caplog.text:  # noqa: ASYNC110 (nothing tells of it)
+                await asyncio.sleep(0.01)
+        with pytest.raises(AuthenticationError):
+            await connect(
+                "127.0.0.1", served.port, role="client", secret="x" * 40, version="0.1.0", handler=Asker()
+            )
+        assert "127.0.0.1 was refused: wrong proof" in caplog.text
 
 
 async def test_a_man_in_the_middle_gets_nothing() -> None:

@@ -51,7 +51,7 @@ def test_a_finish_is_acknowledged_after_it_was_saved() -> None:
         SendWorker(session, Acknowledge((AttemptRef(1, 1),))),
     ]
     assert result[-1] == JobsChanged((1,))
-    view = bench.core.job_view(1, bench.time, bench.wall)
+    view = bench.core.job_view(1, bench.time)
     assert view is not None
     assert (view.state, view.return_code, view.run_seconds, view.cpu_seconds) == ("succeeded", 0, 3.0, 2.5)
     assert (view.started_at, view.finished_at) == (bench.wall - 3.5, bench.wall - 0.5)
@@ -92,7 +92,7 @@ def test_interrupted_work_is_pending_at_once_and_no_loss() -> None:
     bench, session = running(make_spec(max_restarts=0))
     result = bench.finished(session, (1, 1), end=End.INTERRUPTED, code=None, signal=15)
     assert [(job, fence) for _, job, fence in offers(result)] == [(1, 2)]
-    view = bench.core.job_view(1, bench.time, bench.wall)
+    view = bench.core.job_view(1, bench.time)
     assert view is not None
     assert (view.attempt, view.restarts) == (2, 0)
 
@@ -103,7 +103,7 @@ def test_an_interruption_that_is_told_twice_is_one() -> None:
     for _ in range(2):
         result = bench.finished(session, (1, 1), end=End.INTERRUPTED, code=None, signal=15)
     assert plain(result) == [SendWorker(session, Acknowledge((AttemptRef(1, 1),)))]
-    view = bench.core.job_view(1, bench.time, bench.wall)
+    view = bench.core.job_view(1, bench.time)
     assert view is not None
     assert (view.state, [attempt.end for attempt in view.attempts]) == ("pending", ["interrupted"])
 
@@ -163,12 +163,12 @@ def test_a_lost_worker_that_comes_back_has_the_last_word_over_a_pending_job() ->
     bench.disconnect(session)
     bench.pass_time(601)
     assert bench.state(1) == "pending"
-    view = bench.core.job_view(1, bench.time, bench.wall)
+    view = bench.core.job_view(1, bench.time)
     assert view is not None
     assert (view.restarts, [attempt.end for attempt in view.attempts]) == (1, ["lost"])
     session, result = bench.connect(running=((1, 1, 1),))
     assert sent(result) == []
-    view = bench.core.job_view(1, bench.time, bench.wall)
+    view = bench.core.job_view(1, bench.time)
     assert view is not None
     assert (view.state, view.restarts, view.attempt) == ("running", 0, 1)
     bench.finished(session, (1, 1))
@@ -231,7 +231,7 @@ def test_a_refused_or_released_offer_is_no_attempt() -> None:
     assert plain(result) == [SaveJob(1, JobState.OFFERED, b""), OfferJobs(session, ((1, 2, 1, b"", ""),))]
     result = bench.refused(session, 1, 2, "no_resources")
     assert plain(result) == [SaveJob(1, JobState.PENDING, b"")]
-    view = bench.core.job_view(1, bench.time, bench.wall)
+    view = bench.core.job_view(1, bench.time)
     assert view is not None
     assert (view.state, view.attempt) == ("pending", 0)
 

@@ -168,7 +168,7 @@ def test_a_process_that_can_not_be_ended_is_given_up_and_holds_up_nobody(bench: 
 
 
 def test_something_unforeseen_at_a_start_costs_that_job_only(bench: Bench) -> None:
-    bench.failing = MemoryError()
+    bench.failing = RuntimeError()
     (ended,) = bench.do(bench.spawn("a"))
     assert (ended["end"], ended["code"]) == ("not_started", "spawn")
     bench.failing = None
@@ -220,6 +220,39 @@ def test_ends_that_can_not_be_written_are_told_and_written_later(
     bench.turn(1.0)
     assert bench.keeper.next_time() is None
     assert read(str(bench.place)).attempts["a"].ended is not None
+
+
+def test_a_keeper_without_memory_starts_nothing_and_tells_ends_that_are_written_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.do(bench.spawn("a"))
+    bench.turn()
+    write = os.write
+
+    def fail(*_: object) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr(os, "write", fail)
+    (ended,) = bench.do(bench.spawn("b"))
+    assert (ended["end"], ended["code"]) == ("not_started", "exhausted")
+    assert ended["text"] == "cannot write the worker's records: the keeper has no memory left"
+    assert list(bench.attempts) == ["a"], "nothing seems to run for ever"
+    bench.end(5001)
+    bench.keeper.reap()
+    assert [m["m"] for m in bench.turn()] == ["ended"]
+    assert bench.log[-1] == "cannot write the records, tries on: the keeper has no memory left"
+    monkeypatch.setattr(os, "write", write)
+    bench.turn(1.0)
+    assert bench.keeper.next_time() is None
+    found = read(str(bench.place)).attempts
+    assert list(found) == ["a"]
+    assert found["a"].ended is not None
+    bench.failing = MemoryError()
+    (ended,) = bench.do(bench.spawn("c"))
+    assert (ended["end"], ended["code"], ended["text"]) == (
+        *("not_started", "exhausted"),
+        "the keeper has no memory left",
+    )
 
 
 def test_only_bad_ends_of_the_last_moments_become_interruptions(bench: Bench) -> None:
