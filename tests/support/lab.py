@@ -181,9 +181,11 @@ class Lab:
             if not entry.name.isdigit():
                 continue
             with contextlib.suppress(OSError, psutil.Error):
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                text = b" ".join(words).decode(errors="replace")
-                if b"kueue_worker.keeper" in words and str(self.place) in text and name in text:
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if "kueue_worker.keeper" not in words or str(self.place) not in " ".join(words):
+                    continue
+                spool = words[words.index("--spool") + 1]
+                if not name or os.path.basename(spool) == name:
                     found[int(entry.name)] = psutil.Process(int(entry.name)).ppid()
         # A child that has not come to its `exec` yet looks like the keeper that starts it.
         return [pid for pid, parent in found.items() if parent not in found]
