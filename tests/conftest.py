@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
 import kueue  # noqa: E402 (after the path is set)
+
+# Where a shell starts us in the background, it has Ctrl-C ignored, and all that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("here", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)

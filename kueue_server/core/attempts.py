@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from kueue.job import FINISHED, End, JobState
-from kueue.wire.messages import AttemptRef, AttemptView, FinishedAttempt, Reason
+from kueue.wire.messages import TAIL_BYTES, AttemptRef, AttemptView, FinishedAttempt, Reason
 from kueue_server.core.instructions import DropStop, SaveStop, SaveTails
 from kueue_server.core.outbox import Why
 from kueue_server.core.outcomes import CANCELED, outcome_of, reason_of
@@ -98,7 +98,7 @@ def runs_since(state: State, worker: Worker, job: Job, started_ago: float) -> No
 
 def reopen(state: State, worker: Worker, job: Job) -> None:
     """A job runs in a place that the worker was thought not to see."""
-    if worker.closed.open(cwd_of(job), job.queue.volume):
+    if worker.closed.open(job.id, cwd_of(job), job.queue.volume):
         worker.cursors.clear()
         state.wake(worker)
 
@@ -159,7 +159,8 @@ def finish(state: State, worker: Worker, end: FinishedAttempt) -> None:
         case _:
             return
     if end.stdout_tail or end.stderr_tail:
-        state.outbox.write(SaveTails(job.id, job.attempt, end.stdout_tail, end.stderr_tail))
+        tails = end.stdout_tail[-TAIL_BYTES:], end.stderr_tail[-TAIL_BYTES:]
+        state.outbox.write(SaveTails(job.id, job.attempt, *tails))
     if end.started_ago is not None:
         job.started_at = state.wall - end.started_ago
     reason = reason_of(end)

@@ -11,8 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import assert_never
 
+import msgspec
+
 from kueue.job import JobState
 from kueue.wire.messages import (
+    BATCH_BYTES,
     JobChange,
     JobCounts,
     JobDetail,
@@ -61,6 +64,7 @@ from kueue_server.core.state import State
 from kueue_server.core.table import spec_of
 from kueue_server.core.waiting import WhyWaiting
 
+_encode = msgspec.json.Encoder().encode
 _ALL_IDS_UP_TO = 1_000_000
 
 
@@ -225,15 +229,20 @@ class Core:
         attempts: bool,
         now: float,
     ) -> tuple[list[JobView], int | None]:
-        """At most `limit` rows beyond `cursor`, and the next cursor; None if these were the last."""
+        """At most `limit` rows beyond `cursor`, fewer where they are long, and the next cursor; None if these
+        were the last."""
         state = self._state
         found = list(islice(state.table.select(filter, newest_first, cursor), limit + 1))
         why = WhyWaiting(state)
-        rows = []
-        for job_id in found[:limit]:
+        rows: list[JobView] = []
+        size = 0
+        for job_id in found:
+            if len(rows) == limit or size >= BATCH_BYTES:
+                return rows, rows[-1].id
             job = state.table.jobs[job_id]
             rows.append(views.job_view(state, job, spec_of(job), why, now, attempts=attempts))
-        return rows, found[limit - 1] if len(found) > limit else None
+            size += len(_encode(rows[-1]))
+        return rows, None
 
     def job_ids(self, ranges: tuple[Range, ...]) -> Iterator[int]:
         """The ids to show for ranges, lazily: all of them where they are few, those of jobs in the table

@@ -33,6 +33,7 @@ from kueue_worker.keeper.orders import (
     read_spawn,
     read_text,
 )
+from kueue_worker.keeper.processes import look_at
 from kueue_worker.keeper.records import Records
 from kueue_worker.keeper.spawn import Spawner, SpawnError
 from kueue_worker.keeper.timers import Timers
@@ -42,6 +43,8 @@ TIME_LIMIT_GRACE_SECONDS = 10.0
 SHUTDOWN_SECONDS = 5.0
 """A bad end so shortly before the keeper is told to end was the same shutdown's doing."""
 SAVE_AGAIN_SECONDS = 1.0
+SLOW_SPAWN_SECONDS = 0.5
+"""After so long the machine was busy, or the keeper stopped: the process is asked when it began."""
 STATE_BYTES = 1024 * 1024
 """A frame of `state` has no more records after these, whatever their number."""
 
@@ -231,6 +234,10 @@ class Keeper:
         except Exception as error:  # unforeseen: it must not seem to run for ever, nor harm the others
             self._end(attempt, Ended(NOT_STARTED, ended=now, code="spawn", text=f"cannot start: {error!r}"))
             return
+        if self._clock() - now > SLOW_SPAWN_SECONDS:
+            # A next keeper knows the process by when it began; see `leftovers.is_of_record`.
+            process = look_at(pid)
+            now = now if process is None else process.started
         attempt.pid, attempt.started = pid, now
         self._leaders[pid] = attempt
         self._endings.drop(attempt.key)

@@ -19,11 +19,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from kueue_worker.keeper.attempts import Attempt, Ended
+from kueue_worker.keeper.attempts import Attempt, Ended, check_depth, seconds, whole
+from kueue_worker.keeper.orders import read_key, read_text
 from kueue_worker.keeper.wire import encode_json
 
 NAME = "records.jsonl"
 VERSION = 1
+MOST_PID = 2**22
 SLACK_BYTES = 4 * 1024 * 1024
 """The file is written anew when it is longer than twice what counted, and this."""
 
@@ -64,7 +66,7 @@ def read(directory: str) -> Found:
             if entry["r"] == "keeper":
                 if entry["v"] > VERSION:
                     raise RecordsError(f"{directory}/{NAME} was written by a later version of kueue_worker")
-                boot = str(entry["boot"])
+                boot = read_text(entry["boot"])
             else:
                 _apply(attempts, entry)
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -75,18 +77,21 @@ def read(directory: str) -> Found:
 def _apply(attempts: dict[str, Attempt], entry: dict[str, Any]) -> None:
     kind = entry["r"]
     if kind == "forget":
-        for key in entry["keys"]:
+        for key in list(map(read_key, entry["keys"])):
             attempts.pop(key, None)
         return
-    key = str(entry["key"])
+    key = read_key(entry["key"])
     if kind == "spawn":
-        attempts[key] = Attempt(key, entry["job"], entry["attempt"], entry["note"])
+        job, number, note = entry["job"], entry["attempt"], entry["note"]
+        check_depth([job, number, note])
+        attempts[key] = Attempt(key, job, number, note)
         return
     attempt = attempts.get(key)
     if attempt is None:
         return
     if kind == "pid":
-        attempt.pid, attempt.started = int(entry["pid"]), float(entry["started"])
+        pid, started = whole(entry["pid"], 1, MOST_PID), seconds(entry["started"])
+        attempt.pid, attempt.started = pid, started
     elif kind == "end":
         attempt.ended = Ended.of_fields(entry)
 

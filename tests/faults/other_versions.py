@@ -31,8 +31,8 @@ def install(
     if version:
         _patch(place / "kueue/__init__.py", "__version__", f'"{version}"')
     if protocol is not None:
-        _patch(place / "kueue/wire/messages.py", "PROTOCOL_MIN", str(protocol[0]))
-        _patch(place / "kueue/wire/messages.py", "PROTOCOL_MAX", str(protocol[1]))
+        _patch(place / "kueue/wire/versions.py", "PROTOCOL_MIN", str(protocol[0]))
+        _patch(place / "kueue/wire/versions.py", "PROTOCOL_MAX", str(protocol[1]))
     if keeper is not None:
         _patch(place / "kueue_worker/keeper_link.py", "PROTOCOL_VERSION", str(keeper))
         _patch(place / "kueue_worker/keeper/wire.py", "VERSION", str(keeper))

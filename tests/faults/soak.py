@@ -31,8 +31,8 @@ import psutil
 
 import kueue
 from kueue.errors import KueueError
-from tests.faults.plot import plot
 from tests.support.lab import Lab
+from tests.support.plot import plot
 
 WORKERS = tuple(f"w{number}" for number in range(1, 9))
 LEASE_SECONDS = 30

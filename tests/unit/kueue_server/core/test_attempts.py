@@ -313,6 +313,43 @@ def test_a_hung_mount_closes_its_volume() -> None:
     assert bench.state(2) == "pending"
 
 
+@pytest.mark.parametrize("code", ["no_resources", "spool_full"])
+def test_refusals_of_the_same_moment_are_one_reason_to_wait_not_many(code: str) -> None:
+    bench = Bench()
+    session = bench.worker(cpus=4)
+    bench.submit(*[make_spec()] * 4)
+    for job in (1, 2, 3, 4):
+        bench.refused(session, job, job, code)
+    found = offers(bench.pass_time(1.5, session))
+    assert [job for _, job, _ in found] == [1, 2, 3, 4]
+    for _, job, fence in found:
+        bench.refused(session, job, fence, code)
+    assert offers(bench.pass_time(1.5, session)) == []
+    assert len(offers(bench.pass_time(1, session))) == 4
+
+
+def test_a_worker_that_takes_jobs_again_is_not_waited_for_any_longer() -> None:
+    bench = Bench()
+    session = bench.worker(cpus=2)
+    bench.submit(make_spec())
+    bench.refused(session, 1, 1, "spool_full")
+    bench.status(session, 2, accepting=False)
+    assert [job for _, job, _ in offers(bench.status(session, 2))] == [1]
+
+
+def test_a_job_whose_output_hangs_is_kept_away_alone_and_asked_again_after_a_minute() -> None:
+    bench = Bench()
+    session = bench.worker(cpus=4)
+    bench.submit(*[make_spec()] * 2)
+    result = bench.refused(session, 1, 1, "file_timeout")
+    assert offers(result) == []
+    assert [job for _, job, _ in offers(bench.submit(make_spec()))] == [3]
+    assert (bench.state(1), bench.state(2), bench.state(3)) == ("pending", "offered", "offered")
+    assert bench.reason(1) == Reason("file_timeout", "the place of its program or output does not answer")
+    assert offers(bench.pass_time(59, session)) == []
+    assert [job for _, job, _ in offers(bench.pass_time(1, session))] == [1]
+
+
 def test_progress_round_trips() -> None:
     bench, session = running(make_spec(max_restarts=1))
     bench.finished(session, (1, 1), end=End.LOST, code=None)

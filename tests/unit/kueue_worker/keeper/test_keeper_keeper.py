@@ -34,6 +34,7 @@ class Bench:
         self.spawned: list[tuple[bytes, list[bytes]]] = []
         self.signals: list[int] = []
         self.failing: Exception | None = None
+        self.spawn_seconds = 0.0
         self.attempts: dict[str, Attempt] = {}
         self.records = Records(str(place), "boot", self.attempts)
         umask, here = os.umask(0o022), os.getcwd()
@@ -62,6 +63,7 @@ class Bench:
         if self.failing is not None:
             raise self.failing
         self.spawned.append((program, argv))
+        self.now += self.spawn_seconds
         pid = 5000 + len(self.spawned)
         self.alive[pid] = "S"
         return pid
@@ -112,6 +114,21 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 def test_an_order_may_be_short_of_what_has_a_default(bench: Bench) -> None:
     (told,) = bench.do(bench.spawn("a"))
     assert told == {"m": "started", "key": "a", "pid": 5001, "started": 1000.0}
+
+
+@pytest.mark.parametrize(("seconds", "started"), [(0.4, 1000.0), (7.0, 1006.5)])
+def test_a_start_that_took_long_is_recorded_as_the_system_tells_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, seconds: float, started: float
+) -> None:
+    """Else a next keeper would take the process for another one."""
+    bench.spawn_seconds = seconds
+    monkeypatch.setattr(
+        "kueue_worker.keeper.keeper.look_at", lambda pid: Process(pid, 83, 1, pid, pid, 1006.5)
+    )
+    (told,) = bench.do(bench.spawn("a"))
+    assert told["started"] == started
+    bench.keeper.save(bench.now)
+    assert read(str(bench.place)).attempts["a"].started == started
 
 
 def test_a_kill_that_comes_after_the_exit_does_not_change_it(bench: Bench) -> None:
