@@ -243,15 +243,20 @@ FOR_A_CERTIFICATE = {
     "kueue.wire.tls: cryptography.hazmat.primitives.asymmetric",
     "kueue.wire.tls: cryptography.x509.oid",
 }
+FOR_CLIENTS = {"kueue.text: shlex"}
+ELSEWHERE_THAN_ON_LINUX = {"kueue.config_reading: platformdirs"}
 AT_THE_START_ONLY = {
-    "kueue_server.daemon": set[str](),
-    "kueue_worker.daemon": FOR_A_CERTIFICATE | {"kueue.config: kueue.config_faults"},
+    "kueue_server.daemon": FOR_CLIENTS | ELSEWHERE_THAN_ON_LINUX,
+    "kueue_worker.daemon": FOR_CLIENTS
+    | ELSEWHERE_THAN_ON_LINUX
+    | FOR_A_CERTIFICATE
+    | {"kueue.config: kueue.config_faults"},
     "kueue_worker.keeper.__main__": {
         "kueue_worker: kueue_worker.daemon",
         "kueue_worker.keeper.place: hashlib",
     },
 }
-"""What a program's functions import and it does not have: never called, or only before it serves."""
+"""What a program's functions import and it does not have: never called there, or only before it serves."""
 
 
 @pytest.mark.parametrize("program", AT_THE_START_ONLY)

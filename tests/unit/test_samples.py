@@ -141,6 +141,7 @@ def test_an_agent_understands_every_keeper(version: int) -> None:
         elif message["m"] == "ended":
             end = ended_of(message)
             ends.append((end.end, end.exit_code, end.signal))
+            assert (end.started, end.ended) == (message["started"], message["ended"])
     seen = [(End.EXITED, 3, None), (End.STOPPED, None, 15)]
     assert ends == (seen if version == 1 else [*seen, (End.OUTPUT_LIMIT, None, 15)])
 
