@@ -37,9 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         for result in run.results:
             report.show_result(console, result)
     else:
-        run = _run(console, options.names or running.names(), options.quick)
-    if options.json is not None:
-        run.save(options.json)
+        run = _run(console, options.names or running.names(), options.quick, options.json)
     if options.plots is not None:
         for path in report.write_plots(run, options.plots):
             console.print(str(path), highlight=False)
@@ -48,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     return int(any(result.answer is None for result in run.results))
 
 
-def _run(console: Console, names: list[str], quick: bool) -> report.Run:
+def _run(console: Console, names: list[str], quick: bool, file: Path | None) -> report.Run:
+    """Saved after each question: a run takes long, and may be cut off."""
     machine = this_machine()
     if machine.load > MOST_LOAD and not quick:
         warning = (
@@ -69,6 +68,8 @@ def _run(console: Console, names: list[str], quick: bool) -> report.Run:
         result = report.Result(name, running.question_of(name), round(seconds, 1), answer)
         run.results.append(result)
         report.show_result(console, result)
+        if file is not None:
+            run.save(file)
     return run
 
 

@@ -6,7 +6,10 @@ A process of its own, so that none leaves memory, threads, or a raised limit beh
 from __future__ import annotations
 
 import argparse
+import ast
+import contextlib
 import importlib
+import importlib.util
 import pkgutil
 import subprocess
 import sys
@@ -25,9 +28,12 @@ def names() -> list[str]:
 
 
 def question_of(name: str) -> str:
-    """What is asked: the first line of its module."""
-    module = importlib.import_module(f"{questions.__name__}.{name}")
-    return (module.__doc__ or name).strip().splitlines()[0]
+    """What is asked: the first paragraph of its module, which is read and not imported, since it may be broken."""
+    spec = importlib.util.find_spec(f"{questions.__name__}.{name}")
+    assert spec is not None, name
+    assert spec.origin is not None, name
+    explained = ast.get_docstring(ast.parse(Path(spec.origin).read_text("utf-8"))) or name
+    return " ".join(explained.partition("\n\n")[0].split())
 
 
 def run(name: str, quick: bool) -> Answer | None:
@@ -36,9 +42,11 @@ def run(name: str, quick: bool) -> Answer | None:
         file = Path(place) / "answer.json"
         words = [sys.executable, "-m", __spec__.name, name, str(file), *(["--quick"] if quick else [])]
         # Its stdout is for nobody: what it has to say is in the answer, or on stderr.
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        if done.returncode != 0 or not file.exists():
-            return None
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        with contextlib.ExitStack() as stack:
+            stack.callback(process.wait)  # after a Ctrl-C, too: it has programs to end
+            if process.wait() != 0:
+                return None
         return msgspec.json.decode(file.read_bytes(), type=Answer)
 
 
