@@ -40,8 +40,7 @@ def offer(state: State, worker: Worker, job: Job, *, held: bool) -> None:
     job.reason = None
     state.table.move(job, S.OFFERED)
     if held:
-        worker.hold(job.queue.shape, job.id)
-        state.workers.holders[worker.id] = None
+        state.workers.hold(worker, job.queue.shape, job.id)
     else:
         _reserve(state, worker, job)
         state.workers.serve(worker)
@@ -51,7 +50,7 @@ def offer(state: State, worker: Worker, job: Job, *, held: bool) -> None:
 
 def promote(state: State, worker: Worker, job: Job) -> None:
     """A held job has room on its worker now, which will start it by itself: reserve for it."""
-    _unhold(state, worker, job)
+    state.workers.unhold(worker, job.queue.shape, job.id)
     _reserve(state, worker, job)
 
 
@@ -60,8 +59,7 @@ def demote(state: State, worker: Worker, job: Job) -> None:
     del worker.offered[job.id]
     worker.free(job.queue.shape)
     state.give(job)
-    worker.hold(job.queue.shape, job.id)
-    state.workers.holders[worker.id] = None
+    state.workers.hold(worker, job.queue.shape, job.id)
 
 
 def start(state: State, worker: Worker, job: Job, started_ago: float) -> None:
@@ -305,13 +303,6 @@ def _reserve(state: State, worker: Worker, job: Job) -> None:
     state.take(job)
 
 
-def _unhold(state: State, worker: Worker, job: Job) -> bool:
-    was_held = worker.unhold(job.queue.shape, job.id)
-    if was_held and not worker.held_count:
-        state.workers.holders.pop(worker.id, None)
-    return was_held
-
-
 def _detach(state: State, worker: Worker, job: Job) -> None:
     """Take the current attempt of an offered or running job out of all books."""
     retraction = worker.retracting.pop(job.id, None)
@@ -320,7 +311,7 @@ def _detach(state: State, worker: Worker, job: Job) -> None:
         if thief is not None:
             thief.loot -= 1
             state.wake(thief)
-    if not _unhold(state, worker, job):
+    if not state.workers.unhold(worker, job.queue.shape, job.id):
         if worker.offered.pop(job.id, None) is None:
             del worker.running[job.id]
         worker.free(job.queue.shape)

@@ -176,7 +176,9 @@ def steal(state: State, hungry: Iterable[Worker]) -> None:
     if not state.workers.holders:
         return
     for worker in hungry:
-        if worker.idle_key is not None and not worker.loot and worker.drained_for is None:
+        if worker.idle_key is None or worker.loot or worker.drained_for is not None:
+            continue
+        if any(worker.has_room(known) for known in state.workers.held_shapes):
             _steal_for(state, worker)
 
 

@@ -23,6 +23,8 @@ def check(state: State) -> None:
     _check_pending(state)
     for worker in state.workers.by_id.values():
         _check_worker(state, worker)
+    held = Counter(known for worker in state.workers.by_id.values() for known in worker.held)
+    assert held == state.workers.held_shapes, "the shapes of held jobs are counted wrongly"
     for job in state.table.jobs.values():
         _check_job(state, job)
     _check_ledger(state)

@@ -22,6 +22,8 @@ DEPTH = 16
 """Jobs of one queue that a decision looks at."""
 WIDTH = 1000
 """Queues that a decision looks at."""
+_NO_CPU: IdleKey = (0.0, -1, -1)
+"""Before the keys of idle workers without a free CPU, after all others."""
 LOOKS_PER_TICK = 2048
 """Jobs that a tick looks at for workers whose last decisions were cut short."""
 
@@ -65,17 +67,19 @@ def refresh(state: State, worker: Worker) -> None:
 def _place(state: State, served: dict[int, Worker]) -> None:
     everything = state.all_fresh
     if everything or state.fresh:
-        # The idle list is sorted, and so a heap already.
-        heap: list[IdleKey] = list(state.workers.idle)
+        heap = _candidates(state)
     else:
         heap = sorted(worker.idle_key for worker in state.woken.values() if worker.idle_key is not None)
     woken_left = sum(1 for worker in state.woken.values() if worker.idle_key is not None)
     while heap and state.pending.size and not state.ledger.full:
-        if not everything and not woken_left and not any(queue.head is not None for queue in state.fresh):
+        news = everything or any(_may_go(state, queue) for queue in state.fresh)
+        if not news and not woken_left:
             return
         key = heapq.heappop(heap)
         worker = state.workers.by_id[key[2]]
         woken = worker.id in state.woken
+        if not news and not woken:
+            continue
         queues = None if everything or woken else state.fresh
         if _serve(state, worker, queues):
             served[worker.id] = worker
@@ -84,6 +88,25 @@ def _place(state: State, served: dict[int, Worker]) -> None:
                 continue
         if woken:
             woken_left -= 1
+
+
+def _may_go(state: State, queue: Queue) -> bool:
+    """Whether a queue has a job that lacks nothing but a worker."""
+    return queue.head is not None and state.ledger.has_room(queue.shape.global_needs)
+
+
+def _candidates(state: State) -> list[IdleKey]:
+    """The idle workers that may get one of all jobs, or of the fresh queues, as a heap: a sorted list is one.
+
+    A worker that has slots left but no CPU is none of them, unless it was woken, or a job needs no CPU. There are
+    many such where jobs are wide.
+    """
+    idle = state.workers.idle
+    if state.all_fresh or any(queue.head is not None and not queue.shape.shape.cpus for queue in state.fresh):
+        return list(idle)
+    found = list(idle.irange(maximum=_NO_CPU, inclusive=(True, False)))
+    woken = (worker.idle_key for worker in state.woken.values())
+    return [*found, *sorted(key for key in woken if key is not None and key >= _NO_CPU)]
 
 
 def _serve(state: State, worker: Worker, queues: Iterable[Queue] | None) -> bool:

@@ -238,6 +238,7 @@ class Workers:
         self.by_session: dict[int, Worker] = {}
         self.idle: SortedList[IdleKey] = SortedList()
         self.holders: dict[int, None] = {}  # workers that hold jobs
+        self.held_shapes: dict[KnownShape, int] = {}  # -> how many workers hold jobs of it
         self.next_id = 1
         self._serving = 0
 
@@ -294,6 +295,25 @@ class Workers:
         if key is not None:
             self.idle.add(key)
         worker.idle_key = key
+
+    def hold(self, worker: Worker, known: KnownShape, job: int) -> None:
+        """A worker was handed a job that reserves nothing."""
+        if known not in worker.held:
+            self.held_shapes[known] = self.held_shapes.get(known, 0) + 1
+        worker.hold(known, job)
+        self.holders[worker.id] = None
+
+    def unhold(self, worker: Worker, known: KnownShape, job: int) -> bool:
+        """A worker does not hold this job any more. Returns whether it did."""
+        if not worker.unhold(known, job):
+            return False
+        if known not in worker.held:
+            self.held_shapes[known] -= 1
+            if not self.held_shapes[known]:
+                del self.held_shapes[known]
+        if not worker.held_count:
+            del self.holders[worker.id]
+        return True
 
     def serve(self, worker: Worker) -> None:
         """A worker was handed something: it is the one served last."""

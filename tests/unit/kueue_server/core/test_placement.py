@@ -5,8 +5,13 @@ from __future__ import annotations
 import pytest
 
 from kueue.job import JobState
+from kueue_server.core import placement
 from kueue_server.core.events import Limits
 from kueue_server.core.instructions import JobsChanged, OfferJobs, SaveJob
+from kueue_server.core.pending import Queue
+from kueue_server.core.placement import fits
+from kueue_server.core.state import State
+from kueue_server.core.workers import Worker
 from tests.support.core_bench import Bench, make_spec, offers, plain
 
 
@@ -234,3 +239,40 @@ def test_a_submit_that_nobody_can_take_is_looked_at_once_a_worker() -> None:
     before = bench.core._state.looks
     assert offers(bench.submit(*[make_spec(restart=False)] * 1000)) == []
     assert bench.core._state.looks - before <= 40
+
+
+def count_fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sessions of workers that placement has compared with a queue, from now on."""
+    seen: list[int] = []
+
+    def counting(state: State, worker: Worker, queue: Queue) -> bool:
+        seen.append(worker.id)
+        return fits(state, worker, queue)
+
+    monkeypatch.setattr(placement, "fits", counting)
+    return seen
+
+
+def test_what_comes_is_not_compared_with_workers_that_have_slots_but_no_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+    sessions = [bench.worker(f"w{number}", cpus=4) for number in range(50)]
+    bench.submit(*[make_spec(cpus=4)] * 50)
+    seen = count_fits(monkeypatch)
+    assert offers(bench.submit(make_spec())) == []
+    assert seen == []
+    assert len(offers(bench.submit(make_spec(cpus=0)))) == 1, "a job without CPUs needs none"
+    seen.clear()
+    bench.finished(sessions[0], (1, 1))
+    assert set(seen) == {1}
+
+
+def test_a_licence_that_is_passed_on_is_offered_to_no_more_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(Limits(global_resources=(("genus", 1),)))
+    sessions = [bench.worker(f"w{number}", cpus=4) for number in range(50)]
+    (first,) = offers(bench.submit(*[make_spec(resources={"genus": 1})] * 3))
+    holder = sessions.index(first[0]) + 1
+    seen = count_fits(monkeypatch)
+    assert len(offers(bench.finished(first[0], first[1:]))) == 1
+    assert len(set(seen) - {holder}) <= 1
