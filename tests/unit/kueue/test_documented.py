@@ -132,7 +132,8 @@ def test_each_code_of_a_reason_is_documented() -> None:
     assert {"busy", "lost", "no_program", "unknown_job", "backup_failed"} <= codes
     documented = keys_in(section(PROTOCOL, "Codes")) | keys_in(section(JSON, "Reasons"))
     # `refused` is a worker's own word for a handshake that failed; it never travels.
-    assert codes - documented - {"refused"} == set()
+    # `exhausted` is between keeper and agent, which makes it a refusal (`no_resources`).
+    assert codes - documented - {"refused", "exhausted"} == set()
 
 
 def test_each_reason_of_a_job_that_waits_is_documented() -> None:
