@@ -24,8 +24,13 @@ def local_owner(config: ClientConfig) -> Owner | None:
     """The server of the state directory, if it is a process of this machine that lives."""
     if not is_local(config):
         return None
-    owner = read_owner(config.state_dir)
+    owner = read_owner(config.state_place)
     return owner if owner is not None and lives_here(owner) else None
+
+
+def announces_itself(config: ClientConfig) -> bool:
+    """Is there a local server that has not said good-bye? It may have been killed."""
+    return is_local(config) and read_owner(config.state_dir) is not None
 
 
 def resolve_address(config: ClientConfig) -> tuple[str, int]:
@@ -52,7 +57,7 @@ def elsewhere(config: ClientConfig) -> str | None:
     """
     if not is_local(config):
         return None
-    owner = read_owner(config.state_dir)
+    owner = read_owner(config.state_place)
     if owner is None or owner_is_alive(owner) is not None:
         return None
     host = visible(owner.host)

@@ -187,11 +187,20 @@ class AsyncClient:
         self, jobs: Iterable[JobSpec], *, progress: bool | Callable[[int], None] = False
     ) -> SubmittedJobs[AsyncClient]:
         """Submit any number of jobs in constant memory; everything as in `Client.submit_many`."""
+        return await self._submit(jobs, progress, None)
+
+    async def submit_once(self, job: JobSpec, token: str) -> SubmittedJobs[AsyncClient]:
+        """Submit one job under a token, as `Client.submit_once`."""
+        return await self._submit([job], False, token)
+
+    async def _submit(
+        self, jobs: Iterable[JobSpec], progress: bool | Callable[[int], None], token: str | None
+    ) -> SubmittedJobs[AsyncClient]:
         report = counter_of(progress)
         encoder = Encoder(self._access.default_cpus, self._access.default_ram_mb)
         result: list[Any] = []
         try:
-            async for count in self._stream(operations.submit(jobs, encoder), result):
+            async for count in self._stream(operations.submit(jobs, encoder, token), result):
                 report(count)
         finally:
             if isinstance(report, SubmitCounter):

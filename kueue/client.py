@@ -135,8 +135,22 @@ class Client:
             UsageError: a job can't be meant, e.g. an unknown resource.
             RequestError: the server can't take it.
         """
+        return self._submit(jobs, progress, None)
+
+    def submit_once(self, job: JobSpec, token: str) -> SubmittedJobs[Client]:
+        """Submit one job under a token (1 to 128 characters): however often that is done with the same job, by
+        whatever program, it is one job, for seven days.
+
+        Raises:
+            UsageError: it can't be meant. RequestError: the server can't take it.
+        """
+        return self._submit([job], False, token)
+
+    def _submit(
+        self, jobs: Iterable[JobSpec], progress: bool | Callable[[int], None], token: str | None
+    ) -> SubmittedJobs[Client]:
         report = counter_of(progress)
-        counts = self._stream(operations.submit(jobs, self._new_encoder()))
+        counts = self._stream(operations.submit(jobs, self._new_encoder(), token))
         try:
             while True:
                 try:

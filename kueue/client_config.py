@@ -9,42 +9,71 @@ from __future__ import annotations
 
 import math
 import os
-import re
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
+from kueue.amounts import MAX_AMOUNT
+from kueue.config_places import state_place
+from kueue.config_reading import absolute, default_config_place, read_config
+from kueue.errors import ConfigError
+from kueue.plain_toml import parse_plain
 
-from kueue.config_file import parse_toml, read_or_create
-from kueue.config_places import state_dir_of
-from kueue.resources import MAX_AMOUNT
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
-class ClientConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The client's view of the configuration file `path`; the keys are those of the file."""
+class ClientConfig:
+    """The client's view of the configuration file `path`; the keys are those of the file. Not to be changed.
 
-    path: Path
-    shared_secret: str
-    server_name: str = "localhost"
-    server_port: int = 11236
-    configured_state_dir: str | None = None
-    bind_addresses: str = "0.0.0.0 [::]"
-    autostart: bool = True
-    connect_timeout_seconds: float = 10
-    job_default_cpus: int = 1
-    job_default_ram_mb: int = 1024
+    A plain class: a named tuple takes longer to make than all that is done with it.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        shared_secret: str,
+        server_name: str = "localhost",
+        server_port: int = 11236,
+        configured_state_dir: str | None = None,
+        bind_addresses: str = "0.0.0.0 [::]",
+        autostart: bool = True,
+        connect_timeout_seconds: float = 10,
+        job_default_cpus: int = 1,
+        job_default_ram_mb: int = 1024,
+    ) -> None:
+        self.path = path
+        self.shared_secret = shared_secret
+        self.server_name = server_name
+        self.server_port = server_port
+        self.configured_state_dir = configured_state_dir
+        self.bind_addresses = bind_addresses
+        self.autostart = autostart
+        self.connect_timeout_seconds = connect_timeout_seconds
+        self.job_default_cpus = job_default_cpus
+        self.job_default_ram_mb = job_default_ram_mb
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ClientConfig) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"ClientConfig({str(self.path)!r})"  # never the secret
+        return f"ClientConfig({self.path!r})"  # never the secret
 
     @property
-    def state_dir(self) -> Path:
+    def state_place(self) -> str:
         """Where server and local programs keep what must last; absolute.
 
         Raises:
             ConfigError: no absolute path comes out of it.
         """
-        return state_dir_of(self.path, self.configured_state_dir)
+        return state_place(self.path, self.configured_state_dir)
+
+    @property
+    def state_dir(self) -> Path:
+        """`state_place` as a `Path`."""
+        from pathlib import Path
+
+        return Path(self.state_place)
 
     @property
     def bind_hosts(self) -> list[str]:
@@ -60,14 +89,22 @@ def load_client_config(path: str | os.PathLike[str] | None = None, *, create: bo
     Raises:
         ConfigError: one line with file, section, key, value and what is allowed.
     """
-    place, text, _ = read_or_create(path, create)
-    values = parse_toml(text, place)
-    plain = plainly(values, place)
+    plain = plain_client_config(path)
     if plain is not None:
         return plain
-    from kueue.config import Config, validated
+    from kueue.config import load_config
 
-    return Config(validated(values, place), place).for_clients
+    return load_config(path, create=create).for_clients
+
+
+def plain_client_config(path: str | os.PathLike[str] | None = None) -> ClientConfig | None:
+    """The client's view of a plain file; None if it is not plain, or not there."""
+    place = absolute(os.fspath(path)) if path is not None else default_config_place()
+    try:
+        values = parse_plain(read_config(place))
+    except (FileNotFoundError, ConfigError):
+        return None
+    return None if values is None else plainly(values, place)
 
 
 HOST_KEYS = frozenset(
@@ -97,7 +134,7 @@ OTHERS_KEYS = {
 }
 """Keys of the sections of which a client uses nothing (but `bind_addresses`)."""
 
-_HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
+_IN_HOSTS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.")
 _PLAIN_BIND = frozenset({"0.0.0.0", "127.0.0.1", "[::]", "[::1]"})
 
 
@@ -106,9 +143,9 @@ def _is_secret(value: Any) -> bool:
 
 
 def _is_host(value: Any) -> bool:
-    if not isinstance(value, str) or len(value) > 253:
+    if not isinstance(value, str) or not 0 < len(value) <= 253:
         return False
-    whole = _HOST.fullmatch(value) is not None and value[0] not in "-." and value[-1] not in "-."
+    whole = _IN_HOSTS.issuperset(value) and value[0] not in "-." and value[-1] not in "-."
     return value in ("127.0.0.1", "::1") or (whole and not value.rsplit(".", 1)[-1].isdigit())
 
 
@@ -152,7 +189,7 @@ _NOT_FOR_CLIENTS = ("previous_secrets", "log_level")
 _OTHER_NAMES = {"state_dir": "configured_state_dir"}
 
 
-def plainly(values: dict[str, Any], place: Path) -> ClientConfig | None:
+def plainly(values: dict[str, Any], place: str) -> ClientConfig | None:
     """The tables `values` of the file `place`; None if the models must be asked."""
     if not all(type(section) is dict for section in values.values()):
         return None

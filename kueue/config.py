@@ -23,7 +23,7 @@ from kueue.config_model import (
     ServerSettings,
     WorkerSettings,
 )
-from kueue.config_places import absolute, state_dir_of
+from kueue.config_places import named_place, state_place
 from kueue.errors import ConfigError
 from kueue.text import visible
 
@@ -93,14 +93,14 @@ class Config:
         Raises:
             ConfigError: no absolute path comes out of it (an unknown `~user`).
         """
-        return state_dir_of(self.path, self.common_settings.state_dir)
+        return Path(state_place(str(self.path), self.common_settings.state_dir))
 
     @property
     def for_clients(self) -> ClientConfig:
         """What a client needs of it."""
         common, client = self.common_settings, self.client_settings
         return ClientConfig(
-            path=self.path,
+            path=str(self.path),
             shared_secret=common.shared_secret,
             server_name=common.server_name,
             server_port=common.server_port,
@@ -124,7 +124,7 @@ class Config:
             )
         wanted = self.worker_settings_for(hostname).spool_dir
         if wanted:
-            return absolute(self.path, "worker_settings", "spool_dir", wanted) / worker_name
+            return Path(named_place(str(self.path), "worker_settings", "spool_dir", wanted)) / worker_name
         if os.environ.get("KUEUE_STATE_DIR"):
             return self.state_dir / "spool" / worker_name
         return Path("/var/tmp") / f"kueue-{os.getuid()}" / worker_name

@@ -45,7 +45,7 @@ def _line(fault: ErrorDetails, values: dict[str, Any]) -> str:
     text = _text(fault)
     match fault["type"]:
         case "extra_forbidden":
-            return f"{_place(above, key, values)}: {_unknown(above, key)}"
+            return f"{_place(above, key, values, known=False)}: {_unknown(above, key)}"
         case "missing" if key in ("common_settings", "shared_secret"):
             return f"[common_settings] shared_secret is missing; make one with: {MAKE_SECRET}"
         case "missing":
@@ -65,15 +65,17 @@ def _text(fault: ErrorDetails) -> str:
     return visible(str(cause if cause is not None else fault["msg"]))
 
 
-def _place(above: Sequence[str], key: str, values: Any) -> str:
-    """`[section] key = value`, or without the value where it is secret, missing or a table."""
+def _place(above: Sequence[str], key: str, values: Any, *, known: bool = True) -> str:
+    """`[section] key = value`, or without the value where it is missing, a table, or a secret: a text of an
+    unknown key may be one, whose key is mistyped."""
     value = values
     for part in (*above, key):
         value = value.get(part) if isinstance(value, dict) else None
     if not above:
         return f"[{_key(key)}]" if isinstance(value, dict) else _key(key)
     named = f"[{_dotted(above)}] {_key(key)}"
-    if value is None or isinstance(value, dict) or key in _SECRET_KEYS:
+    may_be_secret = key in _SECRET_KEYS or not (known or isinstance(value, int | float))
+    if value is None or isinstance(value, dict) or may_be_secret:
         return named
     return f"{named} = {_shown(value)}"
 

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from kueue.amounts import MAX_AMOUNT
 from kueue.config_values import (
     address_list,
     flag,
@@ -26,7 +27,6 @@ from kueue.config_values import (
     units,
     whole,
 )
-from kueue.resources import MAX_AMOUNT
 
 YEAR_SECONDS = 365 * 86400
 

@@ -1,11 +1,12 @@
-"""Places that a configuration names: `~`, `{host}` and `{user}` filled in, and the state directory. Knows no keys."""
+"""Places that a configuration names: `~`, `{host}` and `{user}` filled in, and the state directory. Knows no
+keys; the standard library alone."""
 
 from __future__ import annotations
 
 import os
 import socket
-from pathlib import Path
 
+from kueue.config_reading import absolute, user_place
 from kueue.errors import ConfigError
 from kueue.text import visible
 
@@ -18,32 +19,30 @@ def expanded(text: str) -> str:
     return os.path.expanduser(text)
 
 
-def absolute(file: Path, section: str, key: str, text: str) -> Path:
-    """The place that a key of the configuration `file` names.
+def named_place(file: str, section: str, key: str, text: str) -> str:
+    """The place that a key of the configuration `file` names; absolute.
 
     Raises:
         ConfigError: no absolute path comes out of it (an unknown `~user`).
     """
-    place = Path(expanded(text))
-    if not place.is_absolute():
-        raise ConfigError(f'{visible(str(file))}: [{section}] {key} = "{visible(text)}": no such user here')
+    place = expanded(text)
+    if not place.startswith("/"):
+        raise ConfigError(f'{visible(file)}: [{section}] {key} = "{visible(text)}": no such user here')
     return place
 
 
-def state_dir_of(file: Path, configured: str | None) -> Path:
+def state_place(file: str, configured: str | None) -> str:
     """Where server and local programs keep what must last; absolute. `KUEUE_STATE_DIR` wins over `configured`.
 
     Raises:
-        ConfigError: as `absolute`.
+        ConfigError: as `named_place`.
     """
     override = os.environ.get("KUEUE_STATE_DIR")
     if override:
-        return Path(expanded(override)).absolute()
+        return absolute(expanded(override))
     if configured:
-        return absolute(file, "common_settings", "state_dir", configured)
-    import platformdirs
-
-    return Path(platformdirs.user_state_path("kueue")).absolute()
+        return named_place(file, "common_settings", "state_dir", configured)
+    return absolute(user_place("state"))
 
 
 def _user() -> str:

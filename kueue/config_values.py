@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import PlainValidator
 
-from kueue.resources import MAX_AMOUNT
+from kueue.amounts import MAX_AMOUNT
 
 MIN_SECRET = 24
 """Fewest characters of a shared secret."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 
+from kueue.amounts import MAX_AMOUNT
 from kueue.errors import UsageError
-from kueue.resources import MAX_AMOUNT
 from kueue.text import visible
 
 MAX_SECONDS = 100 * 365 * 86400

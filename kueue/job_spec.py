@@ -8,11 +8,13 @@ import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
-from kueue.environment import context_of, digest_of, volume_of
+from kueue.amounts import MAX_AMOUNT
+from kueue.environment import Volumes, context_of, digest_of
 from kueue.errors import UsageError
-from kueue.resources import MAX_AMOUNT, Shape
+from kueue.inherited import current_directory
+from kueue.resources import Shape
 from kueue.wire.codec import to_os
 from kueue.wire.messages import Command, OsString, RawBytes, Spec
 
@@ -121,8 +123,10 @@ class Encoder:
         self._ram_mb = default_ram_mb
         self._host = socket.gethostname()
         self._contexts: dict[tuple[bool, tuple[tuple[str, str], ...]], tuple[str, bytes]] = {}
-        self._volumes: dict[str, OsString] = {}
+        self._plain_context: tuple[str, bytes] | None = None
+        self._volumes = Volumes()
         self._here: str | None = None
+        self._last: tuple[JobSpec, _Terms] | None = None
 
     def encode(self, job: JobSpec) -> tuple[Spec, bytes]:
         """The spec, and the encoded context that it refers to.
@@ -132,11 +136,67 @@ class Encoder:
         """
         if not isinstance(job, JobSpec):
             raise UsageError(f"a kueue.JobSpec is needed, not {job!r}")
-        words = tuple([_os_string("command", word) for word in job.command])
+        words = tuple(
+            [
+                # Most words are plain; whatever else they may be is looked at more closely.
+                word
+                if type(word) is str and word.isascii() and "\0" not in word
+                else _os_string("command", word)
+                for word in job.command
+            ]
+        )
         if not words or words[0] == "":
             raise UsageError("the command is empty")
         directory = self._directory(job.cwd)
         digest, context = self._context(job)
+        terms = self._terms(job)
+        spec = Spec(
+            payload=Command(words),
+            cwd=_os_string("cwd", directory),
+            volume=self._volumes.of(directory),
+            shape=terms.shape,
+            context=digest,
+            stdout=None if job.stdout is None else _os_string("stdout", job.stdout),
+            stderr=None if job.stderr is None else _os_string("stderr", job.stderr),
+            name=_text("name", job.name) if job.name != "" else "",
+            group=_text("group", job.group) if job.group != "" else "",
+            priority=terms.priority,
+            max_restarts=terms.max_restarts,
+            restart=bool(job.restart),
+            time_limit_seconds=terms.time_limit_seconds,
+            submit_host=self._host,
+        )
+        return spec, context
+
+    def _directory(self, wanted: Path | None) -> str:
+        if type(wanted) is str and wanted.startswith("/"):
+            return os.path.normpath(wanted)
+        if self._here is None:
+            self._here = current_directory()
+        if wanted is None:
+            return self._here
+        try:
+            return os.path.normpath(os.path.join(self._here, os.fsdecode(wanted)))
+        except TypeError:
+            raise UsageError(f"cwd must be a path, not {wanted!r}") from None
+
+    def _terms(self, job: JobSpec) -> _Terms:
+        """Jobs that are submitted together mostly ask for the very same; that is checked once."""
+        if self._last is not None:
+            last, terms = self._last
+            if (
+                job.cpus is last.cpus
+                and job.ram_mb is last.ram_mb
+                and job.job_slots is last.job_slots
+                and job.priority is last.priority
+                and job.max_restarts is last.max_restarts
+                and job.time_limit is last.time_limit
+                and job.resources is last.resources is None  # a mapping or list may have changed meanwhile
+                and job.workers is last.workers
+                and job.not_workers is last.not_workers
+                and type(job.workers) is type(job.not_workers) is tuple
+            ):
+                return terms
         resources = job.resources or {}
         shape = Shape(
             cpus=_amount("cpus", self._cpus if job.cpus is None else job.cpus, 0),
@@ -153,43 +213,19 @@ class Encoder:
             workers=_globs("workers", job.workers),
             not_workers=_globs("not_workers", job.not_workers),
         )
-        spec = Spec(
-            payload=Command(words),
-            cwd=_os_string("cwd", directory),
-            volume=self._volume(directory),
-            shape=shape,
-            context=digest,
-            stdout=None if job.stdout is None else _os_string("stdout", job.stdout),
-            stderr=None if job.stderr is None else _os_string("stderr", job.stderr),
-            name=_text("name", job.name),
-            group=_text("group", job.group),
-            priority=_within("priority", job.priority, -MAX_PRIORITY, MAX_PRIORITY),
-            max_restarts=_amount("max_restarts", job.max_restarts, 0),
-            restart=bool(job.restart),
-            time_limit_seconds=_seconds(job.time_limit),
-            submit_host=self._host,
+        terms = _Terms(
+            shape,
+            _within("priority", job.priority, -MAX_PRIORITY, MAX_PRIORITY),
+            _amount("max_restarts", job.max_restarts, 0),
+            _seconds(job.time_limit),
         )
-        return spec, context
-
-    def _directory(self, wanted: Path | None) -> str:
-        if self._here is None:
-            self._here = current_directory()
-        if wanted is None:
-            return self._here
-        try:
-            return os.path.normpath(os.path.join(self._here, os.fsdecode(wanted)))
-        except TypeError:
-            raise UsageError(f"cwd must be a path, not {wanted!r}") from None
-
-    def _volume(self, directory: str) -> OsString:
-        known = self._volumes.get(directory)
-        if known is None:
-            if len(self._volumes) > 10_000:
-                self._volumes.clear()
-            known = self._volumes[directory] = to_os(volume_of(directory))
-        return known
+        self._last = job, terms
+        return terms
 
     def _context(self, job: JobSpec) -> tuple[str, bytes]:
+        is_plain = job.env is None and job.clean_env is False
+        if is_plain and self._plain_context is not None:
+            return self._plain_context
         env = job.env or {}
         key = (bool(job.clean_env), tuple(env.items()))
         try:
@@ -201,26 +237,18 @@ class Encoder:
                 self._contexts.clear()
             context = context_of(os.environ, env, clean=bool(job.clean_env))
             known = self._contexts[key] = (digest_of(context), context)
+        if is_plain:
+            self._plain_context = known
         return known
 
 
-def current_directory() -> str:
-    """`$PWD` where it names the current directory (so that automounted and linked homes keep their name),
-    else the physical path.
+class _Terms(NamedTuple):
+    """What a job asks for besides its command, places and names; checked."""
 
-    Raises:
-        UsageError: the current directory does not exist any more.
-    """
-    try:
-        physical = os.getcwd()
-        named = os.environ.get("PWD", "")
-        if named.startswith("/") and os.path.samefile(named, physical):
-            return os.path.normpath(named)
-    except FileNotFoundError:
-        raise UsageError("the current directory does not exist any more") from None
-    except OSError:
-        pass
-    return physical
+    shape: Shape
+    priority: int
+    max_restarts: int
+    time_limit_seconds: float | None
 
 
 def _amount(what: str, value: object, least: int) -> int:

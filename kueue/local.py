@@ -23,7 +23,7 @@ from kueue.background import LogFile, start_in_background
 from kueue.client_config import ClientConfig
 from kueue.errors import KueueError, ServerUnreachableError, UsageError
 from kueue.owner import Owner, lives_here, read_process, this_process, write_process
-from kueue.private_files import make_directories
+from kueue.private_files import make_directories, why_not_own
 from kueue.processes import is_alive, send_signal, wait_until_ended
 
 __all__ = [
@@ -290,6 +290,9 @@ def _lock(config: ClientConfig) -> Iterator[None]:
     """One start or end of local programs at a time. Where the file system knows no locks, none is held."""
     try:
         make_directories(config.state_dir)
+        why = why_not_own(config.state_dir)
+        if why:
+            raise ServerUnreachableError(f"the state directory is not safe: {why}")
         descriptor = os.open(config.state_dir / "local.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ServerUnreachableError(

@@ -12,11 +12,12 @@ import json
 import os
 import socket
 import time
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from kueue.private_files import make_directories, replace_file
 from kueue.processes import boot_id, is_alive, start_ticks
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = [
     "Owner",
@@ -64,9 +65,9 @@ def remove_owner(state_dir: Path) -> None:
             owner_path(state_dir).unlink()
 
 
-def read_owner(state_dir: Path) -> Owner | None:
+def read_owner(state_dir: str | Path) -> Owner | None:
     """The last server of this state directory that has not said good-bye."""
-    return read_process(owner_path(state_dir))
+    return read_process(os.path.join(state_dir, "server", "owner"))
 
 
 def owner_is_alive(owner: Owner) -> bool | None:
@@ -90,14 +91,17 @@ def this_process(port: int = 0, address: str = "", pid: int | None = None) -> Ow
 
 def write_process(path: Path, owner: Owner) -> None:
     """Write `owner` to a file of the same kind, atomically; makes its directory."""
+    from kueue.private_files import make_directories, replace_file  # few who read a file like this write one
+
     make_directories(path.parent)
     replace_file(path, json.dumps(owner._asdict()).encode() + b"\n")
 
 
-def read_process(path: Path) -> Owner | None:
+def read_process(path: str | Path) -> Owner | None:
     """What a file of this kind says; None if there is none, or nothing sensible in it."""
     try:
-        values = json.loads(path.read_bytes())
+        with open(path, "rb") as file:
+            values = json.loads(file.read())
         return Owner(
             host=str(values["host"]),
             port=int(values["port"]),

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 from pathlib import Path
 
 
@@ -31,6 +32,58 @@ def make_directories(path: Path) -> None:
         except FileExistsError:
             if not place.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place)) from None
+
+
+def why_not_own(path: Path) -> str:
+    """Why somebody else might decide what is in the directory `path`, as a line for people; empty if nobody can.
+
+    Root may, always. What is above it is looked at for symbolic links only: see `foreign_link`.
+
+    Raises:
+        OSError: it can't be looked at.
+    """
+    link = foreign_link(path)
+    if link is not None:
+        return f"{link} is a symbolic link that another user made"
+    status = os.stat(path)
+    if not stat.S_ISDIR(status.st_mode):
+        return f"{path} is not a directory"
+    if status.st_uid != os.getuid():
+        return f"{path} belongs to another user (uid {status.st_uid})"
+    if status.st_mode & 0o022:
+        return f"other users can write to {path}; look what is in it, then mend that with: chmod go-w {path}"
+    return ""
+
+
+def foreign_link(path: Path) -> str | None:
+    """The first symbolic link on the way to `path` that a stranger put into a directory where everybody can
+    make files: he could lead us elsewhere at any time.
+
+    The kernel's own rule (`protected_symlinks`, see proc(5)), which is not switched on everywhere, and which
+    whoever looks a link up for himself goes around.
+    """
+    place, left = "/", os.path.abspath(path).split("/")[::-1]
+    for _ in range(1000):  # links may lead in circles
+        if not left:
+            break
+        name = left.pop()
+        if name in ("", ".", ".."):
+            place = os.path.dirname(place) if name == ".." else place
+            continue
+        above, place = place, os.path.join(place, name)
+        try:
+            status = os.lstat(place)
+            if not stat.S_ISLNK(status.st_mode):
+                continue
+            around = os.stat(above)
+            if around.st_mode & 0o002 and status.st_uid not in (os.getuid(), 0, around.st_uid):
+                return place
+            target = os.readlink(place)
+        except OSError:
+            break  # it is not there, and whoever uses it will say so
+        place = "/" if target.startswith("/") else above
+        left += target.split("/")[::-1]
+    return None
 
 
 def replace_file(path: Path, data: bytes) -> None:

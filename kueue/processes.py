@@ -9,13 +9,13 @@ import contextlib
 import os
 import select
 import signal
-from pathlib import Path
 
 
 def boot_id() -> str:
     """Random id of this machine's boot, empty where the system has none."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
     except OSError:
         return ""
 
@@ -23,7 +23,8 @@ def boot_id() -> str:
 def start_ticks(pid: int) -> int | None:
     """When a process started, in clock ticks since the boot; None if it has ended (a zombie has)."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            stat = file.read()
     except OSError:
         return None
     # The second field is the program's name in parentheses and may contain anything, parentheses too.

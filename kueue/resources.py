@@ -5,10 +5,14 @@ Plain data and arithmetic, used by client, server and worker alike. No I/O.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
-MAX_AMOUNT = 2**31 - 1
-"""Largest amount of anything countable that Kueue accepts (CPUs, MB, slots, units of a resource)."""
+from kueue.amounts import MAX_AMOUNT
+
+Amount = Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT)]
+ResourceName = Annotated[str, msgspec.Meta(max_length=1000)]
 
 
 class Shape(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -30,7 +34,7 @@ class Shape(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 class Capacity(msgspec.Struct, frozen=True, gc=False):
     """What a worker has in all: whole CPUs, MB of memory, job slots, units of its own resources."""
 
-    cpus: int
-    ram_mb: int
-    job_slots: int
-    resources: tuple[tuple[str, int], ...] = ()
+    cpus: Amount
+    ram_mb: Amount
+    job_slots: Amount
+    resources: Annotated[tuple[tuple[ResourceName, Amount], ...], msgspec.Meta(max_length=1000)] = ()

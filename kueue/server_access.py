@@ -26,6 +26,7 @@ FIRST_WAITING_SECONDS = 0.1
 LONGEST_WAITING_SECONDS = 5.0
 """Pauses of those who wait for as long as it takes: they grow from one to the other."""
 SHORTEST_ATTEMPT_SECONDS = 1.0
+ENDED = "the local server was ended; kueue up starts it again, and its jobs go on"
 
 
 class ServerAccess:
@@ -51,6 +52,7 @@ class ServerAccess:
     ) -> None:
         self.default_cpus, self.default_ram_mb = 1, 1024
         self._reached = False
+        self._was_announced = False
         self._away_since: float | None = None
         # Of a client's own, so that a thousand waiters of one client try together, and clients do not.
         self._stretch = random.uniform(0.75, 1.25)
@@ -59,14 +61,16 @@ class ServerAccess:
         if address is not None and secret is not None:
             fixed = address
             self.resolve: Callable[[], tuple[str, int]] = lambda: fixed
+            self._is_announced: Callable[[], bool] = lambda: False
             self.secret = secret
             self._later = DEFAULT_PATIENCE_SECONDS if connect_timeout is None else connect_timeout
             self._first = 0.0 if connect_timeout is None else connect_timeout
             return
-        from kueue.address import resolve_address
+        from kueue.address import announces_itself, resolve_address
 
         loaded = _loaded(config)
         self.resolve = lambda: resolve_address(loaded)
+        self._is_announced = lambda: announces_itself(loaded)
         self.secret = loaded.shared_secret
         self.default_cpus, self.default_ram_mb = loaded.job_default_cpus, loaded.job_default_ram_mb
         self._later = float(loaded.connect_timeout_seconds)
@@ -79,12 +83,17 @@ class ServerAccess:
             return Dialing(self._first, on_retry)
         if patience is None:
             return Dialing(self._later, on_retry, again=True)
-        return Waiting(patience, on_retry, self._later, self.away_since, self._stretch)
+        return Waiting(patience, on_retry, self._later, self.was_ended, self.away_since, self._stretch)
 
     def reached(self) -> None:
         """There is a connection."""
         self._reached = True
+        self._was_announced = self._is_announced()
         self._away_since = None
+
+    def was_ended(self) -> bool:
+        """Was it a local server, and has it said good-bye? One that was killed has not."""
+        return self._was_announced and not self._is_announced()
 
     def away_since(self) -> tuple[float, bool]:
         """When (seconds since the epoch) the server was first found to be away, and whether that is now."""
@@ -147,21 +156,23 @@ class Dialing:
 class Waiting(Dialing):
     """One go at connecting by somebody who waits for jobs anyway: for as long as that may take, ever more slowly.
 
-    A server's machine takes minutes to reboot. A server that refuses us is no such thing: it is asked only for
-    as long as one that is starting may seem to.
+    A server's machine takes minutes to reboot. A server that refuses us, or a local one that somebody has ended,
+    is no such thing: it is asked only for as long as one that is being started anew may take.
     """
 
     def __init__(
         self,
         seconds: float,
         on_retry: Callable[[str], None] | None,
-        refused_seconds: float,
+        hopeless_seconds: float,
+        was_ended: Callable[[], bool],
         away_since: Callable[[], tuple[float, bool]],
         stretch: float,
     ) -> None:
         super().__init__(seconds, on_retry, again=True)
-        self._refused_seconds = refused_seconds
-        self._refused_since: float | None = None
+        self._hopeless_seconds = hopeless_seconds
+        self._hopeless_since: float | None = None
+        self._was_ended = was_ended
         self._away_since = away_since
         self._stretch = stretch
 
@@ -172,13 +183,16 @@ class Waiting(Dialing):
 
     def pause_after(self, error: KueueError) -> float:
         """Seconds to wait before the next attempt; raises `error` if there should be none."""
-        if isinstance(error, AuthenticationError):
-            now = time.monotonic()
-            self._refused_since = self._refused_since or now
-            if now - self._refused_since >= self._refused_seconds:
-                raise error
+        hopeless: KueueError | None = error if isinstance(error, AuthenticationError) else None
+        if isinstance(error, ServerUnreachableError) and self._was_ended():
+            hopeless = ServerUnreachableError(ENDED)
+        if hopeless is None:
+            self._hopeless_since = None
         else:
-            self._refused_since = None
+            now = time.monotonic()
+            self._hopeless_since = self._hopeless_since or now
+            if now - self._hopeless_since >= self._hopeless_seconds:
+                raise hopeless
         return super().pause_after(error)
 
     def _say(self, error: KueueError) -> None:

@@ -43,14 +43,16 @@ class _Batch(msgspec.Struct):
     rid: int = 0
 
 
-def submit(jobs: Iterable[JobSpec], encoder: Encoder) -> Operation[tuple[list[Range], list[Reason]]]:
+def submit(
+    jobs: Iterable[JobSpec], encoder: Encoder, token: str | None = None
+) -> Operation[tuple[list[Range], list[Reason]]]:
     """Submit any number of jobs, in order; emits how many are durable after each batch. Returns the ranges of
     their ids and the distinct warnings.
 
     When a job can't be submitted, or `jobs` itself raises, what is on its way is waited for first; a note on
-    the error says which jobs are durable.
+    the error says which jobs are durable. With a `token`, all must fit in one batch.
     """
-    batches = _batches(jobs, encoder)
+    batches = _batches(jobs, encoder, token)
     waiting: deque[_Batch] = deque()
     ranges: list[Range] = []
     warnings: dict[Reason, None] = {}
@@ -125,7 +127,7 @@ def _noted(error: Exception, ranges: list[Range]) -> Exception:
     return error
 
 
-def _batches(jobs: Iterable[JobSpec], encoder: Encoder) -> Iterator[_Batch]:
+def _batches(jobs: Iterable[JobSpec], encoder: Encoder, token: str | None) -> Iterator[_Batch]:
     bodies: list[msgspec.Raw] = []
     contexts: dict[bytes, None] = {}
     size = start = 0
@@ -143,4 +145,4 @@ def _batches(jobs: Iterable[JobSpec], encoder: Encoder) -> Iterator[_Batch]:
         contexts[context] = None
         size += more
     if bodies:
-        yield _Batch(secrets.token_hex(16), start, tuple(bodies), tuple(contexts))
+        yield _Batch(token or secrets.token_hex(16), start, tuple(bodies), tuple(contexts))

@@ -6,7 +6,6 @@ people only; it can't be turned back (a backslash of the text itself stays as it
 
 from __future__ import annotations
 
-import shlex
 import unicodedata
 from collections.abc import Sequence
 
@@ -36,6 +35,8 @@ def visible_bytes(data: bytes) -> str:
 
 def quoted(words: Sequence[str]) -> str:
     """A command as one could type it, for people to read."""
+    import shlex
+
     return visible(" ".join(map(shlex.quote, words)))
 
 

@@ -13,6 +13,7 @@ from typing import assert_never
 
 import msgspec
 
+from kueue.text import visible
 from kueue.wire.codec import os_bytes
 from kueue.wire.link import Link
 from kueue.wire.messages import (
@@ -60,6 +61,8 @@ MAX_WATCHED_SINGLES = 100_000
 MAX_WAIT_SECONDS = 60.0
 PAUSE_JOURNAL_BYTES = 64 * 1024 * 1024
 """Bytes not yet committed at which submitters are read from no more, until the journal has caught up."""
+MAX_UNREAD_BYTES = 1024 * 1024
+"""Bytes of answers that may wait for a client before its further requests have to."""
 
 
 class ClientSession:
@@ -71,7 +74,10 @@ class ClientSession:
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._paused = False
+        self._stuck_since: float | None = None
+        self._stuck_ticks = 0
         self.last_sent = self._loop.time()
+        link.max_unread = MAX_UNREAD_BYTES
 
     # ---------------------------------------------------------------- the link's side
 
@@ -135,6 +141,17 @@ class ClientSession:
         """Say that we live."""
         self._send(Heartbeat())
 
+    def stuck_ticks(self) -> int:
+        """For how many ticks in a row the client has taken nothing of what waits for it; to be called at each.
+
+        Not by the clock: a server that slept finds everybody stuck.
+        """
+        since = self.link.stuck_since
+        goes_on = since is not None and since == self._stuck_since
+        self._stuck_ticks = self._stuck_ticks + 1 if goes_on else 0
+        self._stuck_since = since
+        return self._stuck_ticks
+
     def _send(self, message: ToClient) -> None:
         if not self._closed:
             self.last_sent = self._loop.time()
@@ -173,14 +190,14 @@ class ClientSession:
             return
         core, now = self._services.core, self._loop.time()
         jobs, cursor = core.page(
-            message.filter, message.newest_first, message.cursor, limit, message.attempts, now, time.time()
+            message.filter, message.newest_first, message.cursor, limit, message.attempts, now
         )
         counts = core.counts(now) if message.counts else None
         self._send(JobPage(message.rid, tuple(jobs), cursor, counts))
 
     def _show_job(self, message: ShowJob) -> None:
         core, journal = self._services.core, self._services.journal
-        detail = core.job_detail(message.job, self._loop.time(), time.time())
+        detail = core.job_detail(message.job, self._loop.time())
         if detail is None:
             self._fail(message.rid, "unknown_job", f"no job {message.job}")
             return
@@ -256,7 +273,7 @@ class ClientSession:
         )
 
         def answer(data: LogData | None) -> None:
-            if data is None or data.error is not None:
+            if data is None or data.error is not None or len(data.data) > fetch.limit:
                 self._send_tail(message, place)
                 return
             chunk = LogChunk(
@@ -320,7 +337,7 @@ class ClientSession:
     def _backup(self, message: Backup) -> None:
         def done(error: Exception | None) -> None:
             if error is not None:
-                self._fail(message.rid, "backup_failed", f"no backup: {error}")
+                self._fail(message.rid, "backup_failed", f"no backup: {visible(str(error))}")
             else:
                 self._send(Done(message.rid))
 

@@ -23,6 +23,7 @@ from kueue.config import Config, load_config
 from kueue.errors import KueueError
 from kueue.logs import set_up_logging
 from kueue.owner import owner_path, remove_owner, write_owner
+from kueue.private_files import make_directories, why_not_own
 from kueue_server.journal.interface import JournalBrokenError
 from kueue_server.journal.store import JournalOpenError, begin_new_epoch, damaged, open_journal
 from kueue_server.server import Server
@@ -85,7 +86,11 @@ def main(argv: list[str] | None = None) -> int:
 async def _serve(config: Config, arguments: argparse.Namespace) -> int:
     loop = asyncio.get_running_loop()
     directory = config.state_dir / "server"
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for place in (config.state_dir, directory):
+        make_directories(place)
+        why = why_not_own(place)
+        if why:
+            raise KueueServerError(f"the state directory is not safe: {why}")
     path = directory / "journal.sqlite"
     if arguments.restored:
         begin_new_epoch(path)

@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator
 
 from kueue import __version__
 from kueue.config import Config
-from kueue.errors import ConfigError
+from kueue.errors import AuthenticationError, ConfigError
 from kueue.logs import level_number
 from kueue.wire.codec import to_os
 from kueue.wire.link import Handler, Link
 from kueue.wire.listener import Listener
 from kueue.wire.messages import Heartbeat, Reason, ServerState
 from kueue_server.client_session import ClientSession
+from kueue_server.core.arrivals import heartbeat_deadline
 from kueue_server.core.core import Core
 from kueue_server.core.events import LimitsChanged
 from kueue_server.desk import Desk
@@ -170,7 +171,10 @@ class Server:
             elif now - worker.last_sent >= interval - TICK_SECONDS:
                 worker.send(Heartbeat())
         for client in list(self._clients):
-            if now - client.last_sent >= interval - TICK_SECONDS:
+            if client.stuck_ticks() * TICK_SECONDS > heartbeat_deadline(self.limits.worker_timeout_seconds):
+                log.warning("client %s takes none of what we have for it, and is closed", client.link.address)
+                client.link.abort()
+            elif now - client.last_sent >= interval - TICK_SECONDS:
                 client.heartbeat()
         self.hub.resume_unsent()
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
@@ -202,12 +206,25 @@ class Server:
         self._config = config
         self.limits = limits_of(config)
         settings = config.common_settings
-        self._listener.set_secrets([settings.shared_secret, *settings.previous_secrets])
+        self._accept_secrets([settings.shared_secret, *settings.previous_secrets])
         logging.getLogger().setLevel(level_number(settings.log_level))
         self.engine.post(LimitsChanged(self.limits))
         for line in lines:
             log.info("reloaded: %s", line)
         return lines or ("nothing changed",)
+
+    def _accept_secrets(self, secrets: list[str]) -> None:
+        """From now on only these; who came with another one has to go."""
+        self._listener.set_secrets(secrets)
+        links = [client.link for client in self._clients]
+        links += [worker.link for worker in self.desk.workers.values()]
+        strangers = [link for link in links if link.secret not in secrets]
+        for link in strangers:
+            link.abort(AuthenticationError("it came with a secret that is not accepted any more"))
+        if strangers:
+            log.warning(
+                "closed %d connections that came with a secret that is not accepted any more", len(strangers)
+            )
 
     def shut_down(self, workers: bool, kill: bool) -> tuple[str, ...]:
         """Begin to end; says what becomes of workers and jobs."""

@@ -18,6 +18,8 @@ from kueue_server.engine import Engine
 from kueue_server.journal.interface import AddJobs, Journal, JournalBrokenError, JournalFullError
 
 MAX_CONTEXT_BYTES = 4 * 1024 * 1024
+MAX_SPEC_BYTES = 4 * 1024 * 1024
+"""Of a job as it is encoded; no system starts a program with as many arguments."""
 MAX_TOKEN_CHARACTERS = 128
 
 Answer = Callable[[int, int, Reason | None], None]
@@ -49,6 +51,9 @@ class Submissions:
             answer(0, 0, refusal)
             return
         encoded = tuple(self._encoder.encode(spec) for spec in message.jobs)
+        if max(map(len, encoded)) > MAX_SPEC_BYTES:
+            answer(0, 0, Reason("bad_command", f"a job is larger than {MAX_SPEC_BYTES} bytes"))
+            return
         content_hash = _hash_of(encoded)
         if self._answer_known_token(message.token, content_hash, answer):
             return

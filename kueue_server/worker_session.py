@@ -16,6 +16,7 @@ import msgspec
 
 from kueue import __version__
 from kueue.errors import ProtocolError
+from kueue.text import visible
 from kueue.wire.handshake import FROZEN
 from kueue.wire.link import Link
 from kueue.wire.messages import (
@@ -56,6 +57,9 @@ log = logging.getLogger(__name__)
 
 MAX_INVENTORY_ATTEMPTS = 1_000_000
 MAX_CONTEXTS_REMEMBERED = 4096
+LONGEST_NAME = 255
+LONGEST_TEXT = 200
+"""Characters of what a worker says of its leaving, in the log."""
 LOG_ANSWER_SECONDS = 15.0
 """A worker that does not answer for a log in this time (over what it was allowed to wait) counts as away."""
 
@@ -117,7 +121,8 @@ class WorkerSession:
             case Leaving():
                 self._leaving = message
                 level = logging.DEBUG if self._is_frozen else logging.INFO  # those come and go
-                log.log(level, "worker %s leaves%s", self.name, f": {message.text}" if message.text else "")
+                text = visible(message.text[:LONGEST_TEXT])
+                log.log(level, "worker %s leaves%s", self.name, f": {text}" if text else "")
                 self.link.close()
             case Register() | Inventory():
                 raise ProtocolError(f"{message.__class__.__name__.lower()} after the inventory")
@@ -127,7 +132,7 @@ class WorkerSession:
     def _before_ready(self, message: WorkerMessage) -> None:
         match message:
             case Register() if self._register is None:
-                if not message.name or len(message.name) > 255 or not message.keeper or not message.boot:
+                if not is_name(message.name) or not message.keeper or not message.boot:
                     raise ProtocolError("a worker registers with a name, a keeper and a boot id")
                 self._register = message
                 self.name = message.name
@@ -282,6 +287,11 @@ class WorkerSession:
             answer, timer = waiting
             timer.cancel()
             answer(message)
+
+
+def is_name(text: str) -> bool:
+    """May a worker be called so? Its name is in logs, and in everybody's listings."""
+    return 0 < len(text) <= LONGEST_NAME and text.isprintable()
 
 
 def heartbeat_seconds(worker_timeout_seconds: float) -> float:

@@ -36,13 +36,13 @@ from kueue_worker.preparation import DISCARDED, Preparations
 from kueue_worker.server_session import RefusedError, ServerSession
 from kueue_worker.spawning import JobPolicy, Spawner
 from kueue_worker.spool import Spool
-from kueue_worker.threads import DeadlineThreads
+from kueue_worker.threads import DEADLINE_SECONDS, DeadlineThreads
 from kueue_worker.usage import UsageMeter
 
 log = logging.getLogger(__name__)
 
 MEASURE_SECONDS = 3.0
-HOUSEKEEPING_SECONDS = 600.0
+HOUSEKEEPING_SECONDS = 60.0
 HOUSEKEEPING_DEADLINE_SECONDS = 3600.0
 DIRECTORY_SECONDS = 10.0
 GOODBYE_SECONDS = 2.0
@@ -391,7 +391,9 @@ class Agent:
                 self.post(e.SpoolChanged(full))
             await asyncio.sleep(MEASURE_SECONDS)
 
-    async def _look(self, work: Callable[[], T]) -> T | BaseException:
+    async def _look(
+        self, work: Callable[[], T], deadline_seconds: float = DEADLINE_SECONDS
+    ) -> T | BaseException:
         """The result of `work`, done in a thread."""
         done: asyncio.Future[T | BaseException] = self._loop.create_future()
 
@@ -399,7 +401,7 @@ class Agent:
             if not done.done():
                 done.set_result(result)
 
-        self._threads.run(work, deliver)
+        self._threads.run(work, deliver, deadline_seconds=deadline_seconds)
         return await done
 
     async def _watch_outputs(self) -> None:
@@ -420,17 +422,15 @@ class Agent:
             await asyncio.sleep(DIRECTORY_SECONDS)
             self._directories.close_unused()
             self._spool.remake_directories()
-            if self._loop.time() - tidied < HOUSEKEEPING_SECONDS:
+            # Without a keeper it is not known yet whose output is still being written.
+            if self._keeper_id is None or self._loop.time() - tidied < HOUSEKEEPING_SECONDS:
                 continue
             tidied = self._loop.time()
             attempts = self.machine.book.attempts.values()
             live = frozenset((a.note.journal, a.note.job) for a in attempts)
             oldest = clock() - options.spool_max_seconds
-            self._threads.run(
-                functools.partial(self._spool.tidy, options.spool_max_bytes, oldest, live),
-                lambda result: _say_problem("tidying the spool", result),
-                deadline_seconds=HOUSEKEEPING_DEADLINE_SECONDS,
-            )
+            tidy = functools.partial(self._spool.tidy, options.spool_max_bytes, oldest, live)
+            _say_problem("tidying the spool", await self._look(tidy, HOUSEKEEPING_DEADLINE_SECONDS))
 
     def _ask_whether_stopping(self) -> None:
         """A job ended badly: is the whole system being shut down?"""

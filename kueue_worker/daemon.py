@@ -22,7 +22,14 @@ from kueue_worker.agent import Agent, Options
 from kueue_worker.core.machine import Settings
 from kueue_worker.environment import GPU
 from kueue_worker.host import capacity, system_info
-from kueue_worker.place import AgentLock, AlreadyRunningError, boot_id, default_name, name_on_host
+from kueue_worker.place import (
+    AgentLock,
+    AlreadyRunningError,
+    NameTakenError,
+    boot_id,
+    default_name,
+    name_on_host,
+)
 from kueue_worker.spawning import JobPolicy
 from kueue_worker.spool import Spool, SpoolError
 
@@ -82,6 +89,11 @@ async def _serve(config: Config, arguments: argparse.Namespace) -> int:
         raise KueueWorkerError(str(error)) from None
     except AlreadyRunningError:
         raise KueueWorkerError(f"a worker named {name} runs on this machine already") from None
+    except NameTakenError:
+        raise KueueWorkerError(
+            f"a process of another user holds the place of a worker named {name} on this machine;"
+            " choose another --name"
+        ) from None
     try:
         options = _options(config, name, hostname, spool, kill_jobs=arguments.kill_jobs)
         agent = Agent(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -41,7 +42,7 @@ def ended_of(message: Message) -> Ended:
             peak_ram_mb=(_number(message.get("peak_kb")) or 0.0) / 1024,
             reason=reason,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise KeeperFaultError(f"an end that can't be read: {error!r}") from None
 
 
@@ -66,4 +67,6 @@ def _number(value: Any) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"not a number: {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"not a number: {value!r}")
     return float(value)

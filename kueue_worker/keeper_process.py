@@ -62,6 +62,7 @@ class KeeperProcess:
         self._closed = asyncio.Event()
         self._last_heard = 0.0
         self._silent = False
+        self._stranger_said = False
         self._pings = 0
 
     def send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
@@ -149,12 +150,15 @@ class KeeperProcess:
             sock.setblocking(False)
             sock.connect(f"\0{self._address}")
             if peer_of(sock)[1] not in (os.getuid(), 0):
-                log.error("the keeper's address is held by a process of another user")
+                if not self._stranger_said:
+                    self._stranger_said = True
+                    log.error("the keeper's address is held by a process of another user; tries on")
                 sock.close()
                 return None
         except OSError:
             sock.close()
             return None
+        self._stranger_said = False
         return sock
 
     async def _ping(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -185,7 +189,7 @@ class KeeperProcess:
         for message in messages:
             try:
                 self._on_message(message)
-            except (KeyError, TypeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
                 raise KeeperFaultError(f"{message.get('m')}: {error!r}") from None
 
     def _on_message(self, message: Message) -> None:

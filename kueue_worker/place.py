@@ -10,6 +10,8 @@ import hashlib
 import os
 import socket
 
+from kueue_worker.keeper_link import peer_of
+
 MACHINE_ID_FILES = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 
 
@@ -23,24 +25,44 @@ class AlreadyRunningError(Exception):
     """Another agent serves this name on this host."""
 
 
+class NameTakenError(Exception):
+    """A process of somebody else holds our name; anybody may."""
+
+
 class AgentLock:
-    """Held as long as this object, or its process, lives.
+    """Held as long as this object, or its process, lives. It listens, for others to see whose it is.
 
     Raises:
         AlreadyRunningError: another agent of this user and spool holds it.
+        NameTakenError: a stranger does.
     """
 
     def __init__(self, spool: str) -> None:
+        address = f"\0{name_on_host('agent', spool)}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
-            self._socket.bind(f"\0{name_on_host('agent', spool)}")
+            self._socket.bind(address)
+            self._socket.listen(1)
         except OSError:
             self._socket.close()
-            raise AlreadyRunningError from None
+            raise (AlreadyRunningError if _is_ours(address) else NameTakenError) from None
 
     def release(self) -> None:
         """Let another agent in."""
         self._socket.close()
+
+
+def _is_ours(address: str) -> bool:
+    """Does what has this address belong to us, or root? So does one that has no time to tell."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect(address)
+            return peer_of(sock)[1] in (os.getuid(), 0)
+        except ConnectionRefusedError:  # holds it, and does not listen
+            return False
+        except OSError:
+            return True
 
 
 def machine_id() -> str:

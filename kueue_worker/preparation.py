@@ -140,7 +140,7 @@ class Preparations:
         if isinstance(result, NoProgramError):
             self._fail(job, Reason("no_program", str(result)))
         elif isinstance(result, BaseException):
-            self._refuse(job, Reason("directory_timeout", f"looking for the program: {result}"), None)
+            self._refuse(job, Reason("file_timeout", f"looking for the program: {result}"), None)
         else:
             job.program = result
             if job.context.tmpdir is None:
@@ -164,6 +164,7 @@ class Preparations:
             lambda: open_outputs(cwd, stdout, stderr, truncate=truncate, umask=umask),
             lambda opened: self._with_outputs(job, opened),
             dispose=close_outputs,
+            place=("outputs", directory_of(cwd, stdout), directory_of(cwd, stderr)),
         )
 
     def _with_outputs(self, job: Prepared, result: OpenOutputs | BaseException) -> None:
@@ -174,7 +175,7 @@ class Preparations:
             job.outputs = result
             self._done(job)
         elif isinstance(result, TimeoutError):
-            self._refuse(job, Reason("directory_timeout", "opening the output: no answer in time"), None)
+            self._refuse(job, Reason("file_timeout", "opening the output: no answer in time"), None)
         elif isinstance(result, ExhaustedError):
             self._refuse(job, Reason("no_resources", str(result)), None)
         elif isinstance(result, OutputError):
@@ -223,6 +224,11 @@ def depends_on_directory(name: str, search_path: str) -> bool:
 def file_of(output: OsString | None) -> str | None:
     """The path of a stream that goes to a file of the job's own."""
     return None if output is None or output == DISCARDED else from_os(output)
+
+
+def directory_of(cwd: str, output: str | None) -> str | None:
+    """The directory of an output file."""
+    return None if output is None else os.path.dirname(os.path.join(cwd, output))
 
 
 def place_of(cwd: str, output: OsString | None) -> OsString | None:

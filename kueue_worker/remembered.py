@@ -67,7 +67,7 @@ class Remembered(Generic[K, V]):
             for tell in self._asked.pop(key):
                 tell(result)
 
-        self._threads.run(work, answered, dispose=self._dispose)
+        self._threads.run(work, answered, dispose=self._dispose, place=(id(self), key))
 
     def forget(self) -> None:
         """All answers are void (questions under way are still answered)."""

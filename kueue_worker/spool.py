@@ -14,7 +14,9 @@ import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+from kueue.private_files import foreign_link, make_directories
 from kueue.wire.messages import Range, Stream
 
 JOBS_A_DIRECTORY = 1000
@@ -45,6 +47,7 @@ class Spool:
     """Paths of outputs below one root, and what has to be done about old ones."""
 
     def __init__(self, root: str) -> None:
+        self._named = root
         self.root = os.path.realpath(root)
         self._made: set[str] = set()
 
@@ -55,14 +58,23 @@ class Spool:
             SpoolError: it can't be made, or it is somebody else's, or somebody else could exchange it.
         """
         above = os.path.dirname(self.root)
+        link = foreign_link(Path(self._named))
+        if link is not None:
+            raise SpoolError(
+                f"spool {self._named}: {link} is a symbolic link that another user made;"
+                " set spool_dir to another place"
+            )
         try:
-            make_private(above)
-            make_private(self.root)
+            make_directories(Path(self.root))
             status, status_above = os.lstat(self.root), os.stat(above)
             if not stat.S_ISDIR(status.st_mode):
                 raise NotADirectoryError(20, "Not a directory")
             if status.st_uid != os.getuid() or status_above.st_uid not in (os.getuid(), 0):
                 raise SpoolError(f"spool {self.root} belongs to another user; set spool_dir to another place")
+            if status_above.st_mode & 0o022 and not status_above.st_mode & stat.S_ISVTX:
+                raise SpoolError(
+                    f"spool {self.root}: other users can write to {above}; mend that with: chmod go-w {above}"
+                )
             os.chmod(self.root, 0o700)
         except (FileExistsError, NotADirectoryError):
             raise SpoolError(f"spool {self.root}: a part of the path is not a directory") from None
@@ -83,7 +95,7 @@ class Spool:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         directory = self._directory(journal, job)
         if directory not in self._made:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
+            make_directories(Path(directory))
             self._made.add(directory)
 
     def remake_directories(self) -> None:
@@ -196,15 +208,6 @@ def check_journal(journal: str) -> None:
     """
     if JOURNAL.fullmatch(journal) is None:
         raise ValueError(f"not a journal's id: {journal!r}")
-
-
-def make_private(path: str) -> None:
-    """Make a directory, 0700, and those above it that are missing."""
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        return
 
 
 def _numbers(directory: str) -> list[int]:

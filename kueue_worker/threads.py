@@ -2,7 +2,8 @@
 
 A call has a deadline. When it passes, the caller is told, and the thread is written off until the call
 returns after all. What such a late call brings is disposed of. There is a bound on threads; when all of them
-hang, calls run into their deadline without having begun.
+hang, calls run into their deadline without having begun. So that a dead mount, asked again and again, doesn't take
+them all, a call may name what it may hang on: while one hangs there, others of that name fail at once.
 
 Not `concurrent.futures`: its threads are joined at exit, and a hung one would hang that too.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -23,18 +24,22 @@ MOST_IDLE = 4
 
 
 class _Call(Generic[T]):
-    __slots__ = ("dispose", "done", "over", "timer", "work")
+    __slots__ = ("begun", "dispose", "done", "hangs", "over", "place", "timer", "work")
 
     def __init__(
         self,
         work: Callable[[], T],
         done: Callable[[T | BaseException], None],
         dispose: Callable[[T], None] | None,
+        place: Hashable,
     ) -> None:
         self.work = work
         self.done = done
         self.dispose = dispose
+        self.place = place
+        self.begun = False  # set by its thread
         self.over = False  # touched on the loop only
+        self.hangs = False  # likewise
         self.timer: asyncio.TimerHandle | None = None
 
 
@@ -49,6 +54,7 @@ class DeadlineThreads:
         self._threads = 0
         self._idle = 0
         self._closed = False
+        self._hung: dict[Hashable, int] = {}  # calls beyond their deadline by place; touched on the loop only
 
     def run(
         self,
@@ -56,13 +62,18 @@ class DeadlineThreads:
         done: Callable[[T | BaseException], None],
         *,
         dispose: Callable[[T], None] | None = None,
+        place: Hashable = None,
         deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
         """Call `work()` in a thread, then `done` with its result, its exception, or `TimeoutError`.
 
-        `dispose` gets a result that came after the deadline (to close what it opened).
+        `dispose` gets a result that came after the deadline (to close what it opened). `place` names what the
+        call may hang on; if another one hangs there, `done` is called before this returns.
         """
-        call = _Call(work, done, dispose)
+        if place in self._hung:
+            done(TimeoutError("no answer yet"))
+            return
+        call = _Call(work, done, dispose, place)
         call.timer = self._loop.call_later(deadline_seconds, self._expire, call)
         with self._lock:
             waiting = self._calls.qsize()
@@ -87,11 +98,18 @@ class DeadlineThreads:
     def _expire(self, call: _Call[T]) -> None:
         if not call.over:
             call.over = True
+            if call.begun and call.place is not None:
+                call.hangs = True
+                self._hung[call.place] = self._hung.get(call.place, 0) + 1
             call.done(TimeoutError("no answer in time"))
 
     def _deliver(self, call: _Call[T], result: T | BaseException) -> None:
         if call.timer is not None:
             call.timer.cancel()
+        if call.hangs:
+            self._hung[call.place] -= 1
+            if not self._hung[call.place]:
+                del self._hung[call.place]
         if not call.over:
             call.over = True
             call.done(result)
@@ -113,6 +131,7 @@ class DeadlineThreads:
                     return
             if call.over:
                 continue  # it expired in the queue
+            call.begun = True
             result: object
             try:
                 result = call.work()

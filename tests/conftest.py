@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ if str(ROOT) not in sys.path:
 
 import kueue  # noqa: E402 (after the path is set)
 
+# Where a shell starts us in the background, it has Ctrl-C ignored, and all that tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 hypothesis.settings.register_profile("here", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
@@ -28,6 +32,19 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--long`: what is a sample in every run is done in full."""
     parser.addoption("--long", action="store_true", help="the long form of fault and simulation runs")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A mark for what has no short form; it is left out, not skipped."""
+    config.addinivalue_line("markers", "only_long: only with --long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what has no short form."""
+    if not config.getoption("--long"):
+        left_out = [item for item in items if item.get_closest_marker("only_long")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -42,11 +42,10 @@ def _run(arguments: list[str]) -> int:
         from kueue.cli.app import run
 
         return run(arguments)
+    from kueue.cli import plain_cmd
     from kueue.cli.outcome import outcome
-    from kueue.cli.session import Session
-    from kueue.cli.submit import submit
 
-    return outcome(lambda: submit(Session(call.config, call.colour), call.command, call.values))
+    return outcome(lambda: plain_cmd.run(call))
 
 
 if __name__ == "__main__":

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
 
-
-class Option(NamedTuple):
+class Option:
     """`kind`: `text` and `number` take a value, `many` too and may be repeated, a `flag` takes none."""
 
-    parameter: str
-    flags: tuple[str, ...]
-    kind: str
-    help: str
-    metavar: str | None = None
-    default: str | int | bool | None = None
+    def __init__(
+        self,
+        parameter: str,
+        flags: tuple[str, ...],
+        kind: str,
+        help: str,
+        metavar: str | None = None,
+        default: str | int | bool | None = None,
+    ) -> None:
+        self.parameter = parameter
+        self.flags = flags
+        self.kind = kind
+        self.help = help
+        self.metavar = metavar
+        self.default = default
 
 
 OPTIONS = (

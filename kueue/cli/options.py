@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
+from kueue.amounts import MAX_AMOUNT
 from kueue.errors import UsageError
-from kueue.resources import MAX_AMOUNT
 
 
 def amount(text: str | None, name: str, least: int) -> int | None:

@@ -5,8 +5,7 @@ Only calls that are surely right are parsed here; for help, mistakes and all tha
 
 from __future__ import annotations
 
-import re
-from typing import Any, NamedTuple
+from typing import Any
 
 from kueue.cli.cmd_options import OPTIONS, Option
 
@@ -14,16 +13,16 @@ _GLOBAL = (
     Option("config", ("-c", "--config"), "text", ""),
     Option("colour", ("--color",), "text", "", None, "auto"),
 )
-_NUMBER = re.compile(r"-?[0-9]{1,9}")
 
 
-class Call(NamedTuple):
+class Call:
     """`values` by parameter, each of them given; `config` and `colour` are the global options."""
 
-    config: str | None
-    colour: str
-    values: dict[str, Any]
-    command: list[str]
+    def __init__(self, config: str | None, colour: str, values: dict[str, Any], command: list[str]) -> None:
+        self.config = config
+        self.colour = colour
+        self.values = values
+        self.command = command
 
 
 def parse_cmd(arguments: list[str]) -> Call | None:
@@ -70,7 +69,8 @@ def _parse(words: list[str], options: tuple[Option, ...]) -> tuple[dict[str, Any
         if option.kind == "many":
             values[option.parameter].append(value)
         elif option.kind == "number":
-            if not _NUMBER.fullmatch(value):
+            digits = value.removeprefix("-")
+            if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
                 return None
             values[option.parameter] = int(value)
         else:

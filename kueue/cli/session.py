@@ -49,7 +49,7 @@ class Session:
         # Where a local server is started when it is needed, one that has said good-bye won't come by waiting;
         # one that was killed, or that somebody else looks after, may be on its way back.
         config = self.config
-        absent = is_local(config) and config.autostart and read_owner(config.state_dir) is None
+        absent = is_local(config) and config.autostart and read_owner(config.state_place) is None
         client = self.client(patience=0.0 if absent else None)
         try:
             client.connect()

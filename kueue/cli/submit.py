@@ -14,15 +14,16 @@ from kueue.errors import KueueError, UsageError
 from kueue.job_spec import JobSpec
 
 
-def submit(session: Session, command: list[str], values: Mapping[str, Any]) -> int:
-    """Submit `command`; `values` are those of the options, by parameter. Returns the exit code.
+def submit(session: Session, command: list[str], values: Mapping[str, Any], token: str | None = None) -> int:
+    """Submit `command`; `values` are those of the options, by parameter; with a `token` that was used before it
+    may be there already. Returns the exit code.
 
     Raises:
         KueueError: it can't be submitted, and is not to be waited for either.
     """
     wait, follow = values["wait"], values["follow"]
     try:
-        return _submit(session, _spec(command, values), wait=wait, follow=follow)
+        return _submit(session, _spec(command, values), token, wait=wait, follow=follow)
     except KueueError as error:
         if not (wait or follow):
             raise
@@ -55,9 +56,9 @@ def _spec(command: list[str], values: Mapping[str, Any]) -> JobSpec:
     )
 
 
-def _submit(session: Session, spec: JobSpec, *, wait: bool, follow: bool) -> int:
+def _submit(session: Session, spec: JobSpec, token: str | None, *, wait: bool, follow: bool) -> int:
     with session.connected_or_started() as client:
-        jobs = client.submit_many([spec])
+        jobs = client.submit_many([spec]) if token is None else client.submit_once(spec, token)
         job = jobs[0].id
         for warning in jobs.warnings:
             if warning.code == "no_worker" and session.has_started_worker:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterable
 
@@ -30,12 +29,12 @@ class Terminal:
     @property
     def width(self) -> int:
         """Columns for results."""
-        return shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else WIDE
+        return _size().columns if sys.stdout.isatty() else WIDE
 
     @property
     def height(self) -> int:
         """Lines of the terminal."""
-        return shutil.get_terminal_size((100, 24)).lines
+        return _size().lines
 
     def print(self, lines: Iterable[str]) -> None:
         """Results."""
@@ -47,6 +46,12 @@ class Terminal:
         sys.stdout.flush()
         sys.stderr.write(line + "\n")
         sys.stderr.flush()
+
+
+def _size() -> os.terminal_size:
+    import shutil
+
+    return shutil.get_terminal_size((100, 24))
 
 
 def write_bytes(stream: str, data: bytes) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from kueue.errors import ProtocolError
+from kueue.text import visible
 from kueue.wire.messages import ClientMessage, OsString, RawBytes, ToClient, ToWorker, WorkerMessage
 
 encode: Callable[[msgspec.Struct], bytes] = msgspec.json.Encoder().encode
@@ -29,7 +30,7 @@ def _decoder(union: object) -> Callable[[bytes], Any]:
         try:
             return decode(body)
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-            raise ProtocolError(f"not a message of the protocol: {error}") from None
+            raise ProtocolError(f"not a message of the protocol: {visible(str(error)[:200])}") from None
 
     return checked
 

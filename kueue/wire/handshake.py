@@ -21,7 +21,6 @@ No I/O: feed frames in, send out what comes back.
 from __future__ import annotations
 
 import enum
-import hashlib
 import hmac
 import secrets as random
 from collections.abc import Sequence
@@ -30,10 +29,9 @@ from typing import Literal
 import msgspec
 
 from kueue.errors import AuthenticationError, ProtocolError, ServerUnreachableError, VersionError
-from kueue.wire.messages import PROTOCOL_MAX, PROTOCOL_MIN
+from kueue.wire.proof import HANDSHAKE_VERSION, NONCE_BYTES, proof
+from kueue.wire.versions import PROTOCOL_MAX, PROTOCOL_MIN
 
-HANDSHAKE_VERSION = 1
-NONCE_BYTES = 32
 MAX_FRAME = 4096
 """Bytes of a frame before both sides are authenticated."""
 FROZEN = 0
@@ -69,18 +67,6 @@ class Versions(msgspec.Struct, frozen=True, tag="versions"):
 _encode = msgspec.json.Encoder().encode
 _from_server = msgspec.json.Decoder(Challenge | ServerProof | Versions)
 _from_client = msgspec.json.Decoder(ClientProof | Versions)
-
-
-def proof(
-    secret: str, direction: str, role: str, server_nonce: bytes, client_nonce: bytes, der: bytes
-) -> bytes:
-    """The MAC by which one side (`direction`: the `server` or the `client`) shows that it has the secret."""
-    label = f"kueue handshake {HANDSHAKE_VERSION}".encode()
-    extracted = hmac.digest(label, secret.encode(), "sha256")
-    key = hmac.digest(extracted, f"{direction} proves to be {role}".encode() + b"\x01", "sha256")
-    parts = (label, role.encode(), server_nonce, client_nonce, hashlib.sha256(der).digest())
-    transcript = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-    return hmac.digest(key, transcript, "sha256")
 
 
 class _State(enum.Enum):
@@ -135,6 +121,8 @@ class ServerHandshake(_Agreement):
         self._nonce = nonce if nonce is not None else random.token_bytes(NONCE_BYTES)
         self._state = _State.PROOF
         self.role: Role = "client"
+        self.secret = ""
+        """The one that the peer proved to have."""
 
     @property
     def authenticated(self) -> bool:
@@ -178,6 +166,7 @@ class ServerHandshake(_Agreement):
         if matching is None:
             raise AuthenticationError("wrong proof: the peer's shared_secret differs")
         self.role = message.role
+        self.secret = matching
         self._state = _State.VERSIONS
         mac = proof(matching, "server", message.role, self._nonce, message.nonce, self._der)
         return [_encode(ServerProof(mac)), self._versions]

@@ -30,6 +30,8 @@ MAX_QUEUED_BYTES = 64 * 1024 * 1024
 WRITE_BYTES = 256 * 1024
 """Most bytes handed to the transport at a time; it asks for a pause when it can't send as many."""
 LOW_WATER_BYTES = 64 * 1024
+TURN_SECONDS = 0.02
+"""How long the requests of one peer may keep the loop, if they are taken in turns."""
 
 
 class Handler(Protocol):
@@ -50,12 +52,19 @@ class Link(asyncio.Protocol):
     def __init__(self, established: Callable[[Link], Handler]) -> None:
         self.role: Role = "client"
         self.address = ""
+        self.secret = ""
+        """The one that the peer of a server proved to have."""
         self.peer_version = ""
         self.protocol = FROZEN
         self.mismatch = ""
         """Not empty: no version is common, only the frozen subset is spoken; the text says who is too old."""
         self.handler: Handler | None = None
         self.on_drained: Callable[[], None] | None = None
+        self.max_unread: int | None = None
+        """Bytes of answers that may wait for the peer before its further requests have to. With it, messages are
+        taken in turns of `TURN_SECONDS`, else all at once. What is untaken when the link closes is lost."""
+        self.stuck_since: float | None = None
+        """Since when (of the loop's time) the peer has taken nothing of what waits for it."""
         self._established = established
         self._loop = asyncio.get_running_loop()
         self.last_received = self._loop.time()
@@ -66,8 +75,10 @@ class Link(asyncio.Protocol):
         # whatever goes beyond a few writes waits here, where it can be counted.
         self._out: deque[bytes | memoryview] = deque()
         self._out_bytes = 0
-        self._writing_paused = False
         self._flushing = False
+        self._held = False  # nothing is to be taken from the peer: the owner says so
+        self._resting = False  # nor now: it gets its next turn later
+        self._reads = True
         self._closing = False
         self._error: BaseException | None = None
 
@@ -95,14 +106,14 @@ class Link(asyncio.Protocol):
             self._loop.call_soon(self._flush)
 
     def pause_reading(self) -> None:
-        """Take no more bytes from the peer for now."""
-        if self._transport is not None and not self._closing:
-            self._transport.pause_reading()
+        """Take no more from the peer for now."""
+        self._held = True
+        self._set_reading()
 
     def resume_reading(self) -> None:
-        """Go on taking bytes from the peer."""
-        if self._transport is not None and not self._closing:
-            self._transport.resume_reading()
+        """Go on taking from the peer."""
+        self._held = False
+        self._go_on()
 
     def close(self) -> None:
         """Send what is queued, then close."""
@@ -132,6 +143,10 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes arrived."""
         self.last_received = self._loop.time()
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        turn_ends_at = self._loop.time() + TURN_SECONDS
         try:
             for body in self._decoder.frames(data):
                 if self._closing:
@@ -143,6 +158,8 @@ class Link(asyncio.Protocol):
                     message = self._decode(body)
                     if message is not None:
                         self.handler.on_message(message)
+                if self.max_unread is not None and self._must_rest(turn_ends_at, self.max_unread):
+                    break
         except ProtocolError as error:
             if self.handler is not None:  # before that, silence: the listener logs at a limited rate
                 log.warning("%s %s sent what the protocol does not allow: %s", self.role, self.address, error)
@@ -157,15 +174,16 @@ class Link(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The peer reads more slowly than we write."""
-        self._writing_paused = True
+        self.stuck_since = self._loop.time()
 
     def resume_writing(self) -> None:
         """The peer has caught up with what the transport had."""
-        self._writing_paused = False
+        self.stuck_since = None
         if not self._closing:
             self._write()
         if not self._out and self.on_drained is not None:
             self.on_drained()
+        self._go_on()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection is gone."""
@@ -180,6 +198,34 @@ class Link(asyncio.Protocol):
 
     # ---------------------------------------------------------------- inside
 
+    def _must_rest(self, turn_ends_at: float, max_unread: int) -> bool:
+        """Is it others' turn? Then we go on later: in the next run of the loop, when the peer has read, or when
+        the owner says so."""
+        if self._loop.time() >= turn_ends_at:
+            self._loop.call_soon(self._go_on)
+        elif not self._held and self.queued_bytes <= max_unread:
+            return False
+        self._resting = True
+        self._set_reading()
+        return True
+
+    def _go_on(self) -> None:
+        if self._resting and not self._closing and not self._held:
+            assert self.max_unread is not None
+            if self.queued_bytes <= self.max_unread // 2:
+                self._resting = False
+                self._take(b"")
+        self._set_reading()
+
+    def _set_reading(self) -> None:
+        reads = not self._held and not self._resting
+        if reads != self._reads and self._transport is not None and not self._closing:
+            self._reads = reads
+            if reads:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
     def _flush(self) -> None:
         self._flushing = False
         if self._closing:
@@ -189,9 +235,10 @@ class Link(asyncio.Protocol):
             error = ProtocolError(f"does not read: {MAX_QUEUED_BYTES} bytes wait for it")
             log.warning("%s %s %s", self.role, self.address, error)
             self.abort(error)
+        self._go_on()
 
     def _write(self, *, everything: bool = False) -> None:
-        while self._out and self._transport is not None and (everything or not self._writing_paused):
+        while self._out and self._transport is not None and (everything or self.stuck_since is None):
             if self._out_bytes <= WRITE_BYTES:
                 data = b"".join(self._out)
                 self._out.clear()
@@ -248,6 +295,7 @@ class ServerLink(Link):
             self.send_encoded(answer)
         if self._handshake.authenticated:
             self.role = self._handshake.role
+            self.secret = self._handshake.secret
         if self._handshake.done:
             decode: Callable[[bytes], Any] = (
                 codec.decode_worker_message if self.role == "worker" else codec.decode_client_message

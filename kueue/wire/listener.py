@@ -1,9 +1,10 @@
 """The listening side: accepts, lets peers authenticate within limits, hands over links.
 
-Until a peer has proved the secret it gets little: small frames, ten seconds in all, one place of few. When
-the places are taken, the oldest peer of the busiest address has to go; a newcomer is never refused, so a
-flood from one address can't lock the others out. But while places become free by peers that do authenticate,
-newcomers are left to the kernel for a moment: thousands that come at once would only throw each other out.
+Until a peer has proved the secret it gets little: one of a limited number of places, small frames, ten seconds
+to say something and ten more to authenticate. TLS begins with a peer's first byte, so a silent one costs a
+descriptor and little more. When the places are taken, the oldest peer of the busiest address has to go; a
+newcomer is never refused, so a flood can't lock the others out. There are more places than workers that come
+back at once after a restart: were there fewer, those on their way would be thrown out by the next ones.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import asyncio
 import contextlib
 import errno
 import logging
+import resource
 import socket
 import ssl
-from collections import Counter
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from kueue.errors import AuthenticationError, KueueError
@@ -25,27 +27,60 @@ from kueue.wire.tls import server_context
 
 log = logging.getLogger(__name__)
 
-MAX_WAITING = 128
-"""Connections that have not authenticated yet."""
+MAX_WAITING = 4096
+"""Connections that have not authenticated yet; each is some 60 KB from its first byte on."""
 BACKLOG = 4096
-"""Of the kernel; thousands of workers come back at once after a restart."""
+"""Of the kernel."""
 ACCEPTS_AT_ONCE = 64
-TURN_SECONDS = 1.0
-"""How long a peer has its place for itself, as long as others authenticate."""
+STARTS_AT_ONCE = 16
+"""TLS handshakes begun in one run of the loop; the others' bytes are read in between."""
 LOG_SECONDS = 10.0
-"""At most one line so often about peers that failed to authenticate."""
+"""At most one line so often about peers that proved another secret, and one about all others."""
 
 
 class _Waiting:
-    """A peer on its way to be authenticated."""
+    """A peer on its way to be authenticated. `task` is there from the beginning of TLS on."""
 
-    def __init__(self, sock: socket.socket, address: str, since: float) -> None:
+    def __init__(self, sock: socket.socket, address: str) -> None:
         self.sock = sock
-        self.since = since
         self.address = address
         self.link: ServerLink | None = None
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
+
+
+class _Complaints:
+    """Lines about failures of one kind: the first at once, later ones together, at a limited rate."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._count = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, text: str) -> None:
+        """Say it, now or with others when it is time."""
+        self._text = text
+        self._count += 1
+        if self._timer is None:
+            self._say()
+
+    def close(self) -> None:
+        """Say what has not been said."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._say()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def _say(self) -> None:
+        self._timer = None
+        if self._count:
+            log.warning(
+                "%s%s", self._text, f" (and {self._count - 1} more like it)" if self._count > 1 else ""
+            )
+            self._count = 0
+            self._timer = asyncio.get_running_loop().call_later(LOG_SECONDS, self._say)
 
 
 class Listener:
@@ -55,14 +90,16 @@ class Listener:
         self._max_waiting = max_waiting
         self._seconds = seconds
         self._sockets: list[socket.socket] = []
-        self._waiting: dict[_Waiting, None] = {}  # in the order of arrival
-        self._held: set[socket.socket] = set()  # listening, and newcomers are left to the kernel
-        self._last_progress = float("-inf")
-        self._links: set[Link] = set()
+        self._waiting: dict[str, OrderedDict[_Waiting, None]] = {}  # by address, in the order of arrival
+        self._count = 0
+        self._spoken: OrderedDict[_Waiting, None] = OrderedDict()  # those whose TLS is to begin
+        self._starting = False
+        self._oldest_is_next = False
         self._secrets: tuple[str, ...] = ()
         self._version = ""
-        self._failures = 0
-        self._last_failure_line = float("-inf")
+        # Apart, so that no port scan hides that somebody tries secrets.
+        self._refusals = _Complaints()
+        self._failures = _Complaints()
         self._accept: Callable[[Link], Handler]
         self._loop: asyncio.AbstractEventLoop
         self._context: ssl.SSLContext
@@ -78,7 +115,8 @@ class Listener:
     ) -> None:
         """Listen on each of `addresses` that can be bound; the others are logged.
 
-        `accept` is called with each authenticated link and returns its handler.
+        `accept` is called with each authenticated link and returns its handler. Those who are not
+        authenticated get half of the descriptors that this process may have at most.
 
         Raises:
             OSError: none of them can be bound.
@@ -87,6 +125,9 @@ class Listener:
         self._accept = accept
         self._version = version
         self.set_secrets(secrets)
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if descriptors != resource.RLIM_INFINITY:
+            self._max_waiting = min(self._max_waiting, max(1, descriptors // 2))
         self._context, self._der = server_context()
         first_error: OSError | None = None
         for host, port in addresses:
@@ -102,7 +143,7 @@ class Listener:
             raise first_error or OSError(errno.EADDRNOTAVAIL, "no address to listen on")
 
     def set_secrets(self, secrets: Sequence[str]) -> None:
-        """For handshakes that begin from now on."""
+        """For handshakes that are not over yet, or begin from now on."""
         self._secrets = tuple(secrets)
 
     @property
@@ -113,7 +154,7 @@ class Listener:
     @property
     def waiting(self) -> int:
         """Peers that have not authenticated yet."""
-        return len(self._waiting)
+        return self._count
 
     async def close(self) -> None:
         """Listen no more; drop those that are not authenticated. Links are their owners' to close."""
@@ -121,21 +162,19 @@ class Listener:
             self._loop.remove_reader(sock.fileno())
             sock.close()
         self._sockets.clear()
-        self._held.clear()
         tasks = []
-        for waiting in list(self._waiting):
+        for waiting in [waiting for peers in self._waiting.values() for waiting in peers]:
             self._drop(waiting)
             if waiting.task is not None:
                 tasks.append(waiting.task)
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._refusals.close()
+        self._failures.close()
 
     # ---------------------------------------------------------------- inside
 
     def _on_acceptable(self, listening: socket.socket) -> None:
         for _ in range(ACCEPTS_AT_ONCE):
-            if self._must_hold():
-                self._hold(listening)
-                return
             try:
                 sock, peer = listening.accept()
             except (BlockingIOError, InterruptedError):
@@ -145,29 +184,11 @@ class Listener:
                     self._pause(listening, error)
                 return
             sock.setblocking(False)
-            self._begin(_Waiting(sock, str(peer[0]), self._loop.time()))
-
-    def _must_hold(self) -> bool:
-        """Are all places taken by peers that have a right to them?"""
-        if len(self._waiting) < self._max_waiting:
-            return False
-        oldest = next(iter(self._waiting)).since
-        return self._loop.time() - min(oldest, self._last_progress) < TURN_SECONDS
-
-    def _hold(self, listening: socket.socket) -> None:
-        """Leave newcomers to the kernel until a place is free, or a turn is over."""
-        self._loop.remove_reader(listening.fileno())
-        self._held.add(listening)
-        self._loop.call_later(TURN_SECONDS, self._let_in, listening)
-
-    def _let_in(self, listening: socket.socket) -> None:
-        if listening in self._held:
-            self._held.discard(listening)
-            self._loop.add_reader(listening.fileno(), self._on_acceptable, listening)
+            self._admit(_Waiting(sock, str(peer[0])))
 
     def _pause(self, listening: socket.socket, error: OSError) -> None:
         """No descriptor is left: let those who wait go on waiting instead of spinning."""
-        self._say_failure(f"no more connections for a second: {error.strerror}")
+        self._failures.add(f"no more connections for a second: {error.strerror}")
         self._loop.remove_reader(listening.fileno())
 
         def resume() -> None:
@@ -176,17 +197,38 @@ class Listener:
 
         self._loop.call_later(1.0, resume)
 
-    def _begin(self, waiting: _Waiting) -> None:
-        if len(self._waiting) >= self._max_waiting:
-            busiest = Counter(other.address for other in self._waiting).most_common(1)[0][0]
-            oldest = next(other for other in self._waiting if other.address == busiest)
-            self._say_failure(f"{len(self._waiting)} connections wait to authenticate, most from {busiest}")
-            self._drop(oldest)
-        if not self._waiting:
-            self._last_progress = waiting.since
-        self._waiting[waiting] = None
+    def _admit(self, waiting: _Waiting) -> None:
+        if self._count >= self._max_waiting:
+            busiest = max(self._waiting, key=lambda address: len(self._waiting[address]))
+            self._failures.add(f"{self._count} connections wait to authenticate, most from {busiest}")
+            self._drop(next(iter(self._waiting[busiest])))
+        self._waiting.setdefault(waiting.address, OrderedDict())[waiting] = None
+        self._count += 1
+        self._loop.add_reader(waiting.sock.fileno(), self._on_first_byte, waiting)
         waiting.timer = self._loop.call_later(self._seconds, self._on_slow, waiting)
-        waiting.task = self._loop.create_task(self._secure(waiting))
+
+    def _on_first_byte(self, waiting: _Waiting) -> None:
+        self._loop.remove_reader(waiting.sock.fileno())
+        assert waiting.timer is not None
+        waiting.timer.cancel()  # from now on it is we who let it wait
+        self._spoken[waiting] = None
+        if not self._starting:
+            self._starting = True
+            self._loop.call_soon(self._start_some)
+
+    def _start_some(self) -> None:
+        """Begin TLS with some of those who have spoken: the newest and the oldest by turns.
+
+        Whoever comes in the middle of a storm is served at once, and nobody is passed over for ever.
+        """
+        for _ in range(min(STARTS_AT_ONCE, len(self._spoken))):
+            waiting, _ = self._spoken.popitem(last=not self._oldest_is_next)
+            self._oldest_is_next = not self._oldest_is_next
+            waiting.timer = self._loop.call_later(self._seconds, self._on_slow, waiting)
+            waiting.task = self._loop.create_task(self._secure(waiting))
+        self._starting = bool(self._spoken)
+        if self._starting:
+            self._loop.call_soon(self._start_some)
 
     async def _secure(self, waiting: _Waiting) -> None:
         """Bring TLS up; the rest of the handshake is the link's."""
@@ -208,29 +250,33 @@ class Listener:
             self._forget(waiting)
             waiting.sock.close()
             if not isinstance(error, asyncio.CancelledError):
-                self._say_failure(f"{waiting.address}: no TLS: {str(error) or 'closed'}")
+                self._failures.add(f"{waiting.address}: no TLS: {str(error) or 'closed'}")
 
     def _on_established(self, waiting: _Waiting, link: Link) -> Handler:
-        self._last_progress = self._loop.time()
+        if link.secret not in self._secrets:  # it was until a moment ago
+            raise AuthenticationError("wrong proof: the peer's shared_secret is not accepted any more")
         self._forget(waiting)
         return self._accept(link)
 
     def _on_lost(self, waiting: _Waiting, error: BaseException | None) -> None:
         self._forget(waiting)
         if isinstance(error, AuthenticationError):
-            self._say_failure(f"{waiting.address} was refused: {error}")
+            self._refusals.add(f"{waiting.address} was refused: {error}")
         elif isinstance(error, KueueError):
-            self._say_failure(f"{waiting.address}: {error}")
+            self._failures.add(f"{waiting.address}: {error}")
 
     def _on_slow(self, waiting: _Waiting) -> None:
-        self._say_failure(f"{waiting.address} did not authenticate within {self._seconds:g} s")
+        self._failures.add(f"{waiting.address} did not authenticate within {self._seconds:g} s")
         self._drop(waiting)
 
     def _drop(self, waiting: _Waiting) -> None:
         self._forget(waiting)
-        if waiting.link is not None and waiting.task is not None and waiting.task.done():
+        if waiting.task is None:
+            self._loop.remove_reader(waiting.sock.fileno())
+            waiting.sock.close()
+        elif waiting.link is not None and waiting.task.done():
             waiting.link.abort()
-        elif waiting.task is not None:
+        else:
             with contextlib.suppress(OSError):
                 waiting.sock.shutdown(socket.SHUT_RDWR)
             waiting.task.cancel()
@@ -238,22 +284,16 @@ class Listener:
             waiting.task.add_done_callback(lambda task: waiting.sock.close())
 
     def _forget(self, waiting: _Waiting) -> None:
-        self._waiting.pop(waiting, None)
-        for listening in list(self._held):
-            self._let_in(listening)
+        peers = self._waiting.get(waiting.address)
+        if peers is not None and waiting in peers:
+            del peers[waiting]
+            self._count -= 1
+            if not peers:
+                del self._waiting[waiting.address]
+        self._spoken.pop(waiting, None)
         if waiting.timer is not None:
             waiting.timer.cancel()
             waiting.timer = None
-
-    def _say_failure(self, text: str) -> None:
-        self._failures += 1
-        now = self._loop.time()
-        if now - self._last_failure_line < LOG_SECONDS:
-            return
-        more = f" (and {self._failures - 1} more like it)" if self._failures > 1 else ""
-        log.warning("%s%s", text, more)
-        self._last_failure_line = now
-        self._failures = 0
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -14,16 +14,12 @@ The frozen subset, which every version speaks: `Register`, `Welcome`, `Inventory
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from kueue.job import End
 from kueue.resources import Capacity, Shape
-
-PROTOCOL_MIN = 1
-"""Oldest protocol version this program speaks: its own and the one before."""
-PROTOCOL_MAX = 1
 
 MAX_FRAME = 16 * 1024 * 1024
 """Bytes of one frame after authentication."""
@@ -46,6 +42,18 @@ class RawBytes(msgspec.Struct, frozen=True, gc=False):
 OsString = str | RawBytes
 Range = tuple[int, int]
 Stream = Literal["stdout", "stderr"]
+
+# What a worker says goes into the journal, sums and dates: a number that these can't hold is its fault.
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""A job's id, a fence, an attempt's number."""
+Status32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+"""An exit code or a signal's number."""
+Age = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+"""Seconds; three decades at most."""
+Figure = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
+"""Any other measurement."""
+Word = Annotated[str, msgspec.Meta(max_length=1000)]
+"""What a worker says of itself and its machine: everybody who asks for the workers gets all of them."""
 
 
 # ---------------------------------------------------------------- what a job is
@@ -107,8 +115,8 @@ class Reason(msgspec.Struct, frozen=True, gc=False):
 class AttemptRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Names one handing-over of a job: JSON `[job, fence]`."""
 
-    job: int
-    fence: int
+    job: Number
+    fence: Number
 
 
 # ---------------------------------------------------------------- worker -> server
@@ -117,36 +125,36 @@ class AttemptRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class SystemInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a worker's machine is; sent once a session."""
 
-    os: str = ""  # e.g. "Debian GNU/Linux 12"
-    kernel: str = ""
-    machine: str = ""  # e.g. "x86_64"
-    cpu_model: str = ""
-    cpu_mhz: float = 0.0
-    cpus: int = 0  # logical CPUs of the machine
-    ram_mb: int = 0
-    boot_time_ago: float = 0.0  # seconds since the machine booted
-    python: str = ""
+    os: Word = ""  # e.g. "Debian GNU/Linux 12"
+    kernel: Word = ""
+    machine: Word = ""  # e.g. "x86_64"
+    cpu_model: Word = ""
+    cpu_mhz: Figure = 0.0
+    cpus: Number = 0  # logical CPUs of the machine
+    ram_mb: Number = 0
+    boot_time_ago: Age = 0.0  # seconds since the machine booted
+    python: Word = ""
 
 
 class Register(msgspec.Struct, frozen=True, tag="register", omit_defaults=True):
     """First message of a worker. `name` is unique in the cluster; `keeper` and `boot` are random ids
     of the keeper process and of the machine's boot: they tell whether earlier attempts can live."""
 
-    name: str
-    host: str
-    version: str
-    keeper: str
-    boot: str
+    name: Word
+    host: Word
+    version: Word
+    keeper: Word
+    boot: Word
     capacity: Capacity
     system: SystemInfo
-    pid: int = 0
+    pid: Number = 0
 
 
 class RunningAttempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    job: int
-    fence: int
-    attempt: int
-    started_ago: float
+    job: Number
+    fence: Number
+    attempt: Number
+    started_ago: Age
 
 
 class FinishedAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -157,18 +165,18 @@ class FinishedAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False)
     `cpu_seconds` user + system of the process tree it waited for; `peak_ram_mb` of its largest process.
     """
 
-    job: int
-    fence: int
-    attempt: int
+    job: Number
+    fence: Number
+    attempt: Number
     end: End
-    exit_code: int | None = None
-    signal: int | None = None
+    exit_code: Status32 | None = None
+    signal: Status32 | None = None
     reason: Reason | None = None
-    started_ago: float | None = None
-    ended_ago: float = 0.0
-    run_seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    peak_ram_mb: float = 0.0
+    started_ago: Age | None = None
+    ended_ago: Age = 0.0
+    run_seconds: Age = 0.0
+    cpu_seconds: Figure = 0.0
+    peak_ram_mb: Figure = 0.0
     stdout_path: OsString | None = None
     stderr_path: OsString | None = None
     stdout_tail: bytes = b""
@@ -177,11 +185,11 @@ class FinishedAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False)
 
 class RefusedAttempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The worker will not run this one; another may. `code`: `no_directory` (then `ancestor` is the
-    deepest directory of the job's cwd that exists here), `directory_timeout`, `no_resources`,
-    `draining`, `spool_full`, `keeper_silent`."""
+    deepest directory of the job's cwd that exists here), `directory_timeout`, `file_timeout`,
+    `no_resources`, `draining`, `spool_full`, `keeper_silent`."""
 
-    job: int
-    fence: int
+    job: Number
+    fence: Number
     code: str
     text: str = ""
     ancestor: OsString | None = None
@@ -195,7 +203,7 @@ class Inventory(msgspec.Struct, frozen=True, tag="inventory", omit_defaults=True
     running: tuple[RunningAttempt, ...] = ()
     finished: tuple[FinishedAttempt, ...] = ()
     more: bool = False
-    highest_job: int = 0  # highest id this worker remembers from this journal
+    highest_job: Number = 0  # highest id this worker remembers from this journal
 
 
 class Status(msgspec.Struct, frozen=True, tag="status", omit_defaults=True):
@@ -206,15 +214,15 @@ class Status(msgspec.Struct, frozen=True, tag="status", omit_defaults=True):
     says why. `keeper_silent_seconds` > 0: the keeper does not answer.
     """
 
-    usable_cpus: float
-    usable_ram_mb: float
+    usable_cpus: Figure
+    usable_ram_mb: Figure
     accepting: bool = True
-    note: str = ""
-    load: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    busy: float = 0.0  # share of the machine's CPUs in use by anyone, 0…1
-    ram_used_mb: float = 0.0
-    uptime_seconds: float = 0.0
-    keeper_silent_seconds: float = 0.0
+    note: Word = ""
+    load: tuple[Figure, Figure, Figure] = (0.0, 0.0, 0.0)
+    busy: Figure = 0.0  # share of the machine's CPUs in use by anyone, 0…1
+    ram_used_mb: Figure = 0.0
+    uptime_seconds: Age = 0.0
+    keeper_silent_seconds: Age = 0.0
 
 
 class Report(msgspec.Struct, frozen=True, tag="report", omit_defaults=True):
@@ -236,9 +244,9 @@ class LogData(msgspec.Struct, frozen=True, tag="log_data", omit_defaults=True):
     end of the output and the attempt has finished, no more will come."""
 
     rid: int
-    offset: int = 0
+    offset: Number = 0
     data: bytes = b""
-    size: int = 0
+    size: Number = 0
     at_end: bool = False
     error: Reason | None = None
 

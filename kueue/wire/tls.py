@@ -22,7 +22,6 @@ def server_context() -> tuple[ssl.SSLContext, bytes]:
     """For the listening side: a fresh self-signed P-256 certificate; also returns it in DER."""
     # Imported here: the client never needs them, and they are most of what importing this module would cost.
     import datetime
-    import tempfile
 
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -48,7 +47,23 @@ def server_context() -> tuple[ssl.SSLContext, bytes]:
     pem = certificate.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    # `ssl` reads keys from files only; this one is ours alone (0600) and gone at once.
+    _load(context, pem)
+    return context, certificate.public_bytes(serialization.Encoding.DER)
+
+
+def _load(context: ssl.SSLContext, pem: bytes) -> None:
+    """`ssl` reads keys from files only: one in memory where there is such a thing, for a temporary directory
+    may be on another machine's disk, and whoever has the key can stand between."""
+    if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
+        descriptor = os.memfd_create("kueue")
+        try:
+            os.write(descriptor, pem)
+            context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+        return
+    import tempfile
+
     descriptor, path = tempfile.mkstemp(prefix="kueue-")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -56,4 +71,3 @@ def server_context() -> tuple[ssl.SSLContext, bytes]:
         context.load_cert_chain(path)
     finally:
         os.unlink(path)
-    return context, certificate.public_bytes(serialization.Encoding.DER)

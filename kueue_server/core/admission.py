@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from kueue.resources import MAX_AMOUNT, Shape
+from kueue.amounts import MAX_AMOUNT
+from kueue.resources import Shape
 from kueue.wire.messages import OsString, RawBytes, Reason, Spec
-from kueue_server.core.closed import path_bytes
 from kueue_server.core.events import Limits
+from kueue_server.core.outcomes import LONGEST_PATH
 from kueue_server.core.shapes import KnownShape
 from kueue_server.core.state import State
 
@@ -81,6 +82,8 @@ class Admission:
                 return Reason("bad_amount", f"{amount} {what}: must be {least} to {MAX_AMOUNT}")
         if len(shape.resources) > MAX_RESOURCES or len(shape.workers) + len(shape.not_workers) > MAX_GLOBS:
             return Reason("bad_amount", "too many resources or worker patterns for one job")
+        if any(len(glob) > MAX_NAME_CHARACTERS for glob in (*shape.workers, *shape.not_workers)):
+            return Reason("bad_name", f"a worker pattern is longer than {MAX_NAME_CHARACTERS} characters")
         names = [name for name, _ in shape.resources]
         if names != sorted(set(names)):
             return Reason("bad_resource", "resources must be sorted by name, each once")
@@ -117,19 +120,27 @@ def _count(number: int, noun: str) -> str:
 
 def _refusal_of_command(spec: Spec) -> Reason | None:
     argv = spec.payload.argv
-    if not argv or not path_bytes(argv[0]):
+    if not argv or argv[0] == "" or (isinstance(argv[0], RawBytes) and not argv[0].b64):
         return Reason("empty_command", "the command is empty")
     for text in (*argv, spec.cwd, spec.stdout, spec.stderr):
-        if text is not None and _has_nul(text):
+        if text is not None and ("\0" in text if isinstance(text, str) else b"\0" in text.b64):
             return Reason("bad_command", "a NUL byte can't be in an argument or path")
     for path, what in ((spec.cwd, "working directory"), (spec.volume, "volume")):
-        if path_bytes(path)[:1] != b"/":
+        if not _is_absolute(path):
             return Reason("bad_directory", f"the {what} must be an absolute path")
+        if _is_too_long(path):
+            return Reason("bad_directory", f"the {what} is longer than {LONGEST_PATH} bytes")
     return None
 
 
-def _has_nul(text: OsString) -> bool:
-    return b"\0" in text.b64 if isinstance(text, RawBytes) else "\0" in text
+def _is_absolute(path: OsString) -> bool:
+    return path.startswith("/") if isinstance(path, str) else path.b64.startswith(b"/")
+
+
+def _is_too_long(path: OsString) -> bool:
+    if isinstance(path, str):
+        return 4 * len(path) > LONGEST_PATH and len(path.encode()) > LONGEST_PATH
+    return len(path.b64) > LONGEST_PATH
 
 
 def _refusal_of_settings(spec: Spec) -> Reason | None:
@@ -140,7 +151,14 @@ def _refusal_of_settings(spec: Spec) -> Reason | None:
     limit = spec.time_limit_seconds
     if limit is not None and not (limit > 0 and math.isfinite(limit)):
         return Reason("bad_time_limit", "the time limit must be longer than nothing")
-    for text, what in ((spec.name, "name"), (spec.group, "group"), (spec.queue, "queue")):
-        if len(text) > MAX_NAME_CHARACTERS:
-            return Reason("bad_name", f"the {what} is longer than {MAX_NAME_CHARACTERS} characters")
+    if len(spec.name) > MAX_NAME_CHARACTERS:
+        return _too_long("name")
+    if len(spec.group) > MAX_NAME_CHARACTERS:
+        return _too_long("group")
+    if len(spec.queue) > MAX_NAME_CHARACTERS:
+        return _too_long("queue")
     return None
+
+
+def _too_long(what: str) -> Reason:
+    return Reason("bad_name", f"the {what} is longer than {MAX_NAME_CHARACTERS} characters")

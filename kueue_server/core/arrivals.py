@@ -176,9 +176,10 @@ def adopt_running(state: State, worker: Worker, running: RunningAttempt) -> None
     if not _is_current(worker, job, running.fence):
         attempts.haunt(state, worker, job, running.fence, "superseded", reserves=True)
     elif job.state in (S.OFFERED, S.PENDING) or job.failed_as_lost:
-        attempts.start(state, worker, job, state.wall - running.started_ago)
+        attempts.start(state, worker, job, max(0.0, running.started_ago))
         _repeat_stop(state, worker, ref)
     elif job.state is S.RUNNING:
+        attempts.runs_since(state, worker, job, max(0.0, running.started_ago))
         _repeat_stop(state, worker, ref)
     elif job.state is S.CANCELED:
         attempts.haunt(state, worker, job, running.fence, "canceled", reserves=True)

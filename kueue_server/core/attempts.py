@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from kueue.job import FINISHED, End, JobState
-from kueue.wire.messages import AttemptRef, AttemptView, FinishedAttempt, Reason
+from kueue.wire.messages import TAIL_BYTES, AttemptRef, AttemptView, FinishedAttempt, Reason
 from kueue_server.core.instructions import DropStop, SaveStop, SaveTails
 from kueue_server.core.outbox import Why
 from kueue_server.core.outcomes import CANCELED, outcome_of, reason_of
@@ -64,7 +64,7 @@ def demote(state: State, worker: Worker, job: Job) -> None:
     state.workers.holders[worker.id] = None
 
 
-def start(state: State, worker: Worker, job: Job, started_at: float) -> None:
+def start(state: State, worker: Worker, job: Job, started_ago: float) -> None:
     """The current attempt of a job runs."""
     if job.state is S.PENDING:
         state.dequeue(job)
@@ -80,8 +80,8 @@ def start(state: State, worker: Worker, job: Job, started_at: float) -> None:
     state.table.move(job, S.RUNNING)
     job.reason = None
     job.outcome = None
-    job.started_at = started_at
-    worker.running[job.id] = state.now - max(0.0, state.wall - started_at)
+    job.started_at = state.wall - started_ago
+    worker.running[job.id] = state.now - started_ago
     worker.reserve(job.queue.shape)
     state.take(job)
     state.outbox.changed(job.id)
@@ -90,9 +90,15 @@ def start(state: State, worker: Worker, job: Job, started_at: float) -> None:
     worker.backoffs.pop(job.queue.shape.number, None)
 
 
+def runs_since(state: State, worker: Worker, job: Job, started_ago: float) -> None:
+    """Its worker says again how long a running job has run: what the journal said went by wall clocks."""
+    del worker.running[job.id]  # it belongs behind those that have run for longer
+    worker.running[job.id] = state.now - started_ago
+
+
 def reopen(state: State, worker: Worker, job: Job) -> None:
     """A job runs in a place that the worker was thought not to see."""
-    if worker.closed.open(cwd_of(job), job.queue.volume):
+    if worker.closed.open(job.id, cwd_of(job), job.queue.volume):
         worker.cursors.clear()
         state.wake(worker)
 
@@ -153,7 +159,8 @@ def finish(state: State, worker: Worker, end: FinishedAttempt) -> None:
         case _:
             return
     if end.stdout_tail or end.stderr_tail:
-        state.outbox.write(SaveTails(job.id, job.attempt, end.stdout_tail, end.stderr_tail))
+        tails = end.stdout_tail[-TAIL_BYTES:], end.stderr_tail[-TAIL_BYTES:]
+        state.outbox.write(SaveTails(job.id, job.attempt, *tails))
     if end.started_ago is not None:
         job.started_at = state.wall - end.started_ago
     reason = reason_of(end)
@@ -223,19 +230,18 @@ def lose(state: State, worker: Worker, job: Job, *, counts: bool, may_live: bool
     `counts`: it may have started, so it counts as a loss. `may_live`: its end is not confirmed.
     """
     canceled = worker.stops.get((job.id, job.fence)) == "canceled"
+    run_seconds = state.now - worker.running.get(job.id, state.now)
     _detach(state, worker, job)
     if may_live:
         haunt(state, worker, job, job.fence, None, reserves=False)
     else:
         confirm(state, worker, job.id, job.fence, job)
-    started = job.started_at
     end = FinishedAttempt(job.id, job.fence, job.attempt, End.LOST)
     if canceled:
         _remember(state, job, worker, End.LOST.value, end, None)
         _close(state, job, S.CANCELED, CANCELED, Outcome(state.wall))
     elif counts or not job.restart:
         _remember(state, job, worker, End.LOST.value, end, None)
-        run_seconds = max(0.0, state.wall - started) if started is not None else 0.0
         _count_loss(state, worker, job, Outcome(state.wall, run_seconds=run_seconds))
     else:
         requeue(state, job)

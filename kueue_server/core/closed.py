@@ -2,7 +2,8 @@
 
 One object per worker. A refusal names the deepest directory that exists there; the subtree below it on the
 way to the job's directory is closed, or the whole volume where that says more. Mounts come and go, so one
-job a minute probes each closed place; a job that starts there opens it again. Paths are bytes.
+job a minute probes each closed place; a job that starts there opens it again. A job that is held up by another
+place than its directory, where its output goes or its program is, is alone kept away. Paths are bytes.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ PROBE_SECONDS = 60.0
 SUBTREES_PER_ANCESTOR = 4
 """So many subtrees closed under one directory close its whole volume."""
 SUBTREES_PER_VOLUME = 64
+MOST_JOBS = 10_000
+"""Of those that are kept away by themselves, in one volume; over that the first are forgotten, and so asked again."""
 
 
 class Sight(enum.Enum):
     """What is known about a place on a worker."""
 
     OPEN = enum.auto()
-    PARTLY = enum.auto()  # only of volumes: some of its subtrees are closed
+    PARTLY = enum.auto()  # only of volumes: some of its subtrees or jobs are closed
     PROBE = enum.auto()  # closed, but it is time to ask again
     CLOSED = enum.auto()
 
@@ -30,14 +33,15 @@ class Sight(enum.Enum):
 class ClosedPlaces:
     """What one worker is known not to see."""
 
-    __slots__ = ("_subtrees", "_volumes")
+    __slots__ = ("_jobs", "_subtrees", "_volumes")
 
     def __init__(self) -> None:
         self._volumes: dict[bytes, float] = {}  # -> when to probe
         self._subtrees: dict[bytes, dict[bytes, float]] = {}  # volume -> subtree -> when to probe
+        self._jobs: dict[bytes, dict[int, float]] = {}  # volume -> job -> when to ask again
 
     def __bool__(self) -> bool:
-        return bool(self._volumes or self._subtrees)
+        return bool(self._volumes or self._subtrees or self._jobs)
 
     def close(self, cwd: bytes, volume: bytes, ancestor: bytes | None, now: float) -> None:
         """A job in `cwd` was refused: of the way there, `ancestor` is the last directory that exists."""
@@ -60,8 +64,21 @@ class ClosedPlaces:
         self._subtrees.pop(volume, None)
         self._volumes[volume] = now + PROBE_SECONDS
 
-    def open(self, cwd: bytes, volume: bytes) -> bool:
+    def close_job(self, job: int, volume: bytes, now: float) -> None:
+        """This job is not to be asked for, for a while; others of its directory may be."""
+        jobs = self._jobs.setdefault(volume, {})
+        jobs.pop(job, None)
+        jobs[job] = now + PROBE_SECONDS
+        if len(jobs) > MOST_JOBS:
+            del jobs[next(iter(jobs))]
+
+    def open(self, job: int, cwd: bytes, volume: bytes) -> bool:
         """A job has started in `cwd`. Returns whether that opened anything."""
+        # What held this one up answers again: all that were held up in its volume are asked once more.
+        answers = job in self._jobs.get(volume, ()) and self._jobs.pop(volume) is not None
+        return self._open_place(cwd, volume) or answers
+
+    def _open_place(self, cwd: bytes, volume: bytes) -> bool:
         if self._volumes.pop(volume, None) is not None:
             return True
         closed = self._subtrees.get(volume)
@@ -78,13 +95,20 @@ class ClosedPlaces:
         """Forget everything, e.g. because the machine was rebooted."""
         self._volumes.clear()
         self._subtrees.clear()
+        self._jobs.clear()
 
     def volume(self, volume: bytes, now: float) -> Sight:
         """What is known of a volume."""
         probe_at = self._volumes.get(volume)
         if probe_at is not None:
             return Sight.PROBE if now >= probe_at else Sight.CLOSED
-        return Sight.PARTLY if volume in self._subtrees else Sight.OPEN
+        return Sight.PARTLY if volume in self._subtrees or volume in self._jobs else Sight.OPEN
+
+    def job(self, job: int, cwd: bytes, volume: bytes, now: float) -> Sight:
+        """What is known of a job's directory, and of the job itself."""
+        if now < self._jobs.get(volume, {}).get(job, now):
+            return Sight.CLOSED
+        return self.directory(cwd, volume, now)
 
     def directory(self, cwd: bytes, volume: bytes, now: float) -> Sight:
         """What is known of a directory in a volume."""
@@ -92,7 +116,7 @@ class ClosedPlaces:
         if sight is not Sight.PARTLY:
             return sight
         sight = Sight.OPEN
-        for path, probe_at in self._subtrees[volume].items():
+        for path, probe_at in self._subtrees.get(volume, {}).items():
             if cwd == path or _is_below(cwd, path):
                 if now < probe_at:
                     return Sight.CLOSED
@@ -110,8 +134,19 @@ class ClosedPlaces:
                 closed[path] = now + PROBE_SECONDS
 
     def probe_due(self, since: float, now: float) -> bool:
-        """Whether a place became due for a probe after `since`, up to `now`."""
-        return any(since < probe_at <= now for probe_at in self._probe_times())
+        """Whether a place or a job became due for a probe after `since`, up to `now`."""
+        return self._drop_due_jobs(now) or any(since < at <= now for at in self._probe_times())
+
+    def _drop_due_jobs(self, now: float) -> bool:
+        """Jobs are in the order of their times. A job is its own probe: nothing is left to remember."""
+        dropped = False
+        for volume, jobs in list(self._jobs.items()):
+            while jobs and jobs[first := next(iter(jobs))] <= now:
+                del jobs[first]
+                dropped = True
+            if not jobs:
+                del self._jobs[volume]
+        return dropped
 
     def paths(self) -> list[bytes]:
         """All that is closed, in order."""

@@ -11,8 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import assert_never
 
+import msgspec
+
 from kueue.job import JobState
 from kueue.wire.messages import (
+    BATCH_BYTES,
     JobChange,
     JobCounts,
     JobDetail,
@@ -61,6 +64,7 @@ from kueue_server.core.state import State
 from kueue_server.core.table import spec_of
 from kueue_server.core.waiting import WhyWaiting
 
+_encode = msgspec.json.Encoder().encode
 _ALL_IDS_UP_TO = 1_000_000
 
 
@@ -193,18 +197,18 @@ class Core:
 
     # ---------------------------------------------------------------- reads: jobs
 
-    def job_view(self, job_id: int, now: float, wall: float, attempts: bool = True) -> JobView | None:
+    def job_view(self, job_id: int, now: float, attempts: bool = True) -> JobView | None:
         """A job as a row; None if it is not in the table."""
         job = self._state.table.get(job_id)
         if job is None:
             return None
         why = WhyWaiting(self._state)
-        return views.job_view(self._state, job, spec_of(job), why, wall, attempts=attempts)
+        return views.job_view(self._state, job, spec_of(job), why, now, attempts=attempts)
 
-    def job_detail(self, job_id: int, now: float, wall: float) -> JobDetail | None:
+    def job_detail(self, job_id: int, now: float) -> JobDetail | None:
         """All about a job, but its tails and context; `rid` is 0."""
         job = self._state.table.get(job_id)
-        return None if job is None else views.job_detail(self._state, job, wall)
+        return None if job is None else views.job_detail(self._state, job, now)
 
     def context_of(self, job_id: int) -> str | None:
         """The hash of a job's context."""
@@ -224,17 +228,21 @@ class Core:
         limit: int,
         attempts: bool,
         now: float,
-        wall: float,
     ) -> tuple[list[JobView], int | None]:
-        """At most `limit` rows beyond `cursor`, and the next cursor; None if these were the last."""
+        """At most `limit` rows beyond `cursor`, fewer where they are long, and the next cursor; None if these
+        were the last."""
         state = self._state
         found = list(islice(state.table.select(filter, newest_first, cursor), limit + 1))
         why = WhyWaiting(state)
-        rows = []
-        for job_id in found[:limit]:
+        rows: list[JobView] = []
+        size = 0
+        for job_id in found:
+            if len(rows) == limit or size >= BATCH_BYTES:
+                return rows, rows[-1].id
             job = state.table.jobs[job_id]
-            rows.append(views.job_view(state, job, spec_of(job), why, wall, attempts=attempts))
-        return rows, found[limit - 1] if len(found) > limit else None
+            rows.append(views.job_view(state, job, spec_of(job), why, now, attempts=attempts))
+            size += len(_encode(rows[-1]))
+        return rows, None
 
     def job_ids(self, ranges: tuple[Range, ...]) -> Iterator[int]:
         """The ids to show for ranges, lazily: all of them where they are few, those of jobs in the table

@@ -141,7 +141,7 @@ def _sees(state: State, worker: Worker, job: Job) -> bool:
         return True
     sight = worker.closed.volume(job.queue.volume, state.now)
     if sight is Sight.PARTLY:
-        sight = worker.closed.directory(cwd_of(job), job.queue.volume, state.now)
+        sight = worker.closed.job(job.id, cwd_of(job), job.queue.volume, state.now)
     return sight is Sight.OPEN
 
 

@@ -6,11 +6,13 @@ import signal as signals
 from typing import assert_never
 
 from kueue.job import End
-from kueue.wire.messages import FinishedAttempt, Reason
+from kueue.wire.messages import FinishedAttempt, OsString, Reason
 from kueue_server.core.records import Outcome
 
 CANCELED = Reason("canceled", "canceled")
 """Why a canceled job did not finish."""
+LONGEST_TEXT = 1000
+LONGEST_PATH = 8192
 
 
 def outcome_of(end: FinishedAttempt, wall: float) -> Outcome:
@@ -22,13 +24,20 @@ def outcome_of(end: FinishedAttempt, wall: float) -> Outcome:
         end.run_seconds,
         end.cpu_seconds,
         end.peak_ram_mb,
-        end.stdout_path,
-        end.stderr_path,
+        _path(end.stdout_path),
+        _path(end.stderr_path),
     )
 
 
 def reason_of(end: FinishedAttempt) -> Reason | None:
-    """Why an attempt that ended so did not succeed; None if it did."""
+    """Why an attempt that ended so did not succeed; None if it did. At most `LONGEST_TEXT` characters."""
+    reason = _reason_of(end)
+    if reason is not None and (len(reason.code) > LONGEST_TEXT or len(reason.text) > LONGEST_TEXT):
+        return Reason(reason.code[:LONGEST_TEXT], reason.text[: LONGEST_TEXT - 1] + "…")
+    return reason
+
+
+def _reason_of(end: FinishedAttempt) -> Reason | None:
     match end.end:
         case End.EXITED:
             if end.exit_code == 0:
@@ -48,6 +57,13 @@ def reason_of(end: FinishedAttempt) -> Reason | None:
             return end.reason
         case _:
             assert_never(end.end)
+
+
+def _path(path: OsString | None) -> OsString | None:
+    """None for one that no system takes: whoever lists the job would get all of it."""
+    if path is None or len(path if isinstance(path, str) else path.b64) <= LONGEST_PATH:
+        return path
+    return None
 
 
 def _signal_text(number: int) -> str:

@@ -190,7 +190,7 @@ def pick(state: State, worker: Worker, queue: Queue) -> int | None:
         state.looks += 1
         job_id = job_of(key)
         cwd = cwd_of(state.table.jobs[job_id])
-        sight = worker.closed.directory(cwd, queue.volume, state.now)
+        sight = worker.closed.job(job_id, cwd, queue.volume, state.now)
         if sight is Sight.CLOSED:
             continue
         if sight is Sight.PROBE:

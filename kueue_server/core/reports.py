@@ -38,6 +38,8 @@ def status(state: State, event: WorkerStatus) -> None:
     """A worker says what it can give now."""
     worker = heard(state, event.session, event.wall)
     if worker is not None:
+        if event.status.accepting and worker.status is not None and not worker.status.accepting:
+            worker.pause = None
         worker.set_status(event.status)
         state.wake(worker)
 
@@ -69,6 +71,8 @@ def _refused(state: State, worker: Worker, refused: RefusedAttempt) -> None:
         worker.closed.close(cwd_of(job), job.queue.volume, ancestor, state.now)
     elif refused.code == "directory_timeout":
         worker.closed.close_volume(job.queue.volume, state.now)
+    elif refused.code == "file_timeout":
+        worker.closed.close_job(job.id, job.queue.volume, state.now)
     elif refused.code in _WHOLE_WORKER:
         worker.pause = _next(worker.pause, state.now)
     else:
@@ -100,7 +104,9 @@ def _given_back(state: State, worker: Worker, job_id: int, fence: int) -> Job | 
 
 
 def _next(backoff: Backoff | None, now: float) -> Backoff:
-    """Wait, and the longer the more often it was in vain."""
+    """Wait, and the longer the more often it was in vain. What was on its way already counts as one time."""
+    if backoff is not None and now < backoff.until:
+        return backoff
     delay = _FIRST_DELAY_SECONDS
     if backoff is not None and now - backoff.until < _LONGEST_DELAY_SECONDS:
         delay = min(_LONGEST_DELAY_SECONDS, backoff.delay * 2)

@@ -73,7 +73,9 @@ def _job(state: State, row: RestoredJob) -> Job:
         if job.state is JobState.OFFERED:
             worker.offered[job.id] = state.now + state.limits.job_offer_timeout_seconds
         else:
-            worker.running[job.id] = state.now
+            # As far as wall clocks can tell, until the worker says it.
+            ago = max(0.0, state.wall - job.started_at) if job.started_at is not None else 0.0
+            worker.running[job.id] = state.now - ago
         worker.reserve(known)
         state.take(job)
     job.holding = tuple(pair for pair in job.holding if pair[0] in state.workers.by_id)

@@ -61,7 +61,7 @@ def _candidates(state: State, queue: Queue) -> list[Worker]:
             continue
         if worker.closed:
             cwd = cwd if cwd is not None else cwd_of(state.table.jobs[job_of(queue.head)])
-            if worker.closed.directory(cwd, queue.volume, state.now) is not Sight.OPEN:
+            if worker.closed.job(job_of(queue.head), cwd, queue.volume, state.now) is not Sight.OPEN:
                 continue
         found.append(worker)
     return found

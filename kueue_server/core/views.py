@@ -48,7 +48,7 @@ class LogPlace(msgspec.Struct, frozen=True):
 # ---------------------------------------------------------------- jobs
 
 
-def job_view(state: State, job: Job, spec: Spec, why: WhyWaiting, wall: float, *, attempts: bool) -> JobView:
+def job_view(state: State, job: Job, spec: Spec, why: WhyWaiting, now: float, *, attempts: bool) -> JobView:
     """A row of a listing."""
     shape = spec.shape
     outcome = job.outcome if job.state in FINISHED else None
@@ -58,8 +58,8 @@ def job_view(state: State, job: Job, spec: Spec, why: WhyWaiting, wall: float, *
     run_seconds = None
     if outcome is not None:
         run_seconds = outcome.run_seconds if job.attempt else None
-    elif job.state is S.RUNNING and job.started_at is not None:
-        run_seconds = max(0.0, wall - job.started_at)
+    elif job.state is S.RUNNING:
+        run_seconds = max(0.0, now - state.workers.by_id[job.worker].running[job.id])
     return JobView(
         id=job.id,
         state=job.state.value,
@@ -92,12 +92,12 @@ def job_view(state: State, job: Job, spec: Spec, why: WhyWaiting, wall: float, *
     )
 
 
-def job_detail(state: State, job: Job, wall: float) -> JobDetail:
+def job_detail(state: State, job: Job, now: float) -> JobDetail:
     """All about a job but what the journal has: tails and context."""
     spec = spec_of(job)
     return JobDetail(
         rid=0,
-        job=job_view(state, job, spec, WhyWaiting(state), wall, attempts=True),
+        job=job_view(state, job, spec, WhyWaiting(state), now, attempts=True),
         max_restarts=spec.max_restarts,
         restart=spec.restart,
         time_limit_seconds=spec.time_limit_seconds,

@@ -72,14 +72,18 @@ class WhyWaiting:
         return None
 
     def _unseen(self, job: Job) -> Reason | None:
-        """No worker that fits sees the job's working directory."""
+        """No worker that fits sees the job's working directory, or its program or output hangs on all that do."""
         fitting = self._fitting[job.queue]
         if not all(worker.closed for worker in fitting):
             return None
         cwd = cwd_of(job)
+        hangs = False
         for worker in fitting:
-            sight = worker.closed.directory(cwd, job.queue.volume, self._state.now)
+            sight = worker.closed.job(job.id, cwd, job.queue.volume, self._state.now)
             if sight is Sight.OPEN:
                 return None
+            hangs = hangs or worker.closed.directory(cwd, job.queue.volume, self._state.now) is Sight.OPEN
+        if hangs:
+            return Reason("file_timeout", "the place of its program or output does not answer")
         shown = cwd.decode("utf-8", "backslashreplace")
         return Reason("no_directory", f"no worker sees {shown} ({len(fitting)} asked)")

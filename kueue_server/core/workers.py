@@ -70,7 +70,7 @@ class Worker:
         self.offered: dict[int, float] = {}  # job -> when its offer times out
         self.held: dict[KnownShape, dict[int, None]] = {}
         self.held_count = 0
-        self.running: dict[int, float] = {}  # job -> when it was reported started
+        self.running: dict[int, float] = {}  # job -> when it started, in this order
         self.retracting: dict[int, Retraction] = {}
         self.loot = 0  # jobs being retracted from others for this worker
         self.unconfirmed: dict[AttemptKey, KnownShape | None] = {}

@@ -354,7 +354,7 @@ class SqliteJournal:
             error: Exception | None = None
             try:
                 make_backup(self._connection, target, self._writer.lock, self._closing)
-            except (OSError, sqlite3.Error) as problem:
+            except (OSError, ValueError, sqlite3.Error) as problem:  # ValueError: a NUL in the path
                 error = problem
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(done, error)

@@ -12,7 +12,7 @@ import msgspec
 
 from kueue.job import End
 from kueue.resources import Shape
-from kueue.wire.messages import AttemptRef, OsString, Reason, Spec
+from kueue.wire.messages import AttemptRef, Number, OsString, Reason, Spec
 
 # ---------------------------------------------------------------- the keeper
 
@@ -25,9 +25,9 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """
 
     journal: str
-    job: int
-    fence: int
-    attempt: int
+    job: Number
+    fence: Number
+    attempt: Number
     shape: Shape = Shape()
     units: tuple[tuple[str, tuple[str, ...]], ...] = ()
     stdout: OsString | None = None

@@ -1,7 +1,7 @@
 """What the server is told of this worker as a whole: what is usable now, whether it takes jobs, its load.
 
-Also decides when: at an interval, at once when the answer to "do you take jobs" changes, and soon when what
-is usable has changed notably.
+Also decides when: at an interval, at once when the answer to "do you take jobs" changes or a keeper that was
+silent answers again, and soon when what is usable has changed notably.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ class Standing:
         sent, sent_at = self._sent, self._sent_at
         if sent is not None and sent_at is not None:
             same_answer = (sent.accepting, sent.note) == (accepting, note)
+            same_answer = same_answer and not (sent.keeper_silent_seconds > 0 and silent <= 0)
             early = now < sent_at + self._interval
             if same_answer and early and not self._is_notable(sent, sent_at, foreign, now):
                 return None

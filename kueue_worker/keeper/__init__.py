@@ -24,8 +24,8 @@ Agent to keeper:
   `out`/`err` are `null` or `"null"` (discard), `{path}` (a file that the keeper creates, 0600, truncated;
   in the spool also the directories above it), or `{fd: true}` (+ 1 descriptor; `out` first); `err: "out"`:
   the same description as `out`. `umask` null: the one that the keeper was started with; `limits`: -1 is
-  unlimited; `time_limit`: seconds or null. `note` is any JSON, kept for the agent. The record is on file
-  before the spawn. The same key twice is answered with what is known of it.
+  unlimited; `time_limit`: seconds or null. `note` is any JSON (nested 49 deep at most), kept for the agent.
+  The record is on file before the spawn. The same key twice is answered with what is known of it.
 - `kill {key, grace, end, text}`: TERM to the session and strays, KILL after `grace` seconds; `end` is recorded
   as the attempt's end (`stopped`, `interrupted`, or, since version 2, `output_limit`) unless it exited
   before, and so is `text` (optional, since version 2; then `code` is as `end`). The first of several decides, a

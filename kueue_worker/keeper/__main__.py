@@ -12,6 +12,7 @@ import ctypes
 import gc
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 from kueue_worker.keeper.attempts import LOST, Ended
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         found = read(spool)
         boot = boot_id()
-        _settle_lost(found, boot, log)
+        settle_lost(found, boot, log.write)
         inherited = raise_open_files()
         records = Records(spool, boot, found.attempts)
         spawner = Spawner(spool, Limits(inherited))
@@ -89,18 +90,18 @@ def _detach(*kept: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    lowest = 3
-    for descriptor in sorted(kept):
-        os.closerange(lowest, descriptor)
-        lowest = descriptor + 1
-    os.closerange(lowest, os.sysconf("SC_OPEN_MAX"))
+    # Those that there are: a range up to a limit of a thousand million takes minutes on an older kernel.
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        if descriptor > 2 and descriptor not in kept:
+            with contextlib.suppress(OSError):  # the one of the listing
+                os.close(descriptor)
 
 
-def _settle_lost(found: Found, boot: str, log: Log) -> None:
+def settle_lost(found: Found, boot: str, say: Callable[[str], None]) -> None:
     """End what is left of attempts whose keeper died under them; then they are lost, and may run
     elsewhere."""
     if found.damaged:
-        log.write(f"{found.damaged} lines of the records can't be read and are left out")
+        say(f"{found.damaged} lines of the records can't be read and are left out")
     lost = [attempt for attempt in found.attempts.values() if attempt.ended is None]
     same_boot = found.boot in (boot, "")  # unknown: the first line is damaged
     for attempt in found.attempts.values():
@@ -111,13 +112,11 @@ def _settle_lost(found: Found, boot: str, log: Log) -> None:
     if not lost:
         return
     if same_boot:
-        count = end_leftovers(lost, log.write)
-        log.write(
-            f"{len(lost)} attempts of an earlier keeper are lost; {count} of their processes were ended"
-        )
+        count = end_leftovers(lost, say)
+        say(f"{len(lost)} attempts of an earlier keeper are lost; {count} of their processes were ended")
         text, ended = "the worker's keeper died under it", boottime()
     else:
-        log.write(f"{len(lost)} attempts were lost when the machine went down")
+        say(f"{len(lost)} attempts were lost when the machine went down")
         text, ended = "its machine went down", None
     for attempt in lost:
         started = attempt.started if same_boot else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,15 @@ OUTPUT_LIMIT = "output_limit"
 EXITED = "exited"
 LOST = "lost"
 NOT_STARTED = "not_started"
+ENDS = (INTERRUPTED, STOPPED, TIME_LIMIT, OUTPUT_LIMIT, EXITED, LOST, NOT_STARTED)
+
+MOST_STATUS = 0xFFFF
+MOST_KB = 2**53
+LONGEST_AGO_SECONDS = 5e8
+"""Neither a boot nor a job is as old."""
+MOST_CPU_SECONDS = 1e12
+DEEPEST = 50
+"""Lists within lists, of what is kept for an agent: what can just be read might be too deep to be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +59,21 @@ class Ended:
 
         Raises:
             KeyError: one is missing.
+            TypeError: one is of another type.
+            ValueError: one is out of range.
         """
+        end, status, started, ended = (fields[name] for name in ("end", "status", "started", "ended"))
+        if end not in ENDS or not (status is None or _is_of_an_end(whole(status, 0, MOST_STATUS))):
+            raise ValueError("no end")
         return cls(
-            str(fields["end"]),
-            fields["status"],
-            fields["started"],
-            fields["ended"],
-            fields["cpu_seconds"],
-            fields["peak_kb"],
-            fields["code"],
-            fields["text"],
+            end,
+            status,
+            None if started is None else seconds(started),
+            None if ended is None else seconds(ended),
+            seconds(fields["cpu_seconds"], MOST_CPU_SECONDS),
+            whole(fields["peak_kb"], 0, MOST_KB),
+            _text(fields["code"]),
+            _text(fields["text"]),
         )
 
 
@@ -95,3 +110,48 @@ class Attempt:
         if self.ended is None:
             return {"m": "started", "key": self.key, "pid": self.pid, "started": self.started}
         return {"m": "ended", "key": self.key, **self.ended.fields()}
+
+
+def whole(value: object, least: int, most: int) -> int:
+    """A whole number in this range.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if type(value) is not int:
+        raise TypeError("not a whole number")
+    if not least <= value <= most:
+        raise ValueError("out of range")
+    return value
+
+
+def seconds(value: object, most: float = LONGEST_AGO_SECONDS) -> float:
+    """A time or a time span; times before the boot are negative.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if type(value) is not int and type(value) is not float:
+        raise TypeError("not a number")
+    if not -most <= value <= most:  # nor what is not a number at all
+        raise ValueError("out of range")
+    return float(value)
+
+
+def _text(value: object) -> str:
+    if type(value) is not str:
+        raise TypeError("not text")
+    return value
+
+
+def _is_of_an_end(status: int) -> bool:
+    return os.WIFEXITED(status) or os.WIFSIGNALED(status)
+
+
+def check_depth(value: object, left: int = DEEPEST) -> None:
+    """Raises ValueError if lists and objects in it are nested too deep."""
+    if isinstance(value, dict | list):
+        if not left:
+            raise ValueError("nested too deep")
+        for part in value.values() if isinstance(value, dict) else value:
+            check_depth(part, left - 1)

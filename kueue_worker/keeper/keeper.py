@@ -33,6 +33,7 @@ from kueue_worker.keeper.orders import (
     read_spawn,
     read_text,
 )
+from kueue_worker.keeper.processes import look_at
 from kueue_worker.keeper.records import Records
 from kueue_worker.keeper.spawn import Spawner, SpawnError
 from kueue_worker.keeper.timers import Timers
@@ -42,6 +43,8 @@ TIME_LIMIT_GRACE_SECONDS = 10.0
 SHUTDOWN_SECONDS = 5.0
 """A bad end so shortly before the keeper is told to end was the same shutdown's doing."""
 SAVE_AGAIN_SECONDS = 1.0
+SLOW_SPAWN_SECONDS = 0.5
+"""After so long the machine was busy, or the keeper stopped: the process is asked when it began."""
 STATE_BYTES = 1024 * 1024
 """A frame of `state` has no more records after these, whatever their number."""
 
@@ -185,12 +188,13 @@ class Keeper:
             return
         try:
             self._records.will_spawn(self._attempts[order.key] for order in wanted)
-        except OSError as error:
-            text = f"cannot write the worker's records: {error.strerror}"
+        except (OSError, MemoryError) as error:
+            text = f"cannot write the worker's records: {_reason(error)}"
+            code = "output" if isinstance(error, OSError) else "exhausted"
             for order in wanted:
                 self._spawner.discard(order)
                 attempt = self._attempts.pop(order.key)
-                attempt.ended = Ended(NOT_STARTED, ended=self._clock(), code="output", text=text)
+                attempt.ended = Ended(NOT_STARTED, ended=self._clock(), code=code, text=text)
                 self.out.append(attempt.message())
             self._say(text)
             return
@@ -224,9 +228,16 @@ class Keeper:
         except SpawnError as error:
             self._end(attempt, Ended(NOT_STARTED, ended=now, code=error.code, text=error.text))
             return
+        except MemoryError as error:
+            self._end(attempt, Ended(NOT_STARTED, ended=now, code="exhausted", text=_reason(error)))
+            return
         except Exception as error:  # unforeseen: it must not seem to run for ever, nor harm the others
             self._end(attempt, Ended(NOT_STARTED, ended=now, code="spawn", text=f"cannot start: {error!r}"))
             return
+        if self._clock() - now > SLOW_SPAWN_SECONDS:
+            # A next keeper knows the process by when it began; see `leftovers.is_of_record`.
+            process = look_at(pid)
+            now = now if process is None else process.started
         attempt.pid, attempt.started = pid, now
         self._leaders[pid] = attempt
         self._endings.drop(attempt.key)
@@ -320,9 +331,9 @@ class Keeper:
         """Have on file what is in `out`. If that fails it is tried again; jobs and agent go on."""
         try:
             self._records.flush()
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             if self._save_at is None:
-                self._say(f"cannot write the records, tries on: {error.strerror}")
+                self._say(f"cannot write the records, tries on: {_reason(error)}")
             self._save_at = now + SAVE_AGAIN_SECONDS
         else:
             self._save_at = None
@@ -349,6 +360,10 @@ class Keeper:
         self.leaving = True
         for attempt in self._leaders.values():
             self._order_end(attempt, INTERRUPTED, grace)
+
+
+def _reason(error: OSError | MemoryError) -> str:
+    return str(error.strerror) if isinstance(error, OSError) else "the keeper has no memory left"
 
 
 def _may_be_of_shutdown(ended: Ended, now: float) -> bool:

@@ -197,8 +197,8 @@ class Loop:
             if wire.wants_write != self._agent_writes:
                 self._agent_writes = wire.wants_write
                 self._epoll.modify(wire, select.EPOLLIN | (select.EPOLLOUT if self._agent_writes else 0))
-        except WireError as error:
-            self._say(f"the agent's connection is dropped: {error}")
+        except (WireError, MemoryError) as error:  # what it was not sent it finds in the state, next time
+            self._say(f"the agent's connection is dropped: {error or 'no memory left'}")
             self._drop(wire)
 
     def _drop(self, wire: Wire) -> None:

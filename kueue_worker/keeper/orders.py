@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from kueue_worker.keeper.attempts import check_depth
 from kueue_worker.keeper.wire import Message, WireError, to_bytes
 
 LONGEST_KEY = 512
@@ -69,6 +70,7 @@ def read_spawn(message: Message, take_descriptor: Callable[[], int]) -> SpawnOrd
         if umask is not None and (type(umask) is not int or not 0 <= umask <= 0o777):
             raise TypeError("umask")
         time_limit = message.get("time_limit")
+        check_depth([message["job"], message["attempt"], message.get("note")])
         return SpawnOrder(
             read_key(message["key"]),
             message["job"],

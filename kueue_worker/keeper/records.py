@@ -19,11 +19,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from kueue_worker.keeper.attempts import Attempt, Ended
+from kueue_worker.keeper.attempts import Attempt, Ended, check_depth, seconds, whole
+from kueue_worker.keeper.orders import read_key, read_text
 from kueue_worker.keeper.wire import encode_json
 
 NAME = "records.jsonl"
 VERSION = 1
+MOST_PID = 2**22
 SLACK_BYTES = 4 * 1024 * 1024
 """The file is written anew when it is longer than twice what counted, and this."""
 
@@ -64,7 +66,7 @@ def read(directory: str) -> Found:
             if entry["r"] == "keeper":
                 if entry["v"] > VERSION:
                     raise RecordsError(f"{directory}/{NAME} was written by a later version of kueue_worker")
-                boot = str(entry["boot"])
+                boot = read_text(entry["boot"])
             else:
                 _apply(attempts, entry)
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -75,18 +77,21 @@ def read(directory: str) -> Found:
 def _apply(attempts: dict[str, Attempt], entry: dict[str, Any]) -> None:
     kind = entry["r"]
     if kind == "forget":
-        for key in entry["keys"]:
+        for key in list(map(read_key, entry["keys"])):
             attempts.pop(key, None)
         return
-    key = str(entry["key"])
+    key = read_key(entry["key"])
     if kind == "spawn":
-        attempts[key] = Attempt(key, entry["job"], entry["attempt"], entry["note"])
+        job, number, note = entry["job"], entry["attempt"], entry["note"]
+        check_depth([job, number, note])
+        attempts[key] = Attempt(key, job, number, note)
         return
     attempt = attempts.get(key)
     if attempt is None:
         return
     if kind == "pid":
-        attempt.pid, attempt.started = int(entry["pid"]), float(entry["started"])
+        pid, started = whole(entry["pid"], 1, MOST_PID), seconds(entry["started"])
+        attempt.pid, attempt.started = pid, started
     elif kind == "end":
         attempt.ended = Ended.of_fields(entry)
 
@@ -97,6 +102,7 @@ class Records:
 
     Raises:
         OSError: it can't be written.
+        MemoryError: as after an OSError nothing is lost, and no line is half written.
     """
 
     def __init__(
@@ -153,7 +159,7 @@ class Records:
         if self._bytes > self._limit:
             try:
                 self._write_anew()
-            except OSError:  # no room for both; the long one is as good
+            except (OSError, MemoryError):  # no room for both; the long one is as good
                 self._limit = self._bytes + self._slack_bytes
 
     def _append(self, text: str) -> None:
@@ -162,7 +168,7 @@ class Records:
         try:
             while written < len(data):
                 written += os.write(self._descriptor, memoryview(data)[written:])
-        except OSError:
+        except (OSError, MemoryError):
             if written:  # no torn line in the middle of the file
                 os.ftruncate(self._descriptor, self._bytes)
             raise

@@ -27,12 +27,12 @@ def install(
         keeper: its version of the protocol between agent and keeper.
     """
     for package in PACKAGES:
-        shutil.copytree(SOURCE / package, place / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(SOURCE / package, place / package, ignore=shutil.ignore_patterns("*.pyc.*"))
     if version:
         _patch(place / "kueue/__init__.py", "__version__", f'"{version}"')
     if protocol is not None:
-        _patch(place / "kueue/wire/messages.py", "PROTOCOL_MIN", str(protocol[0]))
-        _patch(place / "kueue/wire/messages.py", "PROTOCOL_MAX", str(protocol[1]))
+        _patch(place / "kueue/wire/versions.py", "PROTOCOL_MIN", str(protocol[0]))
+        _patch(place / "kueue/wire/versions.py", "PROTOCOL_MAX", str(protocol[1]))
     if keeper is not None:
         _patch(place / "kueue_worker/keeper_link.py", "PROTOCOL_VERSION", str(keeper))
         _patch(place / "kueue_worker/keeper/wire.py", "VERSION", str(keeper))

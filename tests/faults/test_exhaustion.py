@@ -9,8 +9,9 @@ import os
 import resource
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from kueue.wire.codec import encode
 from kueue.wire.connection import BlockingConnection, ConnectionLostError
 from kueue.wire.messages import Command, Context, Failure, ServerInfo, ServerState, Spec, Submit, Submitted
 from tests.faults.gates import gated, go, starts
+from tests.faults.memory_group import memory_group
 from tests.support.lab import SECRET, Lab
 from tests.support.waiting import wait_for
 
@@ -136,10 +138,12 @@ def test_a_keeper_without_descriptors_lets_a_new_agent_wait_without_spinning(lab
     lab.agents["w1"].wait()
     with without_descriptors(keeper):
         lab.start_worker("w1", wait=False)
+        log = lab.state / "spool" / "w1" / "keeper.log"
+        wait_for("the agent knocks", lambda: "a connection has to wait" in log.read_text())
         used = cpu_seconds(keeper)
-        wait_for("the agent knocks", lambda: "kueue_worker" in lab.worker_log("w1"))
         time.sleep(3)  # spinning takes time
         assert cpu_seconds(keeper) - used < 0.5, "the keeper spins"
+        assert log.read_text().count("a connection has to wait") < 60, "the keeper spins"
     wait_for("the agent is in", lambda: lab.worker_state("w1") == "connected")
     go(lab, "a")
     assert lab.wait_state(running, "succeeded")["attempt"] == 1
@@ -252,3 +256,32 @@ def test_a_job_dies_of_memory_before_keeper_agent_and_server(lab: Lab) -> None:
     assert lab.server_process is not None
     for pid in (*lab.keeper_pids("w1"), lab.agents["w1"].pid, lab.server_process.pid):
         assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) < of_job
+
+
+EATS_ALL = """
+eaten = []
+while True:
+    eaten.append(b"x" * 1_000_000)
+"""
+
+
+@pytest.mark.only_long  # not everybody may make a cgroup
+def test_a_job_that_eats_all_memory_is_what_dies_of_it(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(worker="worker_max_parallel_jobs = 2")
+    lab.start_server()
+    with memory_group(250) as under:
+        try:
+            lab.start_worker("w1", under=under)
+            agent, keepers = lab.agents["w1"], lab.keeper_pids("w1")
+            running = lab.submit(*gated(lab, "a"))
+            lab.wait_state(running, "running")
+            eater = lab.submit("--max-restarts", "0", sys.executable, "-c", EATS_ALL)
+            assert lab.wait_state(eater, "failed", seconds=60)["signal"] == 9
+            assert agent.poll() is None
+            assert lab.keeper_pids("w1") == keepers
+            later = lab.submit("true")
+            lab.wait_state(later, "succeeded")
+            go(lab, "a")
+            assert lab.wait_state(running, "succeeded")["attempt"] == 1
+        finally:
+            lab.close()

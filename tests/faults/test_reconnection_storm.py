@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -30,11 +31,7 @@ def client_of(lab: Lab) -> Client:
     return Client(address=("127.0.0.1", lab.port), secret=SECRET, connect_timeout=30)
 
 
-def connected(client: Client) -> int:
-    return sum(worker.state == "connected" for worker in client.workers())
-
-
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(300)
 def test_all_workers_are_back_soon_after_a_restart_and_a_submit_gets_through(
     make_lab: Callable[..., Lab], long_form: bool
 ) -> None:
@@ -43,43 +40,57 @@ def test_all_workers_are_back_soon_after_a_restart_and_a_submit_gets_through(
         pytest.skip(f"a process may not have {count + 100} open files here")
     lab = make_lab()
     lab.start_server()
+    simulator = [sys.executable, "-m", "tests.support.simulated_worker", "--port", str(lab.port)]
     workers = subprocess.Popen(
-        [
-            *("nice", "-n", "10", sys.executable, "-m", "tests.support.simulated_worker"),
-            *("--port", str(lab.port), "--count", str(count), "--pause", "1"),
-        ],
+        ["nice", "-n", "10", *simulator, "--count", str(count), "--pause", "1"],
         cwd=ROOT,
         env={**os.environ, "SECRET": SECRET},
     )
     try:
-        with client_of(lab) as client:
-            wait_for("all are connected", lambda: connected(client) == count, 300)
+        until_all_are_connected(lab, count)
         lab.kill_server()
-        lab.start_server()
-        listening = time.monotonic()
-        submits: list[float] = []
-        while True:
-            with client_of(lab) as client:
-                before = time.monotonic()
-                client.submit(["true"], ram_mb=1)
-                submits.append(time.monotonic() - before)
-                back = connected(client)
-            took = time.monotonic() - listening
-            if back == count or took > 10 * ALL_BACK_SECONDS:
-                break
-            assert workers.poll() is None
-        assert back == count
+        server = lab.start_server()
+        took, submits = until_all_are_connected(lab, count)
+        assert workers.poll() is None
         with client_of(lab) as client:
-            list(client.as_completed(range(1, len(submits) + 1), timeout=60))
+            newest = max(job.id for job in client.jobs())
+            list(client.as_completed(range(1, newest + 1), timeout=60))
             states = client.counts()
-        assert states.succeeded == len(submits)
+        assert states.succeeded == newest >= len(submits)
         if long_form:
             print(
-                f"\n{count} workers back after {took:.1f} s; {len(submits)} submits in that time, each with a "
-                f"new connection: {min(submits):.3f} to {max(submits):.3f} s"
+                f"\n{count} workers back after {took:.1f} s of which the server worked "
+                f"{cpu_seconds(server.pid):.1f} s; {len(submits)} submits meanwhile, each with a new connection:"
+                f" {statistics.median(submits):.3f} s in the middle, {max(submits):.3f} s at most"
             )
             assert took <= ALL_BACK_SECONDS
             assert max(submits) <= SUBMIT_SECONDS
     finally:
         workers.kill()
         workers.wait()
+
+
+def until_all_are_connected(lab: Lab, count: int) -> tuple[float, list[float]]:
+    """How long that takes, and how long the submits take that are made meanwhile, all in seconds."""
+    begin = time.monotonic()
+    submits: list[float] = []
+
+    def all_are_connected() -> bool:
+        """Asking is no small thing with thousands of workers: it is done once in a second or so."""
+        for _ in range(10 if submits else 1):
+            before = time.monotonic()
+            with client_of(lab) as client:
+                client.submit(["true"], ram_mb=1)
+                submits.append(time.monotonic() - before)
+            time.sleep(0.05)
+        with client_of(lab) as client:
+            return sum(worker.state == "connected" for worker in client.workers()) == count
+
+    wait_for(f"{count} workers are connected", all_are_connected, 120)
+    return time.monotonic() - begin, submits
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

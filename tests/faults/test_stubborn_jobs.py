@@ -8,11 +8,11 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import kueue
+from tests.faults.observer import Observer
 from tests.support.lab import Lab
 from tests.support.waiting import wait_for
 
@@ -72,7 +72,7 @@ STUBBORN = {
 
 
 @pytest.fixture
-def rough(make_lab: Callable[..., Lab]) -> Lab:
+def rough(make_lab: Callable[..., Lab]) -> Observer:
     """A worker with room for all stubborn jobs, and short times."""
     lab = make_lab(
         server="worker_timeout_seconds = 3",
@@ -80,8 +80,9 @@ def rough(make_lab: Callable[..., Lab]) -> Lab:
         client="job_default_cpus = 0",
     )
     lab.start_server()
-    lab.start_worker("w1")
-    return lab
+    rough = Observer(lab)
+    rough.start_worker()
+    return rough
 
 
 def here(lab: Lab) -> dict[int, str]:
@@ -94,16 +95,17 @@ def here(lab: Lab) -> dict[int, str]:
     return found
 
 
-def submit_all(lab: Lab, time_limit: float | None = None) -> list[int]:
+def submit_all(rough: Observer, time_limit: float | None = None) -> list[int]:
     """All of them, up and in their places. A second attempt of one ends well at once."""
     again = ["sh", "-c", '[ "$KUEUE_ATTEMPT" = 1 ] || exit 0; exec "$@"', "sh"]
+    lab = rough.lab
     with kueue.Client(lab.config) as client:
         specs = [
             kueue.JobSpec([*again, *command], name=name, cwd=lab.work, time_limit=time_limit)
             for name, command in STUBBORN.items()
         ]
         jobs = [int(job.id) for job in client.submit_many(specs)]
-    wait_for("each is as it is to be", lambda: _is_up(lab))
+    wait_for("each is as it is to be", lambda: _is_up(lab), 60)
     return jobs
 
 
@@ -122,62 +124,59 @@ def _is_up(lab: Lab) -> bool:
     )
 
 
-def ended(lab: Lab, jobs: list[int]) -> list[dict[str, Any]]:
-    """These jobs, as soon as each has ended somehow."""
-    lab.kueue("wait-job", *map(str, jobs), timeout=90)
-    return [job for job in lab.json("list-jobs") if job["id"] in jobs]
-
-
-def nothing_is_left_and_the_worker_goes_on(lab: Lab, keeper: list[int]) -> None:
+def nothing_is_left_and_the_worker_goes_on(rough: Observer, keeper: list[int]) -> None:
+    lab = rough.lab
     wait_for("nothing of them is left", lambda: not here(lab), 60)
     assert lab.keeper_pids("w1") == keeper
-    assert lab.kueue("cmd", "--wait", "true").returncode == 0
-    (worker,) = (worker for worker in lab.json("list-workers") if worker["name"] == "w1")
-    assert (worker["state"], worker["jobs"], worker["accepting"]) == ("connected", 0, True)
+    assert rough.wait(rough.submit("true")).state == "succeeded"
+    worker = rough.workers()["w1"]
+    assert worker.status is not None
+    assert (worker.state, worker.jobs, worker.status.accepting) == ("connected", 0, True)
     assert "hangs in the kernel" not in "".join(path.read_text() for path in lab.place.rglob("keeper.log"))
 
 
-def test_canceled_they_are_ended_with_all_that_is_theirs(rough: Lab) -> None:
-    keeper = rough.keeper_pids("w1")
+def test_canceled_and_at_their_time_limit_they_are_ended_with_all_that_is_theirs(rough: Observer) -> None:
+    keeper = rough.lab.keeper_pids("w1")
     jobs = submit_all(rough)
-    rough.ok("remove-job", "--kill", *map(str, jobs))
-    assert {job["state"] for job in ended(rough, jobs)} == {"canceled"}
+    rough.cancel(jobs)
+    assert {job.state for job in rough.wait_all(jobs)} == {"canceled"}
+    nothing_is_left_and_the_worker_goes_on(rough, keeper)
+    for job in rough.wait_all(submit_all(rough, 10.0)):
+        assert job.reason is not None, job
+        assert (job.state, job.reason.code) == ("failed", "time_limit"), job
     nothing_is_left_and_the_worker_goes_on(rough, keeper)
 
 
-def test_at_their_time_limit_they_are_ended_with_all_that_is_theirs(rough: Lab) -> None:
-    keeper = rough.keeper_pids("w1")
-    jobs = submit_all(rough, 10.0)
-    for job in ended(rough, jobs):
-        assert (job["state"], job["reason"]["code"]) == ("failed", "time_limit"), job["name"]
-    nothing_is_left_and_the_worker_goes_on(rough, keeper)
-
-
-def test_superseded_they_are_ended_before_their_worker_takes_others(rough: Lab) -> None:
-    keeper = rough.keeper_pids("w1")
+def test_superseded_they_are_ended_before_their_worker_takes_others(rough: Observer) -> None:
+    lab = rough.lab
+    keeper = lab.keeper_pids("w1")
     jobs = submit_all(rough)
-    rough.agents["w1"].kill()  # the keeper and the jobs live on
-    rough.agents["w1"].wait()
+    lab.agents["w1"].kill()  # the keeper and the jobs live on
+    lab.agents["w1"].wait()
     rough.start_worker("w2")
-    assert {(job["state"], job["worker"]) for job in ended(rough, jobs)} == {("succeeded", "w2")}
-    assert here(rough)
+    assert {(job.state, job.worker) for job in rough.wait_all(jobs)} == {("succeeded", "w2")}
+    assert here(lab)
     rough.start_worker("w1")
     nothing_is_left_and_the_worker_goes_on(rough, keeper)
-    assert {job["state"] for job in ended(rough, jobs)} == {"succeeded"}
+    assert {job.state for job in rough.jobs(jobs)} == {"succeeded"}
 
 
-def test_a_job_that_ends_before_a_child_with_its_output_has_ended(rough: Lab) -> None:
-    job = rough.submit("sh", "-c", "echo before; (sleep 1000; echo after) & exit 3")
-    assert rough.wait_state(job, "failed")["return_code"] == 3
-    assert rough.ok("logs", "-f", str(job)) == "before\n"
-    assert here(rough)  # what a job leaves in the background is its own affair
-    for pid in here(rough):
+def test_what_a_job_does_to_its_own_session_is_its_own_affair(rough: Observer) -> None:
+    lab = rough.lab
+    leaves = rough.submit("echo before; (sleep 1000; echo after) & exit 3")
+    other = rough.submit("while [ ! -e go ]; do sleep 0.1; done")
+    rough.wait(other, "running")
+    kills = rough.submit("kill -KILL 0; sleep 1000")
+    found = rough.wait(kills)
+    assert found.reason is not None
+    assert (found.state, found.signal, found.reason.code) == ("failed", 9, "signal")
+    assert rough.job(other).state == "running"
+    # One that ends before a child that has its output is over, and so is whoever follows it.
+    assert rough.wait(leaves).return_code == 3
+    assert lab.ok("logs", "-f", str(leaves)) == "before\n"
+    assert any(command.startswith("sleep 1000") for command in here(lab).values())  # nobody ends what it left
+    (lab.work / "go").touch()
+    found = rough.wait(other)
+    assert (found.state, found.attempt) == ("succeeded", 1)
+    for pid in here(lab):
         os.kill(pid, signal.SIGKILL)
-
-
-def test_a_job_that_kills_its_own_session_has_failed_by_a_signal_and_harms_no_other(rough: Lab) -> None:
-    other = rough.submit("sh", "-c", "sleep 3")
-    job = rough.submit("sh", "-c", "kill -KILL 0; sleep 1000")
-    found = rough.wait_state(job, "failed", "pending", "succeeded")
-    assert (found["state"], found["signal"], found["reason"]["code"]) == ("failed", 9, "signal")
-    assert rough.wait_state(other, "succeeded")["attempt"] == 1

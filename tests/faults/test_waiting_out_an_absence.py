@@ -61,3 +61,24 @@ def test_every_command_that_waits_says_once_that_the_server_is_away_and_goes_on(
         assert errors(lab, name).count(AWAY) == 1
     assert (lab.place / "follow.out").read_bytes() == b"ok\n"
     assert (lab.place / "cmd.out").read_bytes() == b"0\n"
+
+
+def test_waits_end_when_somebody_has_ended_the_local_server(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(client="connect_timeout_seconds = 1")
+    lab.start_server()
+    lab.start_worker("w1")
+    job = lab.submit(*gated(lab, "a"))
+    waits = {
+        "wait": (lab.start_client("wait", "wait-job", str(job)), 3),
+        "follow": (lab.start_client("follow", "cmd", "--follow", *gated(lab, "b")), 125),
+    }
+    wait_for("both run", lambda: (lab.work / "a.starts").exists() and (lab.work / "b.starts").exists())
+    wait_for("they are connected", lambda: connections(lab) == len(waits) + 1)
+    lab.ok("shutdown")
+    for name, (process, code) in waits.items():
+        assert process.wait(30) == code
+        assert b"the local server was ended; kueue up starts it again" in errors(lab, name)
+    lab.start_server()
+    for job in (1, 2):
+        go(lab, "ab"[job - 1])
+        assert lab.wait_state(job, "succeeded")["attempt"] == 1

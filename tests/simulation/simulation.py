@@ -541,7 +541,7 @@ class Simulation:
 
 
 def _spec_name(core: Any, number: int) -> str:
-    view = core.job_view(number, 0.0, 0.0, attempts=False)
+    view = core.job_view(number, 0.0, attempts=False)
     assert view is not None
     return str(view.name)
 

@@ -5,7 +5,9 @@ Everything that a test starts is ended by `close`, keepers and jobs included.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import random
@@ -19,7 +21,11 @@ from typing import Any
 
 import psutil
 
+from kueue.cli.render.json_rows import job_object, worker_row
+from kueue.client import Client
+from kueue.errors import KueueError
 from tests.support.waiting import wait_for
+from tests.support.warm_client import WarmClient
 
 SECRET = "a-secret-for-tests-only-0123456789abcdef"
 
@@ -38,6 +44,14 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+
+
+@functools.cache
+def warm_client() -> WarmClient:
+    """One for all labs whose clients start as this process would start them."""
+    client = WarmClient()
+    atexit.register(client.close)
+    return client
 
 
 class Lab:
@@ -72,6 +86,8 @@ class Lab:
             "KUEUE_STATE_DIR": str(self.state),
             "NO_COLOR": "1",
         }
+        self._first_start_env = self._start_env()
+        self._warm_clients: dict[tuple[object, object], WarmClient] = {}
 
     def write_config(
         self, *, common: str = "", server: str = "", worker: str = "", client: str = "", resources: str = ""
@@ -232,8 +248,11 @@ class Lab:
         return process
 
     def ok(self, *arguments: str | bytes, **options: Any) -> str:
-        """Run `kueue …`, which must succeed; its stdout."""
-        done = self.kueue(*arguments, **options)
+        """Run `kueue …`, which must succeed; its stdout. For what is tested itself there is `kueue`."""
+        if options.keys() <= {"cwd", "timeout"}:
+            done = self._warm_kueue(*arguments, **options)
+        else:
+            done = self.kueue(*arguments, **options)
         assert done.returncode == 0, (arguments, done.returncode, done.stdout, done.stderr)
         return done.stdout.decode()
 
@@ -247,7 +266,12 @@ class Lab:
 
     def job(self, number: int) -> dict[str, Any]:
         """A job as `show-job --json` has it."""
-        found: dict[str, Any] = self.json("show-job", str(number))
+        found: dict[str, Any]
+        if self._clients_are_plain():
+            with self._client() as client:
+                found = json.loads(json.dumps(job_object(client.detail(number), None)))
+        else:
+            found = self.json("show-job", str(number))
         return found
 
     def state_of(self, number: int) -> str:
@@ -261,13 +285,42 @@ class Lab:
 
     def worker_state(self, name: str) -> str | None:
         """State of a worker by name, None if it is not listed or the server is away."""
-        done = self.kueue("list-workers", "--json")
-        if done.returncode != 0:
-            return None
-        for worker in json.loads(done.stdout):
+        for worker in self._workers():
             if worker["name"] == name:
                 return str(worker["state"])
         return None
+
+    def _workers(self) -> list[dict[str, Any]]:
+        if not self._clients_are_plain():
+            done = self._warm_kueue("list-workers", "--json")
+            listed: list[dict[str, Any]] = json.loads(done.stdout) if done.returncode == 0 else []
+            return listed
+        with contextlib.suppress(KueueError), self._client(patience=0.0) as client:
+            return [worker_row(worker) for worker in client.workers()]
+        return []
+
+    def _warm_kueue(
+        self, *arguments: str | bytes, timeout: float = 60, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        """`kueue …` from a process that has started as it would: of its version, on its host, with its clock."""
+        if self._clients_are_plain():
+            warm = warm_client()
+        else:
+            before, started = tuple(self.before("client")), tuple(sorted(self._start_env().items()))
+            warm = self._warm_clients.get((before, started)) or WarmClient(before, self.env)
+            self._warm_clients[before, started] = warm
+        return warm.run(arguments, env=self.env, cwd=cwd or self.work, timeout=timeout)
+
+    def _clients_are_plain(self) -> bool:
+        """Is what the lab starts as a client of the version under test, on this host, with this host's clock?"""
+        return not self.before("client") and self._start_env() == self._first_start_env
+
+    def _start_env(self) -> dict[str, str]:
+        """What makes a difference when a program starts."""
+        return {name: value for name, value in self.env.items() if name.startswith(("PYTHON", "LD_", "FAKE"))}
+
+    def _client(self, patience: float = 10.0) -> Client:
+        return Client(address=(self.host, self.port), secret=SECRET, connect_timeout=patience)
 
     def server_log(self) -> str:
         """What the server has said so far."""
@@ -281,6 +334,8 @@ class Lab:
 
     def close(self) -> None:
         """End everything that runs below this lab."""
+        for warm in self._warm_clients.values():
+            warm.close()
         for process in self._processes:
             if process.poll() is None:
                 process.kill()

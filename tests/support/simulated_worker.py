@@ -130,7 +130,7 @@ class SimulatedWorker:
             case Stop():
                 self._end([ref for ref in message.attempts if ref in self._running], End.STOPPED)
             case Retract():
-                self._send(Report(started=tuple(map(self._as_running, message.attempts))))
+                self._send(Report(kept=message.attempts))  # all start as soon as they are offered
             case Refuse():
                 self.close()
             case _:

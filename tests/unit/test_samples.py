@@ -20,8 +20,6 @@ import pytest
 from kueue.job import End
 from kueue.wire import codec
 from kueue.wire.messages import (
-    PROTOCOL_MAX,
-    PROTOCOL_MIN,
     ClientMessage,
     Context,
     Spec,
@@ -29,6 +27,7 @@ from kueue.wire.messages import (
     ToWorker,
     WorkerMessage,
 )
+from kueue.wire.versions import PROTOCOL_MAX, PROTOCOL_MIN
 from kueue_worker.keeper import records
 from kueue_worker.keeper.attempts import INTERRUPTED, OUTPUT_LIMIT, STOPPED
 from kueue_worker.keeper.orders import read_spawn

@@ -129,6 +129,7 @@ def worker_row(worker: WorkerView) -> dict[str, Any]:
         "busy": status.busy if status is not None else None,
         "accepting": status.accepting if status is not None else None,
         "note": status.note if status is not None else None,
+        "keeper_silent_seconds": status.keeper_silent_seconds if status is not None else None,
         "uptime_seconds": status.uptime_seconds if status is not None else None,
         "connected_at": iso(worker.connected_at),
         "last_seen_at": iso(worker.last_seen_at),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import pytest
 import tomli_w
 from hypothesis import given
@@ -22,10 +23,11 @@ from kueue.config_model import (
     ServerSettings,
     WorkerSettings,
 )
+from kueue.config_reading import user_place
 from kueue.errors import ConfigError
 
 SECRET = "s" * 30
-PLACE = Path("/nowhere/config.toml")
+PLACE = "/nowhere/config.toml"
 
 VALUES = st.one_of(
     st.sampled_from(
@@ -57,7 +59,7 @@ TABLES = st.fixed_dictionaries(
 
 def by_the_models(values: dict[str, Any]) -> ClientConfig | None:
     try:
-        return Config(validated(values, PLACE), PLACE).for_clients
+        return Config(validated(values, Path(PLACE)), Path(PLACE)).for_clients
     except ConfigError:
         return None
 
@@ -109,6 +111,14 @@ def test_mistakes_are_told_as_by_the_models(more: dict[str, Any], tmp_path: Path
         load_client_config(file)
     assert "\n" not in str(told.value)
     assert str(file) in str(told.value)
+
+
+def test_places_are_those_of_platformdirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for named in ("", "  ", "/xdg", "relative"):
+        monkeypatch.setenv("XDG_CONFIG_HOME", named)
+        monkeypatch.setenv("XDG_STATE_HOME", named)
+        assert user_place("config") == platformdirs.user_config_dir("kueue")
+        assert user_place("state") == platformdirs.user_state_dir("kueue")
 
 
 def test_the_secret_is_not_shown() -> None:

@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from kueue.environment import context_of, digest_of, volume_of
+from kueue.environment import Volumes, context_of, digest_of
 from kueue.errors import UsageError
-from kueue.job_spec import Encoder, JobSpec, current_directory, spec_of
+from kueue.inherited import current_directory, volume_of
+from kueue.job_spec import Encoder, JobSpec, spec_of
 from kueue.wire.messages import Context, RawBytes, Spec
 
 
@@ -156,6 +157,69 @@ def test_a_volume_is_a_mount_point_or_the_first_part_of_the_path() -> None:
     assert volume_of("/proc/self/fd") == "/proc"
     assert volume_of("/no-such-place/of/any/kind") == "/no-such-place"
     assert volume_of("/") == "/"
+
+
+def test_neighbours_that_are_looked_up_together_have_the_volumes_they_have_alone(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("/proc")
+    directories = [
+        *("/", "/home", "/home/a", "/home/b", "/home/a/c", "/proc", "/proc/self", "/proc/self/fd", "/sys"),
+        *(
+            "/sys/fs/cgroup",
+            "/dev",
+            "/dev/shm",
+            "/dev/pts",
+            "/dev/shm/a",
+            "//a",
+            "//a/b",
+            "/a\0b/c",
+            "/a\0b/d",
+        ),
+        *(f"{tmp_path}/{name}" for name in ("there", "link", "gone/a", "gone/b", "link/self", "link/1")),
+    ]
+    together = Volumes()
+    for _ in range(2):
+        assert [together.of(directory) for directory in directories] == [*map(volume_of, directories)]
+
+
+def test_jobs_of_one_encoder_differ_in_what_they_differ() -> None:
+    """An encoder goes by the job before where nothing has changed; here something always has."""
+    resources, workers, not_workers = {"genus": 1}, ["a"], ["b"]
+    changing: list[dict[str, Any]] = [
+        *(
+            {},
+            {"cpus": 1},
+            {"cpus": 2},
+            {"ram_mb": 5},
+            {"job_slots": 2},
+            {"priority": 3},
+            {"max_restarts": 1},
+        ),
+        *({"time_limit": 2.0}, {"resources": resources}, {"resources": {}}, {"workers": workers}),
+        *({"workers": ("a",)}, {"workers": ("b",)}, {"not_workers": not_workers}, {"not_workers": ()}),
+        *({"env": {"A": "1"}}, {"env": {}}, {"clean_env": True}, {"restart": False}, {"name": "n"}),
+        *({"group": "g"}, {"cwd": "/a"}, {"stdout": "o"}, {"stderr": "e"}, {}),
+    ]
+    encoder = Encoder(2, 512)
+    for options in changing:
+        together = encoder.encode(JobSpec(["true"], **options))
+        assert together == Encoder(2, 512).encode(JobSpec(["true"], **options))
+    for grown in ("resources", "workers", "not_workers"):
+        job = JobSpec(["true"], resources=resources, workers=workers, not_workers=not_workers)
+        before = encoder.encode(job)
+        match grown:
+            case "resources":
+                resources["calibre"] = 2
+            case "workers":
+                workers.append("c")
+            case _:
+                not_workers.append("d")
+        after = encoder.encode(job)
+        assert after != before
+        assert after == Encoder(2, 512).encode(job)
+    encoder.encode(JobSpec(["true"], cpus=1))
+    with pytest.raises(UsageError, match="whole number"):
+        encoder.encode(JobSpec(["true"], cpus=True))
 
 
 # ---------------------------------------------------------------- environment

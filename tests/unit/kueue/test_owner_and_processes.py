@@ -150,8 +150,8 @@ def test_a_program_s_name_can_t_confuse_the_start_time(tmp_path: Path) -> None:
 
 
 def test_a_machine_without_boot_id_has_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(_: Path) -> str:
+    def missing(_: str) -> str:
         raise FileNotFoundError
 
-    monkeypatch.setattr(Path, "read_text", missing)
+    monkeypatch.setattr(processes, "open", missing, raising=False)
     assert processes.boot_id() == ""

@@ -396,7 +396,7 @@ class ServerAndWorkers(RuleBasedStateMachine):
         if hasattr(self, "bench"):
             present = set(self.bench.journal.jobs)
             assert present == set(self.submitted) - self.cleaned
-            listed, cursor = self.bench.core.page(JobFilter(), False, None, 1000, False, 0.0, 0.0)
+            listed, cursor = self.bench.core.page(JobFilter(), False, None, 1000, False, 0.0)
             assert {view.id for view in listed} == present
             assert cursor is None
 
@@ -438,9 +438,7 @@ class ServerAndWorkers(RuleBasedStateMachine):
             if quiet and table.unfinished == 0 and self.bench.core.parallel_jobs == 0:
                 break
         left = [job for job in self.bench.core._state.table.jobs.values() if job.state not in FINISHED]
-        assert not left, [
-            (job, self.bench.core.job_view(job.id, self.bench.time, self.bench.wall)) for job in left
-        ]
+        assert not left, [(job, self.bench.core.job_view(job.id, self.bench.time)) for job in left]
         assert self.bench.core.parallel_jobs == 0
         assert all(view.used == 0 for view in self.bench.core.resources())
         assert not self.bench.journal.stops

@@ -81,6 +81,46 @@ async def test_a_hung_call_does_not_hold_up_others_and_threads_are_bounded() -> 
     threads.close()
 
 
+async def test_while_a_call_hangs_others_of_its_place_fail_at_once_and_take_no_thread() -> None:
+    threads = DeadlineThreads(asyncio.get_running_loop(), most_threads=2)
+    release = threading.Event()
+    disposed = asyncio.Event()
+    results: asyncio.Queue[object] = asyncio.Queue()
+    ran: list[int] = []
+    threads.run(
+        release.wait,
+        results.put_nowait,
+        dispose=lambda _: disposed.set(),
+        place="dead",
+        deadline_seconds=0.05,
+    )
+    assert isinstance(await asyncio.wait_for(results.get(), 10), TimeoutError)
+    for _ in range(10):
+        threads.run(lambda: ran.append(1), results.put_nowait, place="dead")
+        assert isinstance(results.get_nowait(), TimeoutError)
+    threads.run(lambda: "well", results.put_nowait, place="alive")
+    assert await asyncio.wait_for(results.get(), 10) == "well"
+    release.set()
+    await asyncio.wait_for(disposed.wait(), 10)
+    threads.run(lambda: "back", results.put_nowait, place="dead")
+    assert await asyncio.wait_for(results.get(), 10) == "back"
+    assert ran == []
+    threads.close()
+
+
+async def test_a_call_that_found_no_thread_says_nothing_about_its_place() -> None:
+    threads = DeadlineThreads(asyncio.get_running_loop(), most_threads=1)
+    release = threading.Event()
+    results: asyncio.Queue[object] = asyncio.Queue()
+    threads.run(release.wait, lambda result: None, deadline_seconds=60)
+    threads.run(lambda: "late", results.put_nowait, place="there", deadline_seconds=0.05)
+    assert isinstance(await asyncio.wait_for(results.get(), 10), TimeoutError)
+    release.set()
+    threads.run(lambda: "well", results.put_nowait, place="there")
+    assert await asyncio.wait_for(results.get(), 10) == "well"
+    threads.close()
+
+
 async def test_many_that_ask_the_same_cost_one_call_and_the_answer_holds_for_a_while() -> None:
     now = 0.0
     threads = DeadlineThreads(asyncio.get_running_loop())

@@ -12,8 +12,6 @@ import pytest
 from kueue.errors import AuthenticationError, ProtocolError, ServerUnreachableError, VersionError
 from kueue.wire import handshake
 from kueue.wire.handshake import (
-    HANDSHAKE_VERSION,
-    NONCE_BYTES,
     Challenge,
     ClientHandshake,
     ClientProof,
@@ -21,8 +19,8 @@ from kueue.wire.handshake import (
     ServerHandshake,
     ServerProof,
     Versions,
-    proof,
 )
+from kueue.wire.proof import HANDSHAKE_VERSION, NONCE_BYTES, proof
 
 SECRET = "a-secret-for-tests-only-0123456789abcdef"
 OTHER = "another-secret-for-tests-0123456789abcdef"

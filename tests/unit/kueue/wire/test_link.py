@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import logging
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -289,6 +290,80 @@ async def test_a_slow_reader_is_seen_and_cut_off_at_the_bound(
     assert largest > 1024 * 1024
     assert isinstance(server.peers[0].errors[0], ProtocolError)
     link.abort()
+
+
+@on_both_loops
+async def test_requests_wait_for_as_long_as_their_answers_are_not_read(server: Server) -> None:
+    def handler(link: Link) -> Peer:
+        link.max_unread = 1024 * 1024
+        return Peer(lambda message: link.send(Done(message.rid, ("a" * 100_000,))))
+
+    server.handler = handler
+    link, peer = await server.connect()
+    await accepted(server)
+    link.pause_reading()
+    for rid in range(400):
+        link.send(ListWorkers(rid))
+    sender, largest = server.links[0], 0
+    async with asyncio.timeout(20):
+        while sender.stuck_since is None or not sender._resting:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    for _ in range(100):
+        await asyncio.sleep(0)
+        largest = max(largest, sender.queued_bytes)
+    assert 0 < largest < 1_300_000
+    assert len(server.peers[0].messages) < 400
+    link.resume_reading()
+    await peer.until(lambda: len(peer.messages) == 400)
+    assert [message.rid for message in peer.messages] == list(range(400))
+    assert sender.stuck_since is None
+    link.close()
+
+
+@on_both_loops
+async def test_one_with_many_requests_lets_others_have_their_turn(server: Server) -> None:
+    def handler(link: Link) -> Peer:
+        def answer(message: Any) -> None:
+            time.sleep(0.002)  # that is work, nothing is waited for
+            link.send(Done(message.rid))
+
+        link.max_unread = 1024 * 1024
+        return Peer(answer)
+
+    server.handler = handler
+    (greedy, at_length), (modest, soon) = await server.connect(), await server.connect()
+    await accepted(server, 2)
+    for rid in range(1000):
+        greedy.send(ListWorkers(rid))
+    await server.peers[0].until(lambda: bool(server.peers[0].messages))
+    modest.send(ListWorkers(0))
+    await soon.until(lambda: bool(soon.messages))
+    assert len(server.peers[0].messages) < 500
+    await at_length.until(lambda: len(at_length.messages) == 1000)
+    assert [message.rid for message in at_length.messages] == list(range(1000))
+    for link in (greedy, modest):
+        link.close()
+
+
+@on_both_loops
+async def test_who_is_held_in_the_middle_of_a_turn_goes_on_where_it_was(server: Server) -> None:
+    def handler(link: Link) -> Peer:
+        link.max_unread = 1024 * 1024
+        return Peer(lambda message: link.pause_reading() if message.rid == 10 else None)
+
+    server.handler = handler
+    link, _ = await server.connect()
+    for rid in range(1, 101):
+        link.send(ListWorkers(rid))
+    await accepted(server)
+    await server.peers[0].until(lambda: len(server.peers[0].messages) >= 10)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(server.peers[0].messages) == 10
+    server.links[0].resume_reading()
+    await server.peers[0].until(lambda: len(server.peers[0].messages) == 100)
+    assert [message.rid for message in server.peers[0].messages] == list(range(1, 101))
+    link.close()
 
 
 @on_both_loops

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -142,7 +143,8 @@ async def test_the_flood_of_one_address_costs_that_address_only() -> None:
                     assert await loop.sock_recv(sock, 1) == b""
 
         def addresses() -> list[str]:
-            return [waiting.address for waiting in served.listener._waiting]
+            waiting = served.listener._waiting
+            return [address for address, peers in waiting.items() for _ in peers]
 
         flood = [await dial("127.0.0.3") for _ in range(4)]
         await until(lambda: len(addresses()) == 4)
@@ -155,6 +157,62 @@ async def test_the_flood_of_one_address_costs_that_address_only() -> None:
         assert sorted(addresses()) == ["127.0.0.2"] + ["127.0.0.3"] * 3
         for sock in (lonely, *flood):
             sock.close()
+
+
+def greetings(port: int, count: int) -> list[socket.socket]:
+    """Peers that have sent the first bytes of TLS, and wait."""
+    peers = []
+    for _ in range(count):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client_context().wrap_bio(incoming, outgoing).do_handshake()
+        peer = socket.create_connection(("127.0.0.1", port))
+        peer.sendall(outgoing.read())
+        peers.append(peer)
+    return peers
+
+
+async def test_a_newcomer_does_not_wait_behind_a_crowd_and_the_crowd_is_served_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kueue.wire.listener.STARTS_AT_ONCE", 4)
+    async with serving(max_waiting=1000) as served:
+        crowd = greetings(served.port, 200)
+        link = await client(served.port)
+        assert len(served.listener._spoken) > 50
+        link.close()
+        await until(lambda: not served.listener._spoken)
+        loop = asyncio.get_running_loop()
+        for peer in crowd:
+            peer.setblocking(False)
+            async with asyncio.timeout(20):
+                assert await loop.sock_recv(peer, 1)
+            peer.close()
+
+
+async def test_tls_begins_with_a_peers_first_byte() -> None:
+    async with serving() as served:
+        silent = socket.create_connection(("127.0.0.1", served.port))
+        link = await client(served.port)
+        await until(lambda: len(served.links) == 1 == served.listener.waiting)
+        ((waiting,),) = served.listener._waiting.values()
+        assert waiting.task is None
+        silent.close()
+        link.close()
+
+
+async def test_those_who_are_not_authenticated_leave_descriptors_to_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (20, 20))
+    async with serving(max_waiting=1000) as served:
+        peers = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(15)]
+        await until(lambda: served.listener.waiting == 10)
+        peers[0].setblocking(False)
+        async with asyncio.timeout(20):
+            assert await asyncio.get_running_loop().sock_recv(peers[0], 1) == b""
+        for peer in peers:
+            peer.close()
 
 
 async def test_a_peer_that_does_not_authenticate_in_time_is_dropped_without_a_word() -> None:
@@ -234,8 +292,28 @@ async def test_failures_are_logged_at_a_limited_rate(caplog: pytest.LogCaptureFi
                         version="0.1.0",
                         handler=Asker(),
                     )
-    assert len(caplog.records) == 1
-    assert "127.0.0.1 was refused" in caplog.text
+            assert len(caplog.records) == 1
+            assert "127.0.0.1 was refused" in caplog.text
+    assert len(caplog.records) == 2
+    assert "(and 8 more like it)" in caplog.text  # none is left out, at the latest at the end
+
+
+async def test_a_wrong_secret_is_told_though_others_fail_otherwise_all_the_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving() as served:
+        for _ in range(3):
+            _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+            writer.close()
+            await writer.wait_closed()
+        async with asyncio.timeout(10):
+            while "no TLS" not in caplog.text:  # noqa: ASYNC110 (nothing tells of it)
+                await asyncio.sleep(0.01)
+        with pytest.raises(AuthenticationError):
+            await connect(
+                "127.0.0.1", served.port, role="client", secret="x" * 40, version="0.1.0", handler=Asker()
+            )
+        assert "127.0.0.1 was refused: wrong proof" in caplog.text
 
 
 async def test_a_man_in_the_middle_gets_nothing() -> None:

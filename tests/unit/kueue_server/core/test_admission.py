@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from kueue.resources import MAX_AMOUNT, Shape
+from kueue.amounts import MAX_AMOUNT
+from kueue.resources import Shape
 from kueue.wire.messages import Command, RawBytes, Reason, Spec
 from kueue_server.core.events import Limits
 from tests.support.core_bench import Bench, make_spec
@@ -22,6 +23,7 @@ def changed(**fields: object) -> Spec:
     [
         (changed(payload=Command(())), "empty_command", "the command is empty"),
         (changed(payload=Command(("",))), "empty_command", "the command is empty"),
+        (changed(payload=Command((RawBytes(b""),))), "empty_command", "the command is empty"),
         (
             changed(payload=Command(("a", "b\0c"))),
             "bad_command",
@@ -29,6 +31,8 @@ def changed(**fields: object) -> Spec:
         ),
         (changed(cwd=RawBytes(b"/a\0")), "bad_command", "a NUL byte can't be in an argument or path"),
         (changed(cwd="here"), "bad_directory", "the working directory must be an absolute path"),
+        (changed(cwd=RawBytes(b"a/")), "bad_directory", "the working directory must be an absolute path"),
+        (changed(volume=""), "bad_directory", "the volume must be an absolute path"),
         (make_spec(cpus=-1), "bad_amount", f"-1 CPUs: must be 0 to {MAX_AMOUNT}"),
         (make_spec(cpus=2**63), "bad_amount", f"{2**63} CPUs: must be 0 to {MAX_AMOUNT}"),
         (make_spec(ram_mb=-5), "bad_amount", f"-5 MB of memory: must be 0 to {MAX_AMOUNT}"),
@@ -40,6 +44,8 @@ def changed(**fields: object) -> Spec:
         (make_spec(max_restarts=-1), "bad_max_restarts", f"max_restarts -1: must be 0 to {MAX_AMOUNT}"),
         (changed(time_limit_seconds=0.0), "bad_time_limit", "the time limit must be longer than nothing"),
         (changed(name="x" * 1001), "bad_name", "the name is longer than 1000 characters"),
+        (changed(group="x" * 1001), "bad_name", "the group is longer than 1000 characters"),
+        (changed(queue="x" * 1001), "bad_name", "the queue is longer than 1000 characters"),
         (
             changed(shape=msgspec.structs.replace(SHAPE, resources=(("lic", 1), ("lic", 1)))),
             "bad_resource",

@@ -70,7 +70,7 @@ def test_after_a_restart_of_the_server_running_jobs_are_adopted() -> None:
     session, result = bench.connect(running=((1, 1, 1),), held=((2, 2),))
     assert plain(result) == []
     assert result[-1] == JobsChanged((1,))
-    view = bench.core.job_view(1, bench.time, bench.wall)
+    view = bench.core.job_view(1, bench.time)
     assert view is not None
     assert (view.state, view.started_at, view.attempt) == ("running", bench.wall - 5.0, 1)
     assert bench.state(2) == "offered"
@@ -111,7 +111,7 @@ def test_a_running_job_dies_with_its_keeper() -> None:
     bench.started(session, (1, 1), (2, 2))
     bench.disconnect(session)
     bench.connect(keeper="k2")
-    views = [bench.core.job_view(job, bench.time, bench.wall) for job in (1, 2)]
+    views = [bench.core.job_view(job, bench.time) for job in (1, 2)]
     assert [(view.state, view.restarts) for view in views if view] == [("pending", 1), ("failed", 1)]
     assert bench.core.parallel_jobs == 0
 
@@ -122,7 +122,7 @@ def test_a_reboot_requeues_offers_without_a_loss_but_fails_at_most_once_jobs() -
     bench.submit(make_spec(), make_spec(restart=False))
     bench.disconnect(session)
     bench.connect(boot="b2", keeper="k2")
-    views = [bench.core.job_view(job, bench.time, bench.wall) for job in (1, 2)]
+    views = [bench.core.job_view(job, bench.time) for job in (1, 2)]
     assert [(view.state, view.restarts) for view in views if view] == [("pending", 0), ("failed", 1)]
     assert bench.reason(2) == Reason("lost", "lost with worker w1; not to be restarted")
 

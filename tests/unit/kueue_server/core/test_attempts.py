@@ -51,7 +51,7 @@ def test_a_finish_is_acknowledged_after_it_was_saved() -> None:
         SendWorker(session, Acknowledge((AttemptRef(1, 1),))),
     ]
     assert result[-1] == JobsChanged((1,))
-    view = bench.core.job_view(1, bench.time, bench.wall)
+    view = bench.core.job_view(1, bench.time)
     assert view is not None
     assert (view.state, view.return_code, view.run_seconds, view.cpu_seconds) == ("succeeded", 0, 3.0, 2.5)
     assert (view.started_at, view.finished_at) == (bench.wall - 3.5, bench.wall - 0.5)
@@ -92,7 +92,7 @@ def test_interrupted_work_is_pending_at_once_and_no_loss() -> None:
     bench, session = running(make_spec(max_restarts=0))
     result = bench.finished(session, (1, 1), end=End.INTERRUPTED, code=None, signal=15)
     assert [(job, fence) for _, job, fence in offers(result)] == [(1, 2)]
-    view = bench.core.job_view(1, bench.time, bench.wall)
+    view = bench.core.job_view(1, bench.time)
     assert view is not None
     assert (view.attempt, view.restarts) == (2, 0)
 
@@ -103,7 +103,7 @@ def test_an_interruption_that_is_told_twice_is_one() -> None:
     for _ in range(2):
         result = bench.finished(session, (1, 1), end=End.INTERRUPTED, code=None, signal=15)
     assert plain(result) == [SendWorker(session, Acknowledge((AttemptRef(1, 1),)))]
-    view = bench.core.job_view(1, bench.time, bench.wall)
+    view = bench.core.job_view(1, bench.time)
     assert view is not None
     assert (view.state, [attempt.end for attempt in view.attempts]) == ("pending", ["interrupted"])
 
@@ -163,12 +163,12 @@ def test_a_lost_worker_that_comes_back_has_the_last_word_over_a_pending_job() ->
     bench.disconnect(session)
     bench.pass_time(601)
     assert bench.state(1) == "pending"
-    view = bench.core.job_view(1, bench.time, bench.wall)
+    view = bench.core.job_view(1, bench.time)
     assert view is not None
     assert (view.restarts, [attempt.end for attempt in view.attempts]) == (1, ["lost"])
     session, result = bench.connect(running=((1, 1, 1),))
     assert sent(result) == []
-    view = bench.core.job_view(1, bench.time, bench.wall)
+    view = bench.core.job_view(1, bench.time)
     assert view is not None
     assert (view.state, view.restarts, view.attempt) == ("running", 0, 1)
     bench.finished(session, (1, 1))
@@ -231,7 +231,7 @@ def test_a_refused_or_released_offer_is_no_attempt() -> None:
     assert plain(result) == [SaveJob(1, JobState.OFFERED, b""), OfferJobs(session, ((1, 2, 1, b"", ""),))]
     result = bench.refused(session, 1, 2, "no_resources")
     assert plain(result) == [SaveJob(1, JobState.PENDING, b"")]
-    view = bench.core.job_view(1, bench.time, bench.wall)
+    view = bench.core.job_view(1, bench.time)
     assert view is not None
     assert (view.state, view.attempt) == ("pending", 0)
 
@@ -311,6 +311,43 @@ def test_a_hung_mount_closes_its_volume() -> None:
     assert offers(result) == []
     assert bench.state(3) == "offered"
     assert bench.state(2) == "pending"
+
+
+@pytest.mark.parametrize("code", ["no_resources", "spool_full"])
+def test_refusals_of_the_same_moment_are_one_reason_to_wait_not_many(code: str) -> None:
+    bench = Bench()
+    session = bench.worker(cpus=4)
+    bench.submit(*[make_spec()] * 4)
+    for job in (1, 2, 3, 4):
+        bench.refused(session, job, job, code)
+    found = offers(bench.pass_time(1.5, session))
+    assert [job for _, job, _ in found] == [1, 2, 3, 4]
+    for _, job, fence in found:
+        bench.refused(session, job, fence, code)
+    assert offers(bench.pass_time(1.5, session)) == []
+    assert len(offers(bench.pass_time(1, session))) == 4
+
+
+def test_a_worker_that_takes_jobs_again_is_not_waited_for_any_longer() -> None:
+    bench = Bench()
+    session = bench.worker(cpus=2)
+    bench.submit(make_spec())
+    bench.refused(session, 1, 1, "spool_full")
+    bench.status(session, 2, accepting=False)
+    assert [job for _, job, _ in offers(bench.status(session, 2))] == [1]
+
+
+def test_a_job_whose_output_hangs_is_kept_away_alone_and_asked_again_after_a_minute() -> None:
+    bench = Bench()
+    session = bench.worker(cpus=4)
+    bench.submit(*[make_spec()] * 2)
+    result = bench.refused(session, 1, 1, "file_timeout")
+    assert offers(result) == []
+    assert [job for _, job, _ in offers(bench.submit(make_spec()))] == [3]
+    assert (bench.state(1), bench.state(2), bench.state(3)) == ("pending", "offered", "offered")
+    assert bench.reason(1) == Reason("file_timeout", "the place of its program or output does not answer")
+    assert offers(bench.pass_time(59, session)) == []
+    assert [job for _, job, _ in offers(bench.pass_time(1, session))] == [1]
 
 
 def test_progress_round_trips() -> None:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from kueue.wire.messages import RawBytes
-from kueue_server.core.closed import PROBE_SECONDS, SUBTREES_PER_VOLUME, ClosedPlaces, Sight, path_os_string
+from kueue_server.core.closed import (
+    MOST_JOBS,
+    PROBE_SECONDS,
+    SUBTREES_PER_VOLUME,
+    ClosedPlaces,
+    Sight,
+    path_os_string,
+)
 
 
 def test_a_refusal_closes_the_subtree_below_the_ancestor() -> None:
@@ -70,14 +77,47 @@ def test_a_start_opens_the_place_and_only_that() -> None:
     places.close(b"/data/a/b", b"/data", b"/data/a", 0.0)
     places.close(b"/data/c/d", b"/data", b"/data/c", 0.0)
     places.close(b"/home/x", b"/home", b"/home", 0.0)
-    assert places.open(b"/data/a/b/c", b"/data")
+    assert places.open(1, b"/data/a/b/c", b"/data")
     assert places.paths() == [b"/data/c/d", b"/home"]
-    assert not places.open(b"/data/z", b"/data")
-    assert places.open(b"/home/y", b"/home")
-    assert places.open(b"/data/c/d", b"/data")
+    assert not places.open(1, b"/data/z", b"/data")
+    assert places.open(1, b"/home/y", b"/home")
+    assert places.open(1, b"/data/c/d", b"/data")
     assert not places
 
 
 def test_paths_that_are_not_utf8_travel_as_bytes() -> None:
     assert path_os_string(b"/d/\xff") == RawBytes(b"/d/\xff")
     assert path_os_string("/d/ü".encode()) == "/d/ü"
+
+
+def test_a_job_that_is_held_up_elsewhere_is_kept_away_alone_and_for_a_while() -> None:
+    places = ClosedPlaces()
+    places.close_job(7, b"/data", 0.0)
+    assert places
+    assert places.paths() == []
+    assert places.volume(b"/data", 1.0) is Sight.PARTLY
+    assert places.volume(b"/home", 1.0) is Sight.OPEN
+    assert places.job(7, b"/data/x", b"/data", 1.0) is Sight.CLOSED
+    assert places.job(8, b"/data/x", b"/data", 1.0) is Sight.OPEN
+    assert places.job(7, b"/data/x", b"/data", PROBE_SECONDS) is Sight.OPEN
+    assert not places.probe_due(0.0, PROBE_SECONDS - 1)
+    assert places.probe_due(PROBE_SECONDS - 1, PROBE_SECONDS)
+    assert not places
+
+
+def test_a_job_that_was_held_up_and_starts_opens_the_way_for_others_of_its_volume() -> None:
+    places = ClosedPlaces()
+    for number, volume in ((1, b"/data"), (2, b"/data"), (3, b"/home")):
+        places.close_job(number, volume, 0.0)
+    assert not places.open(9, b"/data/x", b"/data")
+    assert places.open(1, b"/data/x", b"/data")
+    assert places.job(2, b"/data/x", b"/data", 1.0) is Sight.OPEN
+    assert places.job(3, b"/home/x", b"/home", 1.0) is Sight.CLOSED
+
+
+def test_only_so_many_jobs_are_kept_away_one_by_one() -> None:
+    places = ClosedPlaces()
+    for number in range(MOST_JOBS + 5):
+        places.close_job(number, b"/data", 0.0)
+    assert places.job(4, b"/data/x", b"/data", 1.0) is Sight.OPEN
+    assert places.job(5, b"/data/x", b"/data", 1.0) is Sight.CLOSED

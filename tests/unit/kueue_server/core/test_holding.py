@@ -102,7 +102,7 @@ def test_a_hungry_worker_gets_half_of_what_the_most_loaded_holds_on_its_answer()
     result = bench.released(one, (5, 5))
     assert offers(result) == [(two, 5, 7)]
     assert bench.kept(one, (6, 6)) != []  # the thief still has room: it asks for more
-    view = bench.core.job_view(5, bench.time, bench.wall)
+    view = bench.core.job_view(5, bench.time)
     assert view is not None
     assert (view.worker, view.attempt) == ("w2", 1)
 
@@ -157,7 +157,7 @@ def test_a_refused_held_job_waits_again() -> None:
     bench.submit(*[make_spec(cwd="/data/p/x")] * 3)
     bench.refused(session, 2, 2, "no_directory", "/data/p")
     assert bench.state(2) == "pending"
-    assert bench.core.job_view(2, bench.time, bench.wall).attempt == 0  # type: ignore[union-attr]
+    assert bench.core.job_view(2, bench.time).attempt == 0  # type: ignore[union-attr]
 
 
 def test_handing_over_ahead_keeps_the_order() -> None:

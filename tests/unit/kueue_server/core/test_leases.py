@@ -52,7 +52,7 @@ def test_offered_and_running_jobs_count_as_lost_and_held_ones_do_not() -> None:
     bench.started(session, (1, 1))
     bench.disconnect(session)
     bench.pass_time(601)
-    views = [bench.core.job_view(job, bench.time, bench.wall) for job in range(1, 7)]
+    views = [bench.core.job_view(job, bench.time) for job in range(1, 7)]
     assert [view.restarts for view in views if view] == [1, 1, 0, 0, 0, 0]
     assert bench.core.counts(bench.time).pending == 6
     assert bench.core.workers(bench.time)[0].unconfirmed == 6
@@ -107,7 +107,7 @@ def test_an_offer_that_came_back_goes_to_another_worker() -> None:
     bench.pass_time(60, one, two)
     result = bench.released(one, (1, 1))
     assert len(offers(result)) == 1
-    assert bench.core.job_view(1, bench.time, bench.wall).attempt == 1  # type: ignore[union-attr]
+    assert bench.core.job_view(1, bench.time).attempt == 1  # type: ignore[union-attr]
 
 
 def test_what_a_worker_keeps_is_left_to_it() -> None:

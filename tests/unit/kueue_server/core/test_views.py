@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from kueue.job import End
 from kueue.wire.messages import JobFilter, RawBytes, Reason
 from kueue_server.core.events import Limits
@@ -12,7 +14,7 @@ from tests.support.core_bench import Bench, make_spec
 def page(
     bench: Bench, filter: JobFilter, newest: bool = False, cursor: int | None = None, limit: int = 100
 ) -> tuple[list[int], int | None]:
-    rows, following = bench.core.page(filter, newest, cursor, limit, False, bench.time, bench.wall)
+    rows, following = bench.core.page(filter, newest, cursor, limit, False, bench.time)
     return [row.id for row in rows], following
 
 
@@ -76,11 +78,33 @@ def test_a_running_row_shows_since_when_and_where() -> None:
     bench.submit(make_spec("x"))
     bench.started(session, (1, 1))
     bench.time += 7
-    view = bench.core.job_view(1, bench.time, bench.wall)
+    view = bench.core.job_view(1, bench.time)
     assert view is not None
     assert (view.state, view.worker, view.run_seconds) == ("running", "w1", 7.0)
     assert [(attempt.attempt, attempt.worker, attempt.end) for attempt in view.attempts] == [(1, "w1", "")]
-    assert bench.core.job_view(2, bench.time, bench.wall) is None
+    assert bench.core.job_view(2, bench.time) is None
+
+
+@pytest.mark.parametrize("jump", [-86400.0, 86400.0])
+def test_a_clock_that_is_set_changes_no_run_time(jump: float) -> None:
+    bench = Bench()
+    session = bench.worker()
+    bench.submit(make_spec(), make_spec(restart=False))
+    bench.started(session, (1, 1), (2, 2))
+    bench.time += 7
+    bench.clock_set_by = jump
+    rows, _ = bench.core.page(JobFilter(), False, None, 10, False, bench.time)
+    assert [row.run_seconds for row in rows] == [7.0, 7.0]
+    bench.restart()  # the journal knows wall clocks only; the worker knows better
+    session, _ = bench.connect(running=((1, 1, 1), (2, 2, 1)))
+    rows, _ = bench.core.page(JobFilter(), False, None, 10, False, bench.time)
+    assert [row.run_seconds for row in rows] == [5.0, 5.0], "as long as the worker says"
+    bench.clock_set_by = -jump
+    bench.disconnect(session)
+    bench.connect(keeper="k2")
+    lost = bench.core.job_view(2, bench.time)
+    assert lost is not None
+    assert (lost.state, lost.run_seconds) == ("failed", 5.0)
 
 
 def test_output_places() -> None:
@@ -189,7 +213,7 @@ def test_a_context_belongs_to_a_job() -> None:
     bench = Bench()
     bench.submit(make_spec())
     assert (bench.core.context_of(1), bench.core.context_of(2)) == ("c0", None)
-    detail = bench.core.job_detail(1, bench.time, bench.wall)
+    detail = bench.core.job_detail(1, bench.time)
     assert detail is not None
     assert (detail.max_restarts, detail.restart, detail.job.id) == (5, True, 1)
-    assert bench.core.job_detail(2, bench.time, bench.wall) is None
+    assert bench.core.job_detail(2, bench.time) is None

@@ -86,3 +86,15 @@ def test_what_another_journal_s_jobs_have_is_not_usable() -> None:
     machine.reserved(3, 100, 0.0)
     machine.measured(sample(0.0, 0.0), 1.0)
     assert machine.usable((3, 100)) == (5.0, 900.0)
+
+
+def test_the_server_hears_at_once_that_a_silent_keeper_answers_whatever_else_keeps_jobs_away() -> None:
+    machine, why, nothing = standing(dynamic=False), "its disk is full", (0, 0)
+    first = machine.due(False, why, 12.0, nothing, 1.0)
+    assert first is not None
+    assert first.keeper_silent_seconds == 12.0
+    assert machine.due(False, why, 14.0, nothing, 2.0) is None
+    again = machine.due(False, why, 0.0, nothing, 3.0)
+    assert again is not None
+    assert again.keeper_silent_seconds == 0.0
+    assert machine.due(False, why, 0.0, nothing, 4.0) is None

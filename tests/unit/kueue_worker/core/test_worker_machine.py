@@ -439,6 +439,16 @@ def test_bad_ends_after_the_order_to_end_are_interruptions_and_good_ones_are_not
     assert ends[2].end is End.EXITED
 
 
+def test_ends_that_are_held_back_for_different_times_are_each_believed_in_time() -> None:
+    worker = Worker()
+    worker.start(1)
+    worker.start(2)
+    worker.tell(e.AttemptEnded(key(1), e.Ended(End.EXITED, signal=15, started=90.0, ended=100.0)))
+    worker.tell(e.AttemptEnded(key(2), exited(2, 100.0)))
+    assert worker.quietly(e.TimePassed(), 101.0) == [i.ReadTails(key(2), note(2))]
+    assert worker.quietly(e.TimePassed(), 105.0) == [i.ReadTails(key(1), note(1))]
+
+
 def test_an_end_of_long_ago_is_believed_at_once() -> None:
     """A new agent learns of it from the keeper's records."""
     worker = Worker(keeper=False, connected=False)

@@ -34,6 +34,7 @@ class Bench:
         self.spawned: list[tuple[bytes, list[bytes]]] = []
         self.signals: list[int] = []
         self.failing: Exception | None = None
+        self.spawn_seconds = 0.0
         self.attempts: dict[str, Attempt] = {}
         self.records = Records(str(place), "boot", self.attempts)
         umask, here = os.umask(0o022), os.getcwd()
@@ -62,6 +63,7 @@ class Bench:
         if self.failing is not None:
             raise self.failing
         self.spawned.append((program, argv))
+        self.now += self.spawn_seconds
         pid = 5000 + len(self.spawned)
         self.alive[pid] = "S"
         return pid
@@ -114,6 +116,21 @@ def test_an_order_may_be_short_of_what_has_a_default(bench: Bench) -> None:
     assert told == {"m": "started", "key": "a", "pid": 5001, "started": 1000.0}
 
 
+@pytest.mark.parametrize(("seconds", "started"), [(0.4, 1000.0), (7.0, 1006.5)])
+def test_a_start_that_took_long_is_recorded_as_the_system_tells_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, seconds: float, started: float
+) -> None:
+    """Else a next keeper would take the process for another one."""
+    bench.spawn_seconds = seconds
+    monkeypatch.setattr(
+        "kueue_worker.keeper.keeper.look_at", lambda pid: Process(pid, 83, 1, pid, pid, 1006.5)
+    )
+    (told,) = bench.do(bench.spawn("a"))
+    assert told["started"] == started
+    bench.keeper.save(bench.now)
+    assert read(str(bench.place)).attempts["a"].started == started
+
+
 def test_a_kill_that_comes_after_the_exit_does_not_change_it(bench: Bench) -> None:
     bench.do(bench.spawn("a"))
     bench.end(5001)
@@ -151,7 +168,7 @@ def test_a_process_that_can_not_be_ended_is_given_up_and_holds_up_nobody(bench: 
 
 
 def test_something_unforeseen_at_a_start_costs_that_job_only(bench: Bench) -> None:
-    bench.failing = MemoryError()
+    bench.failing = RuntimeError()
     (ended,) = bench.do(bench.spawn("a"))
     assert (ended["end"], ended["code"]) == ("not_started", "spawn")
     bench.failing = None
@@ -203,6 +220,39 @@ def test_ends_that_can_not_be_written_are_told_and_written_later(
     bench.turn(1.0)
     assert bench.keeper.next_time() is None
     assert read(str(bench.place)).attempts["a"].ended is not None
+
+
+def test_a_keeper_without_memory_starts_nothing_and_tells_ends_that_are_written_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.do(bench.spawn("a"))
+    bench.turn()
+    write = os.write
+
+    def fail(*_: object) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr(os, "write", fail)
+    (ended,) = bench.do(bench.spawn("b"))
+    assert (ended["end"], ended["code"]) == ("not_started", "exhausted")
+    assert ended["text"] == "cannot write the worker's records: the keeper has no memory left"
+    assert list(bench.attempts) == ["a"], "nothing seems to run for ever"
+    bench.end(5001)
+    bench.keeper.reap()
+    assert [m["m"] for m in bench.turn()] == ["ended"]
+    assert bench.log[-1] == "cannot write the records, tries on: the keeper has no memory left"
+    monkeypatch.setattr(os, "write", write)
+    bench.turn(1.0)
+    assert bench.keeper.next_time() is None
+    found = read(str(bench.place)).attempts
+    assert list(found) == ["a"]
+    assert found["a"].ended is not None
+    bench.failing = MemoryError()
+    (ended,) = bench.do(bench.spawn("c"))
+    assert (ended["end"], ended["code"], ended["text"]) == (
+        *("not_started", "exhausted"),
+        "the keeper has no memory left",
+    )
 
 
 def test_only_bad_ends_of_the_last_moments_become_interruptions(bench: Bench) -> None:

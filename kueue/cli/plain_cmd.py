@@ -1,0 +1,127 @@
+"""`kueue cmd` once it is parsed: submitted quickly where all is as usual, else by the client."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from kueue import __version__, quick_submit
+from kueue.address import may_start, resolve_address
+from kueue.amounts import MAX_AMOUNT
+from kueue.cli import options
+from kueue.cli.quick import Call
+from kueue.cli.terminal import Terminal
+from kueue.client_config import ClientConfig, plain_client_config
+from kueue.inherited import current_directory, inherited_environment, volume_of
+
+MAX_PRIORITY = 1000
+
+
+def run(call: Call) -> int:
+    """Submit, and wait if asked; the exit code.
+
+    Raises:
+        KueueError: it can't be submitted.
+    """
+    token = os.urandom(16).hex()
+    if not (call.values["wait"] or call.values["follow"]):
+        done = _submitted(call, token)
+        if done is not None:
+            terminal = Terminal(call.colour)
+            for _, text in done.warnings:
+                terminal.say(f"kueue: job {done.job}: {text}")
+            terminal.print([str(done.job)])
+            return 0
+    from kueue.cli.session import Session
+    from kueue.cli.submit import submit
+
+    return submit(Session(call.config, call.colour), call.command, call.values, token)
+
+
+def _submitted(call: Call, token: str) -> quick_submit.Submitted | None:
+    config = plain_client_config(call.config)
+    if config is None or (config.autostart and may_start(config)):
+        return None
+    try:
+        fields = spec_fields(call.command, call.values, config)
+        if fields is None:
+            return None
+        pairs = inherited_environment(
+            os.environ, options.environment(call.values["env"]), clean=call.values["clean_env"]
+        )
+        context = quick_submit.context(pairs)
+    except UnicodeEncodeError:
+        return None
+    job = quick_submit.spec(fields, context)
+    return quick_submit.submit(config, resolve_address(config), token, job, context, __version__)
+
+
+def spec_fields(command: list[str], values: dict[str, Any], config: ClientConfig) -> dict[str, Any] | None:
+    """The wire's `Spec` without what the environment gives; None for what the client has to look at.
+
+    Raises:
+        UsageError: an option's value can't be meant.
+    """
+    directory = current_directory()
+    if values["cwd"] is not None:
+        if not os.path.isdir(values["cwd"]):
+            return None
+        directory = os.path.normpath(os.path.join(directory, values["cwd"]))
+    first = command[0]
+    if not first.strip() or (len(command) == 1 and any(map(str.isspace, first))):
+        return None
+    limit = options.duration(values["time_limit"])
+    in_range = (
+        -MAX_PRIORITY <= values["priority"] <= MAX_PRIORITY and 0 <= values["max_restarts"] <= MAX_AMOUNT
+    )
+    if not in_range or (limit is not None and limit <= 0):
+        return None
+    cpus, ram_mb = options.amount(values["cpus"], "--cpus", 1), options.ram_mb(values["ram"])
+    shape = {
+        "cpus": config.job_default_cpus if cpus is None else cpus,
+        "ram_mb": config.job_default_ram_mb if ram_mb is None else ram_mb,
+        "job_slots": options.amount(values["job_slots"], "--job-slots", 1),
+        "resources": sorted(options.resources(values["resource"]).items()),
+        "workers": values["worker"],
+        "not_workers": values["not_worker"],
+    }
+    group = os.environ.get("KUEUE_GROUP", "") if values["group"] is None else values["group"]
+    optional = {
+        "stdout": values["stdout"],
+        "stderr": values["stderr"],
+        "name": values["name"],
+        "group": group,
+        "priority": values["priority"],
+        "max_restarts": values["max_restarts"],
+        "restart": not values["no_restart"],
+        "time_limit_seconds": limit,
+    }
+    texts = [*command, directory, *values["worker"], *values["not_worker"], *optional.values()]
+    if any("\0" in text for text in texts if isinstance(text, str)):
+        return None
+    return {
+        "payload": {"kind": "command", "argv": command},
+        "cwd": directory,
+        "volume": volume_of(directory),
+        "shape": {name: value for name, value in shape.items() if value != _DEFAULTS[name]},
+        **{name: value for name, value in optional.items() if value != _DEFAULTS[name]},
+    }
+
+
+_DEFAULTS: dict[str, Any] = {
+    "cpus": 1,
+    "ram_mb": 1024,
+    "job_slots": 1,
+    "resources": [],
+    "workers": [],
+    "not_workers": [],
+    "stdout": None,
+    "stderr": None,
+    "name": "",
+    "group": "",
+    "priority": 0,
+    "max_restarts": 5,
+    "restart": True,
+    "time_limit_seconds": None,
+}
+"""Of the wire: not sent."""
