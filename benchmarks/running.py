@@ -10,6 +10,7 @@ import ast
 import contextlib
 import importlib
 import importlib.util
+import os
 import pkgutil
 import subprocess
 import sys
@@ -20,6 +21,15 @@ import msgspec
 
 from benchmarks import questions
 from benchmarks.answers import Answer
+
+UNUSUAL = (
+    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONUNBUFFERED",
+    "PYTHONDEVMODE",
+    "PYTHONASYNCIODEBUG",
+    "PYTHONMALLOC",
+)
+"""Variables that make Python slower than people have it; the first has each program compile its sources anew."""
 
 
 def names() -> list[str]:
@@ -42,7 +52,8 @@ def run(name: str, quick: bool) -> Answer | None:
         file = Path(place) / "answer.json"
         words = [sys.executable, "-m", __spec__.name, name, str(file), *(["--quick"] if quick else [])]
         # Its stdout is for nobody: what it has to say is in the answer, or on stderr.
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        env = {name: value for name, value in os.environ.items() if name not in UNUSUAL}
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=env)
         with contextlib.ExitStack() as stack:
             stack.callback(process.wait)  # after a Ctrl-C, too: it has programs to end
             if process.wait() != 0:

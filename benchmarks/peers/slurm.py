@@ -42,7 +42,7 @@ MpiDefault=none
 ReturnToService=2
 MaxArraySize=100001
 MaxJobCount=200000
-SchedulerParameters=sched_min_interval=0,sched_interval=1,default_queue_depth=10000,defer_batch
+SchedulerParameters=sched_min_interval=0,sched_interval=1,batch_sched_delay=0,default_queue_depth=10000
 NodeName={host} NodeAddr=127.0.0.1 CPUs={slots} State=UNKNOWN
 PartitionName={partition} Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
 """
@@ -61,7 +61,7 @@ def jobs_per_second(jobs: int, slots: int, place: Path) -> float:
         words = ["sbatch", "-Q", "-o", f"{place}/%A.%a.out", f"--array=1-{jobs}", "--wrap", "true"]
         begin = time.perf_counter()
         time_of(words, env=env)
-        until("all jobs have ended", lambda: not _output(["squeue", "-h"], env), DEADLINE_SECONDS)
+        until("all jobs have ended", lambda: not _output(["squeue", "-h"], env), DEADLINE_SECONDS, pause=0.2)
         return jobs / (time.perf_counter() - begin)
 
 

@@ -185,7 +185,7 @@ def test_programs_with_another_certificate_in_between_refuse_to_talk_and_so_does
     assert "shared_secret differs" in lab.worker_log("w1")
     assert "127.0.0.1 was refused: wrong proof" in lab.server_log()
     seen = bytes(middle.to_server) + bytes(middle.to_client)
-    assert seen.count(b"client_proof") == 2  # it did read along
+    assert seen.count(b"client_proof") >= 2  # it did read along (a command may try twice)
     assert not re.search(rb"server_proof|versions|submit|register|stolen|" + SECRET.encode(), seen)
 
 
