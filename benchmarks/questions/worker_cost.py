@@ -39,10 +39,7 @@ def measure(quick: bool) -> Answer:
             used.append(cluster.cpu() - before)
             agent_mb.append(cluster.agent.memory_full_info().uss / MEBIBYTE)
             keeper_mb.append(cluster.keeper.memory_full_info().uss / MEBIBYTE)
-<<<<<<< HEAD
-=======
         client.cancel(range(1, JOBS + 2), kill=True)
->>>>>>> h11
     agent = [100 * cpu.agent / window for cpu in used]
     keeper = [100 * cpu.keeper / window for cpu in used]
     both = [a + k for a, k in zip(agent, keeper, strict=True)]

@@ -19,6 +19,7 @@ from kueue_worker.core.machine import Settings
 from kueue_worker.server_session import ServerSession
 from tests.simulation.keeper import SimulatedKeeper
 from tests.simulation.machine import Machine
+from tests.simulation.network import SECRET
 
 PING_SECONDS = 2.0
 SILENT_SECONDS = 10.0
@@ -63,7 +64,7 @@ class SimulatedAgent:
         self._end_keeper = False
         self.session = ServerSession(
             resolve=self._resolve,
-            secret="",
+            secret=SECRET,
             version=__version__,
             contexts=Contexts(),
             register=self._registration,

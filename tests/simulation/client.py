@@ -11,7 +11,7 @@ from kueue.async_client import AsyncClient
 from kueue.errors import KueueError
 from kueue.submitting import submit
 from kueue.wire.messages import Canceled, Range, Spec
-from tests.simulation.server import SECRET
+from tests.simulation.network import SECRET
 from tests.simulation.truth import Truth
 from tests.simulation.world import Host, Process, World
 

@@ -20,6 +20,8 @@ from kueue.wire.link import Handler, Link
 from tests.simulation.world import Host, Process, World
 
 PROTOCOL = 1
+SECRET = "a-secret-for-simulations-only-0123456789"
+"""What every end has, and has proved to have."""
 LOST_HOST_SECONDS = 3.0
 """How often a sender tries again to reach a host that is down."""
 
@@ -115,6 +117,7 @@ class Network:
                 self.connections.append((here, there))
                 far.connection_made(there)
                 far.address = source.name
+                far.secret = SECRET
                 far.establish(
                     codec.decode_worker_message if role == "worker" else codec.decode_client_message
                 )

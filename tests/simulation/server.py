@@ -28,10 +28,9 @@ from kueue_server.engine import TICK_SECONDS
 from kueue_server.journal.interface import JournalBrokenError
 from kueue_server.server import Server
 from tests.simulation.disk import Disk, SimulatedJournal
+from tests.simulation.network import SECRET
 from tests.simulation.truth import Truth
 from tests.simulation.world import Host, Process, World
-
-SECRET = "a-secret-for-simulations-only-0123456789"
 
 
 def config_with(lease_seconds: float, licences: int) -> Config:

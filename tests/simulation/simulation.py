@@ -472,6 +472,9 @@ class Simulation:
         core, journal = server.server.core, self.disk.uuid
         table = core._state.table.jobs
         core.check_invariants()
+        for client in self.clients:
+            if client.process.alive and client.busy:
+                raise PromiseBrokenError("end", f"{client.process.name} was never answered")
         for (uuid, job), name in truth.acknowledged.items():
             if uuid == journal and job not in table and not self._was_cleaned(job):
                 raise PromiseBrokenError(
