@@ -236,6 +236,7 @@ class Agent:
             case i.SendStatus():
                 self._session.send(order.status)
             case i.SendInventory():
+                self._directories.look_anew()
                 for message in order.messages:
                     self._session.send(message)
             case i.Reconnect():
@@ -303,9 +304,8 @@ class Agent:
     def _tail(self, note: e.Note, stream: Stream, place: OsString | None) -> bytes:
         if place == DISCARDED:
             return b""
-        if place is None:
-            return read_tail(self._spool.path(note.journal, note.job, note.attempt, stream))
-        return read_tail(from_os(place))
+        in_spool = self._spool.path(note.journal, note.job, note.attempt, stream)
+        return read_tail(in_spool if place is None else from_os(place))
 
     def _on_new_keeper(self) -> None:
         self._preparations.forget_directories()

@@ -114,6 +114,10 @@ class Directories:
             if known is not None:
                 self._take_back(known.number)
 
+    def look_anew(self) -> None:
+        """What was seen just now may have changed: a server that has just started asks on purpose."""
+        self._looks.forget()
+
     def forget(self) -> None:
         """The keeper is another one: it has none of them."""
         self._generation += 1

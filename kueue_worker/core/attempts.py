@@ -8,13 +8,22 @@ as interrupted if agent, keeper or system turn out to be stopping.
 from __future__ import annotations
 
 import enum
+import posixpath
 from dataclasses import dataclass
 
 import msgspec
 
 from kueue.job import End
 from kueue.resources import Shape
-from kueue.wire.messages import AttemptRef, FinishedAttempt, Reason, RunningAttempt, Spec
+from kueue.wire.messages import (
+    AttemptRef,
+    FinishedAttempt,
+    OsString,
+    RawBytes,
+    Reason,
+    RunningAttempt,
+    Spec,
+)
 from kueue_worker.core.events import Ended, Note
 from kueue_worker.core.instructions import KillEnd
 from kueue_worker.core.room import Units
@@ -142,3 +151,10 @@ def as_lost(started: float | None) -> Ended:
 def as_failure(reason: Reason) -> Ended:
     """The end of an attempt that can't be started here or anywhere."""
     return Ended(End.NOT_STARTED, reason=reason)
+
+
+def directory_above(spec: Spec | None) -> OsString | None:
+    """The directory that holds the job's own; None if that is not known, or not a text."""
+    if spec is None or isinstance(spec.cwd, RawBytes):
+        return None
+    return posixpath.dirname(posixpath.normpath(spec.cwd))

@@ -20,6 +20,7 @@ from kueue_worker.core.attempts import (
     Phase,
     as_failure,
     as_interrupted,
+    directory_above,
     doubt_seconds,
     may_be_interruption,
 )
@@ -191,7 +192,8 @@ class Book:
         else:
             self._free(attempt, now)
             del self.attempts[attempt.key]
-            self._tell_refused(attempt, refusal, None)
+            above = directory_above(attempt.spec) if refusal.code == "no_directory" else None
+            self._tell_refused(attempt, refusal, above)
         return True
 
     # ---------------------------------------------------------------- ended ones

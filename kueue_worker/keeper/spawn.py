@@ -139,6 +139,8 @@ class Spawner:
                     "no_directory", f"cannot enter the working directory: {error.strerror}"
                 ) from None
             self._here = directory
+        if is_removed(directory):
+            raise SpawnError("no_directory", "the working directory has been removed")
         umask = self._inherited_umask if order.umask is None else order.umask
         if umask != self._umask:
             os.umask(umask)
@@ -205,6 +207,14 @@ class Spawner:
         self._oom = score
         with contextlib.suppress(OSError):
             os.pwrite(self._oom_file, b"%d" % score, 0)
+
+
+def is_removed(directory: int) -> bool:
+    """Is this open directory gone from its file system (as far as this machine knows)?"""
+    if os.fstat(directory).st_nlink:
+        return False
+    # Some FUSE file systems count no links at all: they must not be taken for empty ones.
+    return os.readlink(b"/proc/self/fd/%d" % directory).endswith(b" (deleted)")
 
 
 def _execute(

@@ -29,7 +29,10 @@ class DeadMount:
         self.place = place
         for directory in (behind, place):
             directory.mkdir()
-        self._daemon = subprocess.Popen(["bindfs", "-f", str(behind), str(place)])
+        nothing_cached = (
+            "entry_timeout=0,attr_timeout=0"  # or the kernel answers for a second, when it is stopped
+        )
+        self._daemon = subprocess.Popen(["bindfs", "-f", "-o", nothing_cached, str(behind), str(place)])
         wait_for("the mount is there", lambda: os.path.ismount(place) or self._daemon.poll() is not None)
         if self._daemon.poll() is not None:
             pytest.skip("this user may not mount with FUSE")

@@ -291,7 +291,7 @@ def test_a_directory_that_went_away_before_the_spawn_is_a_refusal() -> None:
     ended = e.Ended(End.NOT_STARTED, reason=Reason("no_directory", "stale"))
     assert worker.tell(e.AttemptEnded(key(1), ended)) == [
         i.DropRecords((key(1),)),
-        i.TellRefused(RefusedAttempt(1, 10, "no_directory", "stale")),
+        i.TellRefused(RefusedAttempt(1, 10, "no_directory", "stale", "/")),  # and no more than that is closed
     ]
 
 

@@ -233,6 +233,15 @@ def test_a_directory_that_was_closed_is_no_start(agent: Agent, tmp_path: Path) -
     assert (ended["end"], ended["code"]) == ("not_started", "no_directory")
 
 
+def test_a_directory_that_was_removed_is_no_start(agent: Agent, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    number = agent.directory(place)
+    place.rmdir()
+    ended = agent.run(["/bin/true"], dir=number)
+    assert (ended["end"], ended["code"]) == ("not_started", "no_directory")
+
+
 def test_signals_are_as_from_a_shell_though_the_keeper_ignores_some(agent: Agent) -> None:
     text = agent.output("grep -E 'SigBlk|SigIgn' /proc/self/status")
     masks = {line.split(":")[0]: int(line.split()[1], 16) for line in text.splitlines()}
