@@ -49,7 +49,7 @@ def list_jobs(filter: JobFilter, newest_first: bool, limit: int | None) -> Opera
             def page(rid: int, wanted: JobFilter = wanted, at: int | None = at, size: int = size) -> ListJobs:
                 return ListJobs(rid, wanted, newest_first, at, size, attempts=True)
 
-            reply: JobPage = yield from ask(page)
+            reply = yield from ask(page, JobPage)
             for job in reply.jobs:
                 yield Emit(job)
             if left is not None:

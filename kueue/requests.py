@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from kueue.errors import UsageError
@@ -18,10 +19,13 @@ from kueue.wire.messages import (
     Cancel,
     Canceled,
     Clean,
+    Cleaned,
+    Done,
     ForgetWorker,
     JobCounts,
     JobDetail,
     JobFilter,
+    JobPage,
     ListJobs,
     ListResources,
     ListWorkers,
@@ -34,6 +38,7 @@ from kueue.wire.messages import (
     ShowWorker,
     Shutdown,
     WorkerDetail,
+    WorkerPage,
     WorkerView,
 )
 
@@ -67,15 +72,15 @@ def filter_of(states: Sequence[str], jobs: Jobs | None, group: str | None) -> Jo
 
 def counts() -> Operation[JobCounts]:
     """The table by state."""
-    reply = yield from ask(lambda rid: ListJobs(rid, limit=1, newest_first=True, counts=True))
-    found: JobCounts = reply.counts
-    return found
+    request = partial(ListJobs, limit=1, newest_first=True, counts=True)
+    found = (yield from ask(request, JobPage)).counts
+    return JobCounts() if found is None else found
 
 
 def detail(job: Job | int, context: bool) -> Operation[JobDetail]:
     """All about one job."""
     number = id_of(job)
-    return (yield from ask(lambda rid: ShowJob(rid, number, context)))  # type: ignore[no-any-return]
+    return (yield from ask(lambda rid: ShowJob(rid, number, context), JobDetail))
 
 
 def cancel(jobs: Jobs, kill: bool) -> Operation[Canceled]:
@@ -86,7 +91,7 @@ def cancel(jobs: Jobs, kill: bool) -> Operation[Canceled]:
         def request(rid: int, ranges: tuple[Range, ...] = ranges) -> Cancel:
             return Cancel(rid, ranges, kill)
 
-        part: Canceled = yield from ask(request)
+        part = yield from ask(request, Canceled)
         whole = Canceled(
             part.rid,
             whole.canceled + part.canceled,
@@ -99,49 +104,47 @@ def cancel(jobs: Jobs, kill: bool) -> Operation[Canceled]:
 
 def clean(failed: bool) -> Operation[int]:
     """Drop finished jobs; how many."""
-    return (yield from ask(lambda rid: Clean(rid, failed))).dropped  # type: ignore[no-any-return]
+    return (yield from ask(lambda rid: Clean(rid, failed), Cleaned)).dropped
 
 
 def workers() -> Operation[tuple[WorkerView, ...]]:
     """All workers."""
-    return (yield from ask(ListWorkers)).workers  # type: ignore[no-any-return]
+    return (yield from ask(ListWorkers, WorkerPage)).workers
 
 
 def worker(name: str | int) -> Operation[WorkerDetail]:
     """One worker, by id, name or host."""
     text = str(name)
-    return (yield from ask(lambda rid: ShowWorker(rid, text)))  # type: ignore[no-any-return]
+    return (yield from ask(lambda rid: ShowWorker(rid, text), WorkerDetail))
 
 
 def resources() -> Operation[ResourcePage]:
     """The global resources."""
-    return (yield from ask(ListResources))  # type: ignore[no-any-return]
+    return (yield from ask(ListResources, ResourcePage))
 
 
 def forget_worker(name: str | int) -> Operation[tuple[str, ...]]:
     """Confirm that a lost worker's jobs are dead; lines for people."""
     text = str(name)
-    return (yield from ask(lambda rid: ForgetWorker(rid, text))).lines  # type: ignore[no-any-return]
+    return (yield from ask(lambda rid: ForgetWorker(rid, text), Done)).lines
 
 
 def backup(path: str | os.PathLike[str]) -> Operation[Any]:
     """A copy of the journal on the server's machine."""
-    return (yield from ask(lambda rid: Backup(rid, to_os(os.path.abspath(path)))))
+    return (yield from ask(lambda rid: Backup(rid, to_os(os.path.abspath(path))), Done))
 
 
 def reload() -> Operation[tuple[str, ...]]:
     """Reread the configuration; what changed."""
-    return (yield from ask(Reload)).lines  # type: ignore[no-any-return]
+    return (yield from ask(Reload, Done)).lines
 
 
 def shutdown(workers: bool, kill: bool) -> Operation[tuple[str, ...]]:
     """End the server; what becomes of jobs."""
     # Not to be repeated: the server that answers next may have been started since.
-    reply = yield from ask(lambda rid: Shutdown(rid, workers, kill), repeatable=False)
-    lines: tuple[str, ...] = reply.lines
-    return lines
+    return (yield from ask(lambda rid: Shutdown(rid, workers, kill), Done, repeatable=False)).lines
 
 
 def server_info() -> Operation[ServerState]:
     """About the server itself."""
-    return (yield from ask(ServerInfo))  # type: ignore[no-any-return]
+    return (yield from ask(ServerInfo, ServerState))
