@@ -99,7 +99,7 @@ class Agent:
             lambda number: self._keeper.send({"m": "undir", "id": number}),
         )
         self._preparations = Preparations(
-            self._threads, self._directories, self._contexts, clock, self.post, self.post
+            self._threads, self._directories, self._contexts, options.host, clock, self.post, self.post
         )
         self._spawner = Spawner(options.name, options.policy, self._spool, self._keeper.send)
         self._growth = Growth(self._loop)
