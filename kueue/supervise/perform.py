@@ -75,7 +75,9 @@ class Performer:
             async with self._connections.machine(host, self._look_seconds) as machine:
                 seen = await self._look(machine, max(0.5, until - time.monotonic()))
                 planned = plan(wish, seen, self._ours)
-                row = replace(row, reachable=True, agent=planned.agent, note=_with_version(planned))
+                remark = _with_version(planned)
+                note, error = ("", remark) if planned.fault else (remark, "")
+                row = replace(row, reachable=True, agent=planned.agent, note=note, error=error)
                 row = await self._carry_out(machine, planned, seen, row)
             if row.tried and wish in (Wish.KEEP, Wish.UPGRADE) and not row.error and _launches(planned):
                 row = await self._look_again(host, row, seen, quick=wish is Wish.UPGRADE)
@@ -83,8 +85,6 @@ class Performer:
             row = replace(
                 row, reachable=row.reachable or error.reached, error=str(error), by_keys=error.by_keys
             )
-        if wish in (Wish.LOOK, Wish.KEEP, Wish.UPGRADE) and row.agent is None and not row.error:
-            row = replace(row, error=row.note or "no worker", note="")
         return row
 
     async def _look(self, machine: Machine, seconds: float) -> Seen:

@@ -15,6 +15,8 @@ ALONE_SECONDS = 60.0
 """So long an agent may be without a server that answers others, before it is started anew."""
 DEPART_SECONDS = 10.0
 """How long an agent may take to leave its jobs to the keeper."""
+SILENT_SECONDS = 3.0
+"""The same for one that has not answered: it may be slow, and not frozen."""
 STARTING_SECONDS = 60.0
 """A session younger than this may hold a worker that another supervisor is just starting."""
 STOP_SECONDS = 30.0
@@ -85,11 +87,15 @@ Step = Wipe | CloseSession | End | EndKeepers | Launch
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps in their order; `note` is for people; `agent` the worker as it was seen, if there is one."""
+    """Steps in their order; `note` is for people; `agent` the worker as it was seen, if there is one.
+
+    `fault`: the note says what is wrong, and no step mends it.
+    """
 
     steps: tuple[Step, ...] = ()
     note: str = ""
     agent: SeenAgent | None = None
+    fault: bool = False
 
 
 def plan(wish: Wish, seen: Seen, ours: Ours) -> Plan:
@@ -97,7 +103,8 @@ def plan(wish: Wish, seen: Seen, ours: Ours) -> Plan:
     agents = [agent for agent in seen.agents if is_ours(agent, ours)]
     agent = min(agents, key=_worth, default=None)
     if wish is Wish.LOOK:
-        return Plan((), _standing(agent, seen, ours), agent)
+        fault = agent is None or bool(_why_anew(agent, ours))
+        return Plan((), _standing(agent, seen, ours), agent, fault)
     if wish in (Wish.STOP, Wish.DRAIN):
         return _end(wish, seen, agents, ours)
     tidy = _tidied(seen, launching=agent is None)
@@ -109,7 +116,7 @@ def plan(wish: Wish, seen: Seen, ours: Ours) -> Plan:
         return Plan(tidy, _leaving(agent), agent)
     why = _why_anew(agent, ours)
     if why or wish is Wish.UPGRADE:
-        leave = End(agent, "USR2", DEPART_SECONDS, kill=True)
+        leave = End(agent, "USR2", DEPART_SECONDS if agent.answers else SILENT_SECONDS, kill=True)
         return Plan((*tidy, leave, Launch(again=True)), why, agent)
     return Plan(tidy, _standing(agent, seen, ours), agent)
 
