@@ -23,7 +23,7 @@ from kueue.supervise.hosts import chosen, expand
 from kueue.supervise.perform import Row
 from kueue.supervise.plan import Wish
 from kueue.supervise.rounds import Cluster, keep_on, one_round
-from kueue.supervise.table import LiveTable, json_object, lines, summary
+from kueue.supervise.table import json_object, lines, summary
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -125,6 +125,8 @@ async def _serve(cluster: Cluster, arguments: argparse.Namespace) -> int:
 async def _once(cluster: Cluster, arguments: argparse.Namespace) -> int:
     wish = _wish(arguments)
     if sys.stdout.isatty() and not arguments.json and not arguments.quiet:
+        from kueue.supervise.live import LiveTable  # rich takes its time
+
         with LiveTable(cluster.labels(), colour=not os.environ.get("NO_COLOR")) as table:
             rows = await one_round(cluster, wish, table.add)
     else:

@@ -18,6 +18,7 @@ from kueue.supervise.seen import Launched, Seen, SeenServer
 from kueue.supervise.sent import encoded
 from kueue.supervise.ssh import Connections, HostError
 from kueue.text import visible
+from kueue.wire.dialing import failure_to_connect, place
 
 ASK_SECONDS = 3.0
 """How long the server has for its answer."""
@@ -27,6 +28,15 @@ SERVES_SECONDS = 10.0
 
 async def why_silent(config: Config) -> KueueError | None:
     """None if the server serves us, else why not."""
+    common = config.common_settings
+    try:
+        # A client would try for a while where nobody listens; here that is an answer.
+        async with asyncio.timeout(ASK_SECONDS):
+            _, writer = await asyncio.open_connection(common.server_name, common.server_port)
+        writer.close()
+    except OSError as error:
+        where = place(common.server_name, common.server_port)
+        return failure_to_connect(error, where, ASK_SECONDS, None)
     try:
         async with AsyncClient(config=config.for_clients, connect_timeout=ASK_SECONDS) as client:
             await client.server_info()

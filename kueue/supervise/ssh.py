@@ -221,8 +221,11 @@ class Connections:
         host = Host(last.strip())
         try:
             (host,) = expand([host.name])
-            async with asyncio.timeout(self._settings.connect_timeout_seconds):
+            # Less than the host behind it has: it is to be blamed, not that.
+            async with asyncio.timeout(0.8 * self._settings.connect_timeout_seconds):
                 return await self._connect(host, known, jumps, before)
+        except TimeoutError:
+            raise OSError(f"no answer from {host.label}, which is gone through") from None
         except (asyncssh.Error, OSError, ValueError, ConfigError) as error:
             reason = _reason(error, host, known, self._settings)
             raise OSError(f"through {host.label}: {reason}") from None

@@ -95,7 +95,7 @@ def launch(order: dict[str, Any]) -> dict[str, Any]:
 
     def settled() -> bool:
         last = f"{title}: {sessions.ENDED}"
-        said = _lines_after(log, begin)
+        said = _lines_after(log, begin, last)
         state["ended"] = any(line.startswith(last) for line in said)
         state["said"] = next((line for line in reversed(said) if not line.startswith(last)), "")
         if title == WORKER:
@@ -126,11 +126,12 @@ def _begun_log(log: str) -> int:
     return os.path.getsize(log)
 
 
-def _lines_after(log: str, begin: int) -> list[str]:
+def _lines_after(log: str, begin: int, last: str) -> list[str]:
+    """Not empty ones. `last` begins a line of its own, also after a program whose last line has no end."""
     try:
         with open(log, "rb") as file:
             file.seek(max(begin, os.path.getsize(log) - 65536))
-            text = file.read().decode(errors="replace")
+            text = file.read().decode(errors="replace").replace(last, f"\n{last}")
     except OSError:
         return []
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -28,8 +28,8 @@ from kueue.wire.messages import (
 )
 from kueue_worker import keeper_process
 from kueue_worker.agent import Agent
-from kueue_worker.options import Options
 from kueue_worker.core.machine import Settings
+from kueue_worker.options import Options
 from kueue_worker.place import name_on_host
 from kueue_worker.spawning import JobPolicy
 from kueue_worker.spool import Spool
