@@ -60,7 +60,7 @@ class Desk:
 
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs."""
-        listed: list[dict[str, Any]] = json.loads(self.kueue("list-jobs", "--json"))
+        listed: list[dict[str, Any]] = json.loads(self.kueue("list-jobs", "-n", "100000", "--json"))
         return listed
 
     def connected(self) -> set[str]:

@@ -81,7 +81,9 @@ def launch(order: dict[str, Any]) -> dict[str, Any]:
     try:
         begin = _begun_log(log)
         before = {agent["pid"] for agent in locks.agents(0.0)}
-        tool = sessions.start(order["session"], order["marker"], title, log, [program, *argv[1:]])
+        # The session before it may still have its last line to write into the same log.
+        session = f"{title} (session {os.urandom(4).hex()})"
+        tool = sessions.start(order["session"], order["marker"], session, log, [program, *argv[1:]])
     except OSError as error:
         return {"fault": f"{error.filename or argv[0]}: {error.strerror}"}
     state: dict[str, Any] = {
@@ -94,7 +96,7 @@ def launch(order: dict[str, Any]) -> dict[str, Any]:
     }
 
     def settled() -> bool:
-        last = f"{title}: {sessions.ENDED}"
+        last = f"{session}: {sessions.ENDED}"
         said = _lines_after(log, begin, last)
         state["ended"] = any(line.startswith(last) for line in said)
         state["said"] = next((line for line in reversed(said) if not line.startswith(last)), "")
