@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kueue.errors import UsageError
+from kueue.job import JobState
 from kueue.job_handle import Job, SubmittedJobs
 from kueue.operations import Operation, ask, parts_of, ranges_of
 from kueue.wire.codec import to_os
@@ -18,16 +19,19 @@ from kueue.wire.messages import (
     Cancel,
     Canceled,
     Clean,
+    Cleaned,
     ForgetWorker,
     JobCounts,
     JobDetail,
-    JobFilter,
+    JobsSelected,
     ListJobs,
     ListResources,
     ListWorkers,
     Range,
     Reload,
     ResourcePage,
+    SelectJobs,
+    Selector,
     ServerInfo,
     ServerState,
     ShowJob,
@@ -37,12 +41,12 @@ from kueue.wire.messages import (
     WorkerView,
 )
 
-Jobs = Job | int | Iterable[Job | int]
+Jobs = Job | int | Iterable[Job | int] | JobsSelected
 
 
 def ranges_of_jobs(jobs: Jobs) -> tuple[Range, ...]:
     """Ranges of ids of a job, an id, or any iterable of them."""
-    if isinstance(jobs, SubmittedJobs):
+    if isinstance(jobs, SubmittedJobs | JobsSelected):
         return tuple(jobs.ranges)
     if isinstance(jobs, Job):
         return ((jobs.id, jobs.id),)
@@ -59,10 +63,39 @@ def id_of(job: Job | int) -> int:
     return number
 
 
-def filter_of(states: Sequence[str], jobs: Jobs | None, group: str | None) -> JobFilter:
+def filter_of(
+    which: Selector | None, states: Sequence[str], jobs: Jobs | None, group: str | None
+) -> Selector:
     """For listings."""
+    if which is not None:
+        if states or jobs is not None or group is not None:
+            raise UsageError("a Selector says all about which jobs; give either it or ids, states and group")
+        return which
     ranges = () if jobs is None else ranges_of_jobs(jobs)
-    return JobFilter(ranges=ranges, states=tuple(states), group=group)
+    return Selector(ranges=ranges, states=tuple(states), group=group)
+
+
+def select(which: Selector) -> Operation[JobsSelected]:
+    """All that a selector names now."""
+    ranges: list[Range] = []
+    counts: dict[str, int] = {}
+    cursor: int | None = None
+    while True:
+
+        def page(rid: int, at: int | None = cursor) -> SelectJobs:
+            return SelectJobs(rid, which, at)
+
+        part: JobsSelected = yield from ask(page)
+        for fresh in part.ranges:
+            if ranges and ranges[-1][1] + 1 == fresh[0]:
+                ranges[-1] = (ranges[-1][0], fresh[1])
+            else:
+                ranges.append(fresh)
+        for state in JobState:
+            counts[state.value] = counts.get(state.value, 0) + getattr(part.counts, state.value)
+        cursor = part.cursor
+        if cursor is None:
+            return JobsSelected(part.rid, tuple(ranges), JobCounts(**counts), None, part.newest)
 
 
 def counts() -> Operation[JobCounts]:
@@ -78,8 +111,11 @@ def detail(job: Job | int, context: bool) -> Operation[JobDetail]:
     return (yield from ask(lambda rid: ShowJob(rid, number, context)))  # type: ignore[no-any-return]
 
 
-def cancel(jobs: Jobs, kill: bool) -> Operation[Canceled]:
-    """Cancel; running ones only with `kill`. An empty selection cancels nothing."""
+def cancel(jobs: Jobs | Selector, kill: bool) -> Operation[Canceled]:
+    """Cancel; running ones only with `kill`. No ids cancel nothing; a selector without a condition is refused
+    unless it says `everything`."""
+    if isinstance(jobs, Selector):
+        return (yield from ask(lambda rid: Cancel(rid, (), kill, jobs)))  # type: ignore[no-any-return]
     whole = Canceled(0, 0)
     for ranges in parts_of(ranges_of_jobs(jobs)):
 
@@ -97,9 +133,9 @@ def cancel(jobs: Jobs, kill: bool) -> Operation[Canceled]:
     return whole
 
 
-def clean(failed: bool) -> Operation[int]:
-    """Drop finished jobs; how many."""
-    return (yield from ask(lambda rid: Clean(rid, failed))).dropped  # type: ignore[no-any-return]
+def clean(which: Selector | None, failed: bool) -> Operation[Cleaned]:
+    """Drop finished jobs; how many, and how many of the selected stay."""
+    return (yield from ask(lambda rid: Clean(rid, failed, which)))  # type: ignore[no-any-return]
 
 
 def workers() -> Operation[tuple[WorkerView, ...]]:

@@ -15,6 +15,7 @@ from kueue.wire.messages import (
     Range,
     Report,
     RunningAttempt,
+    Selector,
     Spec,
     Status,
     SystemInfo,
@@ -76,15 +77,26 @@ class WorkerHeard(msgspec.Struct, frozen=True):
 
 
 class CancelRequested(msgspec.Struct, frozen=True):
+    """`ranges` are ids of which all are told about; with `selector` that says which jobs."""
+
     request: int
     ranges: tuple[Range, ...]
     kill: bool
     wall: float
+    selector: Selector | None = None
 
 
 class CleanRequested(msgspec.Struct, frozen=True):
+    """`selector` None: the whole table."""
+
     request: int
     failed: bool
+    wall: float = 0.0
+    selector: Selector | None = None
+
+
+class TurnCame(msgspec.Struct, frozen=True):
+    """Peers were heard; a verb of many jobs that is under way may go on."""
 
 
 class ForgetWorkerRequested(msgspec.Struct, frozen=True):
@@ -131,6 +143,7 @@ Event = (
     | WorkerHeard
     | CancelRequested
     | CleanRequested
+    | TurnCame
     | ForgetWorkerRequested
     | LimitsChanged
     | Tick

@@ -103,6 +103,7 @@ class AnswerCancel(msgspec.Struct, frozen=True, gc=False):
 class AnswerClean(msgspec.Struct, frozen=True, gc=False):
     request: int
     dropped: int
+    kept: int = 0
 
 
 class AnswerForgetWorker(msgspec.Struct, frozen=True, gc=False):

@@ -13,7 +13,7 @@ import msgspec
 
 from kueue.job import FINISHED, UNFINISHED, JobId, JobState, check_transition
 from kueue.resources import Shape
-from kueue.wire.messages import AttemptView, JobFilter, OsString, Range, Reason, Spec
+from kueue.wire.messages import AttemptView, OsString, Range, Reason, Selector, Spec
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.idset import IdSet, merged, walk
 from kueue_server.core.pending import Queue, order_key
@@ -192,7 +192,7 @@ class JobTable:
         """The ids of jobs in these states, from `first` to `last`. The table may change meanwhile."""
         return walk(self.present, [self.by_state[state] for state in states], first, last)
 
-    def select(self, wanted: JobFilter, newest_first: bool, cursor: int | None) -> Iterator[int]:
+    def select(self, wanted: Selector, newest_first: bool, cursor: int | None) -> Iterator[int]:
         """The ids that a filter lets through, beyond `cursor`."""
         base = self.present
         if wanted.group is not None:
