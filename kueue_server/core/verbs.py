@@ -16,8 +16,8 @@ from kueue_server.core.selection import PORTION, Selection
 from kueue_server.core.state import State
 from kueue_server.core.table import Job
 
-CHANGE_COST = 30
-"""What it costs to change a job, in looks (see `selection`): a step changes a thousand."""
+CHANGE_COST = 15
+"""What it costs to change a job (see `selection`): a step changes five hundred."""
 
 
 class Verb(Protocol):
