@@ -22,6 +22,8 @@ from kueue.wire.messages import (
     Backup,
     Cancel,
     Canceled,
+    Change,
+    Changed,
     Clean,
     Cleaned,
     ClientMessage,
@@ -41,6 +43,8 @@ from kueue.wire.messages import (
     ReadLog,
     Reason,
     Reload,
+    Reran,
+    Rerun,
     ResourcePage,
     SelectJobs,
     Selector,
@@ -56,8 +60,8 @@ from kueue.wire.messages import (
     WorkerPage,
 )
 from kueue.wire.selector import MAX_RANGES, fault_of
-from kueue_server.core.events import CancelRequested, CleanRequested, ForgetWorkerRequested
-from kueue_server.core.instructions import AnswerCancel, AnswerClean, AnswerForgetWorker
+from kueue_server.core.events import CancelRequested, ChangeRequested, CleanRequested, ForgetWorkerRequested
+from kueue_server.core.instructions import AnswerCancel, AnswerChange, AnswerClean, AnswerForgetWorker
 from kueue_server.core.views import LogPlace
 from kueue_server.services import Services
 
@@ -106,6 +110,10 @@ class ClientSession:
                 self._cancel(message)
             case Clean():
                 self._clean(message)
+            case Rerun():
+                self._rerun(message)
+            case Change():
+                self._change(message)
             case ListWorkers():
                 workers = self._services.core.workers(self._loop.time())
                 self._send(WorkerPage(message.rid, workers))
@@ -276,6 +284,38 @@ class ClientSession:
 
         request = self._services.desk.expect(answer)
         self._services.engine.post(CleanRequested(request, message.failed, time.time(), message.selector))
+
+    def _rerun(self, message: Rerun) -> None:
+        core = self._services.core
+        if self._refused(message.rid, message.selector, changes=True):
+            return
+        refusal = core.refusal_of_changes(message.changes, may_be_none=True)
+        if refusal is not None:
+            self._send(Failure(message.rid, refusal))
+            return
+
+        def answer(given: Reran | Reason) -> None:
+            self._send(Failure(message.rid, given) if isinstance(given, Reason) else given)
+
+        self._services.reruns.rerun(message, answer)
+
+    def _change(self, message: Change) -> None:
+        if self._refused(message.rid, message.selector, changes=True):
+            return
+        refusal = self._services.core.refusal_of_changes(message.changes, may_be_none=False)
+        if refusal is not None:
+            self._send(Failure(message.rid, refusal))
+            return
+
+        def answer(given: AnswerChange) -> None:
+            self._send(
+                Changed(
+                    message.rid, given.changed, given.started, given.finished, given.refused, given.reason
+                )
+            )
+
+        request = self._services.desk.expect(answer)
+        self._services.engine.post(ChangeRequested(request, message.selector, message.changes, time.time()))
 
     # ---------------------------------------------------------------- output
 

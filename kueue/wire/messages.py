@@ -20,6 +20,7 @@ import msgspec
 
 from kueue.job import End
 from kueue.resources import Capacity, Shape
+from kueue.wire.changes import Changes as Changes
 from kueue.wire.selector import Selector as Selector
 from kueue.wire.words import OsString as OsString
 from kueue.wire.words import Range as Range
@@ -81,7 +82,9 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     `volume` is the mount point of `cwd` as the client saw it; for `/` the first component of `cwd`.
     `stdout`/`stderr` are paths relative to `cwd`, `"null"` to discard, None for the worker's spool.
-    `restart=False` means at most once. `context` is the SHA-256 (hex) of the encoded `Context`.
+    `restart=False` means at most once. `context` is the SHA-256 (hex) of the encoded `Context`. An attempt that
+    failed by its own exit code (one of `retry_on`, if there are some) is followed by another after
+    `retry_delay_seconds`, `max_retries` times at most. `rerun_of`: the job that it is a new run of.
     """
 
     payload: Payload
@@ -99,6 +102,10 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     restart: bool = True
     time_limit_seconds: float | None = None
     submit_host: str = ""
+    max_retries: int = 0
+    retry_delay_seconds: float = 0.0
+    retry_on: tuple[int, ...] = ()
+    rerun_of: int | None = None
 
 
 class Reason(msgspec.Struct, frozen=True, gc=False):
@@ -433,6 +440,24 @@ class Clean(msgspec.Struct, frozen=True, tag="clean", omit_defaults=True):
     selector: Selector | None = None
 
 
+class Rerun(msgspec.Struct, frozen=True, tag="rerun", omit_defaults=True):
+    """New jobs like these, which must have finished, but for `changes`: one block of ids in the order of the old
+    ones, all or none. `token` as in `Submit`."""
+
+    rid: int
+    token: str
+    selector: Selector
+    changes: Changes = Changes()
+
+
+class Change(msgspec.Struct, frozen=True, tag="change", omit_defaults=True):
+    """Change jobs that have not started."""
+
+    rid: int
+    selector: Selector
+    changes: Changes
+
+
 class ListWorkers(msgspec.Struct, frozen=True, tag="list_workers"):
     rid: int
 
@@ -488,6 +513,8 @@ ClientMessage = (
     | Unwatch
     | Cancel
     | Clean
+    | Rerun
+    | Change
     | ListWorkers
     | ShowWorker
     | ListResources
@@ -554,6 +581,9 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     stdout_path: OsString | None = None
     stderr_path: OsString | None = None
     submit_host: str = ""
+    retries: int = 0
+    retry_at: float | None = None
+    rerun_of: int | None = None
 
 
 class JobCounts(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -604,6 +634,9 @@ class JobDetail(msgspec.Struct, frozen=True, tag="job_detail", omit_defaults=Tru
     stdout_tail: bytes | None = None
     stderr_tail: bytes | None = None
     context: bytes | None = None
+    max_retries: int = 0
+    retry_delay_seconds: float = 0.0
+    retry_on: tuple[int, ...] = ()
 
 
 class LogChunk(msgspec.Struct, frozen=True, tag="log_chunk", omit_defaults=True):
@@ -664,6 +697,31 @@ class Cleaned(msgspec.Struct, frozen=True, tag="cleaned", omit_defaults=True):
     rid: int
     dropped: int
     kept: int = 0
+
+
+class Reran(msgspec.Struct, frozen=True, tag="reran", omit_defaults=True):
+    """The new jobs are durable: ids `first … first + count - 1` (`count` may be 0). `unfinished` and `refused`
+    (`reason`: why the first of these) count the others of the selected. A repeated token gets the ids only."""
+
+    rid: int
+    first: int
+    count: int
+    unfinished: int = 0
+    refused: int = 0
+    reason: Reason | None = None
+    warnings: tuple[Reason, ...] = ()
+
+
+class Changed(msgspec.Struct, frozen=True, tag="changed", omit_defaults=True):
+    """So many were changed, durably. The others of the selected had `started` or been handed over (or an attempt of
+    them may live), had `finished`, or were `refused` (`reason`: why the first of them)."""
+
+    rid: int
+    changed: int
+    started: int = 0
+    finished: int = 0
+    refused: int = 0
+    reason: Reason | None = None
 
 
 class WorkerView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -753,6 +811,8 @@ ToClient = (
     | WatchState
     | Canceled
     | Cleaned
+    | Reran
+    | Changed
     | WorkerPage
     | WorkerDetail
     | ResourcePage

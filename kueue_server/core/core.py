@@ -14,6 +14,7 @@ import msgspec
 
 from kueue.wire.messages import (
     BATCH_BYTES,
+    Changes,
     JobChange,
     JobCounts,
     JobDetail,
@@ -28,7 +29,9 @@ from kueue.wire.messages import (
 )
 from kueue_server.core import (
     arrivals,
+    attempts,
     canceling,
+    changing,
     cleaning,
     holding,
     invariants,
@@ -44,6 +47,7 @@ from kueue_server.core import (
 from kueue_server.core.admission import Admission
 from kueue_server.core.events import (
     CancelRequested,
+    ChangeRequested,
     CleanRequested,
     Event,
     ForgetWorkerRequested,
@@ -60,6 +64,7 @@ from kueue_server.core.events import (
 )
 from kueue_server.core.instructions import AnswerForgetWorker, Instruction
 from kueue_server.core.records import Restored, RestoredJob
+from kueue_server.core.rerunning import Reruns, gather
 from kueue_server.core.selection import PORTION, SelectedPart, Selection, part
 from kueue_server.core.state import State
 from kueue_server.core.table import spec_of
@@ -125,6 +130,9 @@ class Core:
                 canceling.cancel(state, event)
             case CleanRequested():
                 cleaning.clean(state, event)
+            case ChangeRequested():
+                state.wall = event.wall
+                changing.change(state, event, self._admission)
             case TurnCame():
                 verbs.go_on(state)
             case ForgetWorkerRequested():
@@ -148,6 +156,7 @@ class Core:
         holding.give_up_surplus(state)
         holding.steal(state, holding.hungry_workers(state))
         state.retention.tick(state)
+        attempts.retry_due(state)
         verbs.go_on(state)
         if not verbs.need_stillness(state):
             placement.resume(state)
@@ -197,6 +206,20 @@ class Core:
     def warnings_for(self, specs: Sequence[Spec]) -> tuple[Reason, ...]:
         """What the submitter of accepted jobs should know, each reason once."""
         return self._admission.warnings_for(specs)
+
+    def refusal_of_changes(self, changes: Changes, *, may_be_none: bool) -> Reason | None:
+        """Why no job can be changed so; None if some may."""
+        return changing.refusal_of(changes, self._admission, may_be_none=may_be_none)
+
+    def select_reruns(self, selector: Selector, wall: float) -> Selection:
+        """For `gather_reruns`."""
+        return Selection(self._state, selector, wall)
+
+    def gather_reruns(
+        self, selection: Selection, changes: Changes, last: int, most: int, found: Reruns
+    ) -> None:
+        """Add a portion of the specs of jobs that are to be run again."""
+        gather(selection, changes, self._admission, last, most, found)
 
     # ---------------------------------------------------------------- reads: jobs
 

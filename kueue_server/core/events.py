@@ -11,6 +11,7 @@ import msgspec
 from kueue.resources import Capacity
 from kueue.wire.messages import (
     AttemptRef,
+    Changes,
     FinishedAttempt,
     Range,
     Report,
@@ -95,6 +96,15 @@ class CleanRequested(msgspec.Struct, frozen=True):
     selector: Selector | None = None
 
 
+class ChangeRequested(msgspec.Struct, frozen=True):
+    """`changes` are some that `Core.refusal_of_changes` does not refuse."""
+
+    request: int
+    selector: Selector
+    changes: Changes
+    wall: float
+
+
 class TurnCame(msgspec.Struct, frozen=True):
     """Peers were heard; a verb of many jobs that is under way may go on."""
 
@@ -143,6 +153,7 @@ Event = (
     | WorkerHeard
     | CancelRequested
     | CleanRequested
+    | ChangeRequested
     | TurnCame
     | ForgetWorkerRequested
     | LimitsChanged

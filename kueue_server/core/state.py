@@ -16,6 +16,7 @@ from kueue_server.core.outbox import Outbox
 from kueue_server.core.pace import Pace
 from kueue_server.core.pending import Pending, Queue
 from kueue_server.core.retention import Retention
+from kueue_server.core.retries import RetryLine
 from kueue_server.core.shapes import KnownShape, Shapes
 from kueue_server.core.table import Job, JobTable
 from kueue_server.core.workers import Worker, Workers
@@ -42,6 +43,7 @@ class State:
         self.outbox = Outbox()
         self.pace = Pace()
         self.retention = Retention(now)
+        self.retries = RetryLine()
         self.verbs: deque[UnderWay] = deque()
         self.kept: dict[str, tuple[Queue, int]] = {}  # global resource -> the queue and head it is kept for
         self.looks = 0  # pending jobs looked at so far, for tests of what a decision costs
