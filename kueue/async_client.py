@@ -12,7 +12,7 @@ from kueue import __version__, operations, requests
 from kueue.awaited_requests import AwaitedRequests
 from kueue.errors import AuthenticationError, ServerUnreachableError
 from kueue.job_handle import Job, SubmittedJobs, job_of_change, job_of_view
-from kueue.job_spec import Encoder, JobOptions, JobSpec, Path, spec_of
+from kueue.job_spec import ChangeOptions, Encoder, JobOptions, JobSpec, Path, spec_of
 from kueue.operations import Close, Emit, Open, Operation, Receive, Send
 from kueue.progress import SubmitCounter, counter_of
 from kueue.server_access import Dialing, ServerAccess
@@ -202,6 +202,17 @@ class AsyncClient(AwaitedRequests):
             if isinstance(report, SubmitCounter):
                 report.finish()
         ranges, warnings = result[0]
+        return SubmittedJobs(self, ranges, warnings)
+
+    async def rerun(
+        self, jobs: requests.Jobs | Selector, **changes: Unpack[ChangeOptions]
+    ) -> SubmittedJobs[AsyncClient]:
+        """Run finished jobs again, as new ones like them but for `changes`. All are durable when this returns.
+
+        Raises:
+            UsageError: it can't be meant. RequestError: the server can't take it; then there are none.
+        """
+        ranges, warnings = await self._run(requests.rerun(jobs, changes))
         return SubmittedJobs(self, ranges, warnings)
 
     # ---------------------------------------------------------------- waiting

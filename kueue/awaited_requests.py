@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from typing import TypeVar
+from typing import TypeVar, Unpack
 
 from kueue import requests
 from kueue.effects import Operation
+from kueue.job_spec import ChangeOptions
 from kueue.wire.messages import (
     Canceled,
+    Changed,
     Cleaned,
     JobCounts,
     JobsSelected,
@@ -73,6 +75,14 @@ class AwaitedRequests(ABC):
         """Drop those of these jobs that succeeded or were canceled (or failed); if `which` names states, those in
         one of them that have finished. How many went, and how many stay."""
         return await self._run(requests.clean(which, failed))
+
+    async def change(self, jobs: requests.Jobs | Selector, **changes: Unpack[ChangeOptions]) -> Changed:
+        """Change jobs that have not started; how many were, and how many had started or finished.
+
+        Raises:
+            UsageError: it can't be meant, or nothing is to be changed.
+        """
+        return await self._run(requests.change(jobs, changes))
 
     async def forget_worker(self, name: str | int) -> tuple[str, ...]:
         """Confirm that what a lost worker was running is dead."""

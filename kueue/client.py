@@ -16,7 +16,7 @@ from kueue import __version__, operations, requests
 from kueue.blocking_requests import BlockingRequests
 from kueue.errors import AuthenticationError, ServerUnreachableError, UsageError
 from kueue.job_handle import Job, SubmittedJobs, job_of_change, job_of_view
-from kueue.job_spec import Encoder, JobOptions, JobSpec, Path, spec_of
+from kueue.job_spec import ChangeOptions, Encoder, JobOptions, JobSpec, Path, spec_of
 from kueue.operations import Close, Effect, Emit, Open, Operation, Receive, Send
 from kueue.progress import SubmitCounter, counter_of
 from kueue.server_access import ServerAccess
@@ -158,6 +158,17 @@ class Client(BlockingRequests):
         finally:
             if isinstance(report, SubmitCounter):
                 report.finish()
+
+    def rerun(
+        self, jobs: requests.Jobs | Selector, **changes: Unpack[ChangeOptions]
+    ) -> SubmittedJobs[Client]:
+        """Run finished jobs again, as new ones like them but for `changes`. All are durable when this returns.
+
+        Raises:
+            UsageError: it can't be meant. RequestError: the server can't take it; then there are none.
+        """
+        ranges, warnings = self._run(requests.rerun(jobs, changes))
+        return SubmittedJobs(self, ranges, warnings)
 
     # ---------------------------------------------------------------- waiting
 

@@ -6,18 +6,22 @@ Each function returns an operation; `Client` runs it, `AsyncClient` awaits it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from kueue.errors import UsageError
 from kueue.job import JobState
 from kueue.job_handle import Job, SubmittedJobs
+from kueue.job_spec import ChangeOptions, changes_of
 from kueue.operations import Operation, ask, parts_of, ranges_of
 from kueue.wire.codec import to_os
 from kueue.wire.messages import (
     Backup,
     Cancel,
     Canceled,
+    Change,
+    Changed,
     Clean,
     Cleaned,
     ForgetWorker,
@@ -28,7 +32,10 @@ from kueue.wire.messages import (
     ListResources,
     ListWorkers,
     Range,
+    Reason,
     Reload,
+    Reran,
+    Rerun,
     ResourcePage,
     SelectJobs,
     Selector,
@@ -136,6 +143,63 @@ def cancel(jobs: Jobs | Selector, kill: bool) -> Operation[Canceled]:
 def clean(which: Selector | None, failed: bool) -> Operation[Cleaned]:
     """Drop finished jobs; how many, and how many of the selected stay."""
     return (yield from ask(lambda rid: Clean(rid, failed, which)))  # type: ignore[no-any-return]
+
+
+def rerun(jobs: Jobs | Selector, options: ChangeOptions) -> Operation[tuple[list[Range], list[Reason]]]:
+    """Run finished jobs again: ranges of the new ids, and what the asker should know."""
+    changes = changes_of(options)
+    ranges: list[Range] = []
+    warnings: dict[Reason, None] = {}
+    unfinished = refused = 0
+    for which in _selectors(jobs):
+        token = secrets.token_hex(16)
+
+        def request(rid: int, token: str = token, which: Selector = which) -> Rerun:
+            return Rerun(rid, token, which, changes)
+
+        part: Reran = yield from ask(request)
+        if part.count:
+            ranges.append((part.first, part.first + part.count - 1))
+        warnings.update(dict.fromkeys(part.warnings))
+        unfinished += part.unfinished
+        refused += part.refused
+        if part.reason is not None:
+            warnings[part.reason] = None
+    if unfinished:
+        warnings[Reason("not_finished", f"not run again, for they have not finished: {unfinished}")] = None
+    if refused:
+        warnings[Reason("refused", f"not run again, for they can't be so: {refused}")] = None
+    return ranges, list(warnings)
+
+
+def change(jobs: Jobs | Selector, options: ChangeOptions) -> Operation[Changed]:
+    """Change jobs that have not started."""
+    changes = changes_of(options)
+    whole = Changed(0, 0)
+    for which in _selectors(jobs):
+
+        def request(rid: int, which: Selector = which) -> Change:
+            return Change(rid, which, changes)
+
+        part: Changed = yield from ask(request)
+        whole = Changed(
+            part.rid,
+            whole.changed + part.changed,
+            whole.started + part.started,
+            whole.finished + part.finished,
+            whole.refused + part.refused,
+            whole.reason or part.reason,
+        )
+    return whole
+
+
+def _selectors(jobs: Jobs | Selector) -> Iterator[Selector]:
+    """One, or as many as the ranges of these ids need."""
+    if isinstance(jobs, Selector):
+        yield jobs
+    else:
+        for ranges in parts_of(ranges_of_jobs(jobs)):
+            yield Selector(ranges=ranges)
 
 
 def workers() -> Operation[tuple[WorkerView, ...]]:

@@ -103,7 +103,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     time_limit_seconds: float | None = None
     submit_host: str = ""
     max_retries: int = 0
-    retry_delay_seconds: float = 0.0
+    retry_delay_seconds: float | None = None
     retry_on: tuple[int, ...] = ()
     rerun_of: int | None = None
 

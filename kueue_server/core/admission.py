@@ -156,7 +156,7 @@ def _refusal_of_settings(spec: Spec) -> Reason | None:
         return Reason("bad_retries", f"max_retries {spec.max_retries}: must be 0 to {MAX_AMOUNT}")
     if spec.max_retries and not spec.restart:
         return Reason("bad_retries", "a job that runs at most once is not tried again")
-    if not 0 <= spec.retry_delay_seconds <= MAX_RETRY_DELAY:
+    if not 0 <= (spec.retry_delay_seconds or 0.0) <= MAX_RETRY_DELAY:
         return Reason("bad_retries", f"the retry delay must be 0 to {MAX_RETRY_DELAY} s")
     if len(spec.retry_on) > 255 or not all(1 <= code <= 255 for code in spec.retry_on):
         return Reason("bad_retries", "exit codes to retry on are 1 to 255")

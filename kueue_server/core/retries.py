@@ -21,7 +21,7 @@ class _Retries(msgspec.Struct, gc=False):
     """The part of an encoded `Spec` that says how often, when and why a job is tried again."""
 
     max_retries: int = 0
-    retry_delay_seconds: float = 0.0
+    retry_delay_seconds: float | None = None
     retry_on: tuple[int, ...] = ()
 
 
@@ -30,7 +30,7 @@ _decode = msgspec.json.Decoder(_Retries).decode
 
 def delay_of(job: Job) -> float:
     """Seconds between a failure and the next try."""
-    return _decode(job.spec).retry_delay_seconds
+    return _decode(job.spec).retry_delay_seconds or 0.0
 
 
 def may_retry(job: Job, end: FinishedAttempt) -> bool:

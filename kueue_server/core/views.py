@@ -107,7 +107,7 @@ def job_detail(state: State, job: Job, now: float) -> JobDetail:
         workers=spec.shape.workers,
         not_workers=spec.shape.not_workers,
         max_retries=spec.max_retries,
-        retry_delay_seconds=spec.retry_delay_seconds,
+        retry_delay_seconds=spec.retry_delay_seconds or 0.0,
         retry_on=spec.retry_on,
     )
 
