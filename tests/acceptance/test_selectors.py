@@ -55,27 +55,22 @@ def test_the_group_of_the_environment_is_meant_unless_something_else_is(lab: Lab
     assert (done.returncode, done.stderr) == (0, b"4 jobs canceled\n")
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["remove-job"], b"which jobs?"),
-        (["wait-job"], b"which jobs?"),
-        (["remove-job", "-y"], b"which jobs?"),
-        (["remove-job", "--state", "pending"], b"give -y"),
-        (["list-jobs", "--state", "runing"], b"no state is named runing"),
-        (["list-jobs", "4-2"], b"lower number"),
-        (["list-jobs", "4-"], b"'4-'"),
-        (["list-jobs", "--since", "5"], b"5 what?"),
-        (["list-jobs", "--exit-code", "x"], b"--exit-code"),
-    ],
-)
-def test_a_selection_that_can_not_be_meant_is_one_line_and_changes_nothing(
-    lab: Lab, words: list[str], said: bytes
-) -> None:
-    done = lab.kueue(*words)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_a_selection_that_can_not_be_meant_is_one_line_and_changes_nothing(lab: Lab) -> None:
+    for line, said in {
+        "remove-job": b"which jobs?",
+        "wait-job": b"which jobs?",
+        "remove-job -y": b"which jobs?",
+        "remove-job --state pending": b"give -y",
+        "list-jobs --state runing": b"no state is named runing",
+        "list-jobs 4-2": b"lower number",
+        "list-jobs 4-": b"'4-'",
+        "list-jobs --since 5": b"5 what?",
+        "list-jobs --exit-code x": b"--exit-code",
+    }.items():
+        done = lab.kueue(*line.split())
+        assert done.returncode == 2, line
+        assert said in done.stderr, line
+        assert len(done.stderr.splitlines()) == 1, line
     assert ids(lab, "--state", "pending") == [1, 2, 3, 4, 5, 6]
 
 
