@@ -47,6 +47,9 @@ OPTIONS = (
         "max_restarts", ("--max-restarts",), "number", "Starts again so often if its worker is lost.", "N", 5
     ),
     Option("no_restart", ("--no-restart",), "flag", "Run it at most once.", None, False),
+    Option("retries", ("--retries",), "number", "Tries again so often if it fails.", "N", 0),
+    Option("retry_delay", ("--retry-delay",), "text", "Waits so long before that.", "DUR"),
+    Option("retry_on", ("--retry-on",), "text", "Only for these exit codes: 1,75,100-110.", "CODES"),
     Option("time_limit", ("--time-limit",), "text", "End it after 90s, 15m, 1h30m, 2d.", "DUR"),
     Option("env", ("--env",), "many", "Set a variable, or keep yours (many).", "NAME[=VALUE]"),
     Option(

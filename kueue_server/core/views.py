@@ -96,6 +96,9 @@ def job_view(state: State, job: Job, spec: Spec, why: WhyWaiting, now: float, *,
         stdout_path=stdout_path,
         stderr_path=stderr_path,
         submit_host=spec.submit_host,
+        retries=job.retries,
+        retry_at=job.retry_at,
+        rerun_of=spec.rerun_of,
     )
 
 
@@ -110,6 +113,9 @@ def job_detail(state: State, job: Job, now: float) -> JobDetail:
         time_limit_seconds=spec.time_limit_seconds,
         workers=spec.shape.workers,
         not_workers=spec.shape.not_workers,
+        max_retries=spec.max_retries,
+        retry_delay_seconds=spec.retry_delay_seconds or 0.0,
+        retry_on=spec.retry_on,
     )
 
 

@@ -13,12 +13,12 @@ from kueue.wire.connection import ConnectionLostError
 from kueue.wire.messages import (
     Failure,
     JobChange,
-    JobFilter,
     ListJobs,
     ListWorkers,
     LogChunk,
     ReadLog,
     Reason,
+    Selector,
     Watch,
     WatchState,
     WorkerPage,
@@ -137,8 +137,8 @@ def test_ids_become_ranges() -> None:
 
 
 def test_a_page_is_asked_for_when_the_one_before_is_used_up() -> None:
-    driver = Driver(list_jobs(JobFilter(states=("failed",)), True, 1500))
-    assert driver.sent == [ListJobs(1, JobFilter(states=("failed",)), True, None, 1000, attempts=True)]
+    driver = Driver(list_jobs(Selector(states=("failed",)), True, 1500))
+    assert driver.sent == [ListJobs(1, Selector(states=("failed",)), True, None, 1000, attempts=True)]
 
 
 # ---------------------------------------------------------------- following output
