@@ -22,6 +22,8 @@ from kueue.wire.messages import (
     Backup,
     Cancel,
     Canceled,
+    Change,
+    Changed,
     Clean,
     Cleaned,
     ClientMessage,
@@ -30,7 +32,9 @@ from kueue.wire.messages import (
     FetchLog,
     ForgetWorker,
     Heartbeat,
+    JobCounts,
     JobPage,
+    JobsSelected,
     ListJobs,
     ListResources,
     ListWorkers,
@@ -39,7 +43,11 @@ from kueue.wire.messages import (
     ReadLog,
     Reason,
     Reload,
+    Reran,
+    Rerun,
     ResourcePage,
+    SelectJobs,
+    Selector,
     ServerInfo,
     ShowJob,
     ShowWorker,
@@ -51,12 +59,12 @@ from kueue.wire.messages import (
     Watch,
     WorkerPage,
 )
-from kueue_server.core.events import CancelRequested, CleanRequested, ForgetWorkerRequested
-from kueue_server.core.instructions import AnswerCancel, AnswerClean, AnswerForgetWorker
+from kueue.wire.selector import MAX_RANGES, fault_of
+from kueue_server.core.events import CancelRequested, ChangeRequested, CleanRequested, ForgetWorkerRequested
+from kueue_server.core.instructions import AnswerCancel, AnswerChange, AnswerClean, AnswerForgetWorker
 from kueue_server.core.views import LogPlace
 from kueue_server.services import Services
 
-MAX_RANGES = 10_000
 MAX_WATCHED_SINGLES = 100_000
 MAX_WAIT_SECONDS = 60.0
 PAUSE_JOURNAL_BYTES = 64 * 1024 * 1024
@@ -88,6 +96,8 @@ class ClientSession:
                 self._submit(message)
             case ListJobs():
                 self._list_jobs(message)
+            case SelectJobs():
+                self._select_jobs(message)
             case ShowJob():
                 self._show_job(message)
             case ReadLog():
@@ -100,6 +110,10 @@ class ClientSession:
                 self._cancel(message)
             case Clean():
                 self._clean(message)
+            case Rerun():
+                self._rerun(message)
+            case Change():
+                self._change(message)
             case ListWorkers():
                 workers = self._services.core.workers(self._loop.time())
                 self._send(WorkerPage(message.rid, workers))
@@ -185,15 +199,30 @@ class ClientSession:
 
     def _list_jobs(self, message: ListJobs) -> None:
         limit = max(1, min(message.limit, MAX_ITEMS))
-        if len(message.filter.ranges) > MAX_RANGES:
-            self._fail(message.rid, "too_many_ranges", f"at most {MAX_RANGES} ranges of ids in one request")
+        if self._refused(message.rid, message.filter):
             return
         core, now = self._services.core, self._loop.time()
         jobs, cursor = core.page(
-            message.filter, message.newest_first, message.cursor, limit, message.attempts, now
+            message.filter, message.newest_first, message.cursor, limit, message.attempts, now, time.time()
         )
         counts = core.counts(now) if message.counts else None
         self._send(JobPage(message.rid, tuple(jobs), cursor, counts))
+
+    def _refused(self, rid: int, selector: Selector, *, changes: bool = False) -> bool:
+        """Whether a selector can't be meant; that has been answered then."""
+        fault = fault_of(selector, changes=changes)
+        if fault is not None:
+            self._send(Failure(rid, Reason(*fault)))
+        return fault is not None
+
+    def _select_jobs(self, message: SelectJobs) -> None:
+        if self._refused(message.rid, message.selector):
+            return
+        core = self._services.core
+        found = core.select(message.selector, message.cursor, MAX_ITEMS, time.time())
+        self._send(
+            JobsSelected(message.rid, found.ranges, JobCounts(**found.counts), found.cursor, core.newest)
+        )
 
     def _show_job(self, message: ShowJob) -> None:
         core, journal = self._services.core, self._services.journal
@@ -231,19 +260,62 @@ class ClientSession:
         if len(message.ranges) > MAX_RANGES:
             self._fail(message.rid, "too_many_ranges", f"at most {MAX_RANGES} ranges of ids in one request")
             return
+        selector = message.selector
+        if selector is not None and message.ranges:
+            self._fail(message.rid, "bad_selector", "a cancel has ranges or a selector")
+            return
+        if selector is not None and self._refused(message.rid, selector, changes=True):
+            return
 
         def answer(given: AnswerCancel) -> None:
             self._send(Canceled(message.rid, given.canceled, given.finished, given.running, given.unknown))
 
         request = self._services.desk.expect(answer)
-        self._services.engine.post(CancelRequested(request, message.ranges, message.kill, time.time()))
+        self._services.engine.post(
+            CancelRequested(request, message.ranges, message.kill, time.time(), selector)
+        )
 
     def _clean(self, message: Clean) -> None:
+        if message.selector is not None and self._refused(message.rid, message.selector, changes=True):
+            return
+
         def answer(given: AnswerClean) -> None:
-            self._send(Cleaned(message.rid, given.dropped))
+            self._send(Cleaned(message.rid, given.dropped, given.kept))
 
         request = self._services.desk.expect(answer)
-        self._services.engine.post(CleanRequested(request, message.failed))
+        self._services.engine.post(CleanRequested(request, message.failed, time.time(), message.selector))
+
+    def _rerun(self, message: Rerun) -> None:
+        core = self._services.core
+        if self._refused(message.rid, message.selector, changes=True):
+            return
+        refusal = core.refusal_of_changes(message.changes, may_be_none=True)
+        if refusal is not None:
+            self._send(Failure(message.rid, refusal))
+            return
+
+        def answer(given: Reran | Reason) -> None:
+            self._send(Failure(message.rid, given) if isinstance(given, Reason) else given)
+
+        self._services.reruns.rerun(message, answer)
+
+    def _change(self, message: Change) -> None:
+        if self._refused(message.rid, message.selector, changes=True):
+            return
+        refusal = self._services.core.refusal_of_changes(message.changes, may_be_none=False)
+        if refusal is not None:
+            self._send(Failure(message.rid, refusal))
+            return
+
+        def answer(given: AnswerChange) -> None:
+            self._send(
+                Changed(
+                    message.rid, given.changed, given.started, given.finished, given.refused, given.reason
+                )
+            )
+
+        request = self._services.desk.expect(answer)
+        self._services.engine.post(ChangeRequested(request, message.selector, message.changes, time.time()))
 
     # ---------------------------------------------------------------- output
 

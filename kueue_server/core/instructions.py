@@ -25,6 +25,13 @@ class SaveJob(msgspec.Struct, frozen=True, gc=False):
     progress: bytes
 
 
+class SaveSpec(msgspec.Struct, frozen=True, gc=False):
+    """Write what is asked for by a job that was changed."""
+
+    job: int
+    spec: bytes
+
+
 class SaveTails(msgspec.Struct, frozen=True, gc=False):
     """Keep the ends of an attempt's output."""
 
@@ -103,6 +110,18 @@ class AnswerCancel(msgspec.Struct, frozen=True, gc=False):
 class AnswerClean(msgspec.Struct, frozen=True, gc=False):
     request: int
     dropped: int
+    kept: int = 0
+
+
+class AnswerChange(msgspec.Struct, frozen=True, gc=False):
+    """`reason`: why the first of the `refused` was."""
+
+    request: int
+    changed: int
+    started: int
+    finished: int
+    refused: int
+    reason: Reason | None
 
 
 class AnswerForgetWorker(msgspec.Struct, frozen=True, gc=False):
@@ -126,7 +145,7 @@ class LogLine(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
-JournalWrite = SaveJob | SaveTails | SaveWorker | DropWorker | SaveStop | DropStop | DropJobs
+JournalWrite = SaveJob | SaveSpec | SaveTails | SaveWorker | DropWorker | SaveStop | DropStop | DropJobs
 Instruction = (
     JournalWrite
     | SendWorker
@@ -134,6 +153,7 @@ Instruction = (
     | CloseSession
     | AnswerCancel
     | AnswerClean
+    | AnswerChange
     | AnswerForgetWorker
     | JobsChanged
     | LogLine

@@ -13,6 +13,7 @@ import msgspec
 from kueue.job import FINISHED, JobState
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.records import Progress, Restored, RestoredJob
+from kueue_server.core.retries import delay_of
 from kueue_server.core.state import State
 from kueue_server.core.table import Job, SpecHead
 from kueue_server.core.workers import Worker
@@ -69,6 +70,9 @@ def _job(state: State, row: RestoredJob) -> Job:
     known = job.queue.shape
     if job.state is JobState.PENDING:
         state.enqueue(job)
+    elif job.state is JobState.WAITING:
+        left = max(0.0, (job.retry_at or 0.0) - state.wall)
+        state.retries.add(state.now + min(left, delay_of(job)), job.id)
     elif worker is not None and job.state in (JobState.OFFERED, JobState.RUNNING):
         if job.state is JobState.OFFERED:
             worker.offered[job.id] = state.now + state.limits.job_offer_timeout_seconds

@@ -50,6 +50,7 @@ from kueue_server.core.instructions import (
     LogLine,
     OfferJobs,
     SaveJob,
+    SaveSpec,
     SaveStop,
     SaveTails,
     SaveWorker,
@@ -110,6 +111,8 @@ class MemoryJournal:
             case SaveJob(job, state, progress):
                 old = self.jobs[job]
                 self.jobs[job] = RestoredJob(job, old.submitted_at, state, old.spec, progress)
+            case SaveSpec(job, spec):
+                self.jobs[job] = msgspec.structs.replace(self.jobs[job], spec=spec)
             case SaveTails(job, attempt, stdout, stderr):
                 self.tails[job, attempt] = (stdout, stderr)
             case SaveWorker(worker, _, record):

@@ -48,7 +48,7 @@ PARTS = [
 SOURCES = [
     path for package in ("kueue", "kueue_server", "kueue_worker") for path in (ROOT / package).rglob("*.py")
 ]
-CODE = re.compile(r'(?:\b(?:Reason|SpawnError)\(|\b_fail\([\w.]+,|\bcode=)\s*"(\w+)"')
+CODE = re.compile(r'(?:\b(?:Reason|SpawnError)\(|\b_fail\([\w.]+,|\bcode=|return(?= "\w+", ))\s*"(\w+)"')
 """Where a reason gets its code: the calls that make one from a literal."""
 
 
