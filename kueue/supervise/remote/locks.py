@@ -5,13 +5,14 @@ An agent answers on its lock who it is and how it is; one that hangs does not.
 
 from __future__ import annotations
 
-import glob
 import json
 import os
+import select
 import socket
 import struct
+import time
 
-from kueue.supervise.remote.processes import read, started_at, ticks_of, variable_of, words_of
+from kueue.supervise.remote.processes import names_in, read, started_at, ticks_of, variable_of, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,13 +27,9 @@ _LISTENS = 0x10000
 
 
 def agents(seconds: float = ASK_SECONDS) -> list[dict[str, Any]]:
-    """This user's agents; each is given so long to answer."""
+    """This user's agents. All are asked at the same time, and have so long to answer."""
     found = []
-    for lock, inode in _locks(AGENT_LOCK):
-        held = _holder(lock, inode, seconds)
-        if held is None:
-            continue
-        pid, said = held
+    for pid, said in _holders(AGENT_LOCK, seconds):
         ticks = ticks_of(pid)
         if not ticks:
             continue
@@ -49,12 +46,7 @@ def agents(seconds: float = ASK_SECONDS) -> list[dict[str, Any]]:
 
 def keepers() -> list[tuple[int, int]]:
     """This user's keepers: pid and tick of the start."""
-    found = []
-    for lock, inode in _locks(KEEPER_LOCK):
-        held = _holder(lock, inode, 0.0)
-        if held is not None and held[0]:
-            found.append((held[0], ticks_of(held[0])))
-    return found
+    return [(pid, ticks_of(pid)) for pid, _ in _holders(KEEPER_LOCK, 0.0)]
 
 
 def _locks(prefix: str) -> list[tuple[str, str]]:
@@ -67,38 +59,69 @@ def _locks(prefix: str) -> list[tuple[str, str]]:
     return sorted(found.items())
 
 
-def _holder(lock: str, inode: str, seconds: float) -> tuple[int, bytes] | None:
-    """Its pid and what it says; None if it is somebody else's, or has gone."""
-    said = b""
-    pid = 0
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(seconds)
+def _holders(prefix: str, seconds: float) -> list[tuple[int, bytes]]:
+    """Their pids and what each says within so long; without those of other users."""
+    callers = []
+    try:
+        for lock, inode in _locks(prefix):
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            callers.append(_Caller(sock, inode))
+            callers[-1].call(lock)
+        until = time.monotonic() + seconds
+        waiting = {caller.sock.fileno(): caller for caller in callers if caller.connected}
+        while waiting and (left := until - time.monotonic()) > 0:
+            for descriptor in select.select(list(waiting), [], [], left)[0]:
+                if not waiting[descriptor].hear():
+                    del waiting[descriptor]
+        return [(caller.pid, caller.said) for caller in callers if caller.pid]
+    finally:
+        for caller in callers:
+            caller.sock.close()
+
+
+class _Caller:
+    """One who asks the holder of a lock. `pid` is 0 if that is a stranger, or has gone."""
+
+    def __init__(self, sock: socket.socket, inode: str) -> None:
+        self.sock = sock
+        self.inode = inode
+        self.pid = 0
+        self.said = b""
+        self.connected = False
+
+    def call(self, lock: str) -> None:
+        self.sock.setblocking(False)
         try:
-            sock.connect("\0" + lock[1:])
-            credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-            pid, uid, _ = struct.unpack("3i", credentials)
-            if uid != os.getuid():
-                return None
-            while seconds and len(said) < MAX_ANSWER:
-                piece = sock.recv(MAX_ANSWER)
-                if not piece:
-                    break
-                said += piece
-        except (socket.timeout, BlockingIOError):  # noqa: UP041 (two classes before Python 3.10)
-            pid = pid or _pid_of(inode)
+            self.sock.connect("\0" + lock[1:])
+        except BlockingIOError:  # it takes no more callers
+            self.pid = _pid_of(self.inode)
+            return
         except OSError:
-            pass
-    return (pid, said) if pid else None
+            return
+        credentials = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        pid, uid, _ = struct.unpack("3i", credentials)
+        if uid == os.getuid():
+            self.pid, self.connected = pid, True
+
+    def hear(self) -> bool:
+        """Take what has arrived; False if no more is to come."""
+        try:
+            piece = self.sock.recv(MAX_ANSWER)
+        except OSError:
+            piece = b""
+        self.said += piece
+        return bool(piece) and len(self.said) < MAX_ANSWER
 
 
 def _pid_of(inode: str) -> int:
     """The process that has this socket, if it is ours: for one that takes no more callers."""
-    for place in glob.glob("/proc/[0-9]*/fd/*"):
-        try:
-            if os.readlink(place) == f"socket:[{inode}]":
-                return int(place.split("/")[2])
-        except OSError:
-            continue
+    for process in names_in("/proc"):
+        for descriptor in names_in(f"{process}/fd") if process[6:].isdigit() else ():
+            try:
+                if os.readlink(descriptor) == f"socket:[{inode}]":
+                    return int(process[6:])
+            except OSError:
+                continue
     return 0
 
 

@@ -5,11 +5,9 @@ Answers begin with `MARK`, so that what a login shell's start-up files print is 
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import re
-import shutil
 import socket
 import sys
 
@@ -74,7 +72,7 @@ def end_keepers(order: dict[str, Any]) -> dict[str, Any]:
 def launch(order: dict[str, Any]) -> dict[str, Any]:
     """Start a program in a session of its own, and wait until it serves or has ended."""
     title, argv = order["title"], list(order["argv"])
-    program = shutil.which(os.path.expanduser(argv[0]))
+    program = processes.place_of(os.path.expanduser(argv[0]))
     if program is None:
         return {"fault": f"there is no program {argv[0]}; worker_command may name another"}
     log = os.path.join(_state_dir(order), "log", f"{title}-{socket.gethostname().split('.')[0]}.log")
@@ -167,7 +165,7 @@ def _ends_at_logout() -> bool:
     kills = False
     places = ["/etc/systemd/logind.conf"]
     for folder in ("/usr/lib", "/run", "/etc"):
-        places += sorted(glob.glob(f"{folder}/systemd/logind.conf.d/*.conf"))
+        places += processes.names_in(f"{folder}/systemd/logind.conf.d", ".conf")
     for place in places:
         for match in re.finditer(r"(?m)^\s*KillUserProcesses\s*=\s*(\S+)", processes.read(place)):
             kills = match[1].lower() in ("yes", "true", "1", "on")

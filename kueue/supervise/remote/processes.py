@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -108,7 +107,25 @@ def wait(condition: Callable[[], object], seconds: float) -> bool:
 
 def place_of(program: str) -> str | None:
     """Where a program is, also if the login's PATH leaves out the usual places."""
-    return shutil.which(program, path=os.environ.get("PATH", "") + MORE_PLACES)
+    if "/" in program:
+        return program if _is_program(program) else None
+    for place in (os.environ.get("PATH", "") + MORE_PLACES).split(":"):
+        path = os.path.join(place, program)
+        if place and _is_program(path):
+            return path
+    return None
+
+
+def _is_program(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.X_OK)
+
+
+def names_in(folder: str, end: str = "") -> list[str]:
+    """Paths of what is in a directory, sorted; none if it can't be read."""
+    try:
+        return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(end)]
+    except OSError:
+        return []
 
 
 def output_of(words: Sequence[str]) -> tuple[int, str]:

@@ -31,8 +31,9 @@ def tool() -> str:
 
 def sessions(name: str, marker: str) -> tuple[list[dict[str, Any]], bool]:
     """Those of this name, and whether dead ones may be wiped: not where other machines see their sockets, too."""
-    found, may_wipe = _of_screen(name, marker)
-    return found + _of_tmux(name, marker), may_wipe
+    if place_of("screen") is None:
+        return _of_tmux(name, marker), False
+    return _of_screen(name, marker)
 
 
 def close(tool_name: str, session: str) -> None:
