@@ -49,7 +49,7 @@ def list_jobs(filter: Selector, newest_first: bool, limit: int | None) -> Operat
             def page(rid: int, wanted: Selector = wanted, at: int | None = at, size: int = size) -> ListJobs:
                 return ListJobs(rid, wanted, newest_first, at, size, attempts=True)
 
-            reply: JobPage = yield from ask(page)
+            reply = yield from ask(page, JobPage)
             for job in reply.jobs:
                 yield Emit(job)
             if left is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from kueue.errors import UsageError
@@ -24,9 +25,11 @@ from kueue.wire.messages import (
     Changed,
     Clean,
     Cleaned,
+    Done,
     ForgetWorker,
     JobCounts,
     JobDetail,
+    JobPage,
     JobsSelected,
     ListJobs,
     ListResources,
@@ -45,6 +48,7 @@ from kueue.wire.messages import (
     ShowWorker,
     Shutdown,
     WorkerDetail,
+    WorkerPage,
     WorkerView,
 )
 
@@ -92,7 +96,7 @@ def select(which: Selector) -> Operation[JobsSelected]:
         def page(rid: int, at: int | None = cursor) -> SelectJobs:
             return SelectJobs(rid, which, at)
 
-        part: JobsSelected = yield from ask(page)
+        part = yield from ask(page, JobsSelected)
         for fresh in part.ranges:
             if ranges and ranges[-1][1] + 1 == fresh[0]:
                 ranges[-1] = (ranges[-1][0], fresh[1])
@@ -107,29 +111,29 @@ def select(which: Selector) -> Operation[JobsSelected]:
 
 def counts() -> Operation[JobCounts]:
     """The table by state."""
-    reply = yield from ask(lambda rid: ListJobs(rid, limit=1, newest_first=True, counts=True))
-    found: JobCounts = reply.counts
-    return found
+    request = partial(ListJobs, limit=1, newest_first=True, counts=True)
+    found = (yield from ask(request, JobPage)).counts
+    return JobCounts() if found is None else found
 
 
 def detail(job: Job | int, context: bool) -> Operation[JobDetail]:
     """All about one job."""
     number = id_of(job)
-    return (yield from ask(lambda rid: ShowJob(rid, number, context)))  # type: ignore[no-any-return]
+    return (yield from ask(lambda rid: ShowJob(rid, number, context), JobDetail))
 
 
 def cancel(jobs: Jobs | Selector, kill: bool) -> Operation[Canceled]:
     """Cancel; running ones only with `kill`. No ids cancel nothing; a selector without a condition is refused
     unless it says `everything`."""
     if isinstance(jobs, Selector):
-        return (yield from ask(lambda rid: Cancel(rid, (), kill, jobs)))  # type: ignore[no-any-return]
+        return (yield from ask(lambda rid: Cancel(rid, (), kill, jobs), Canceled))
     whole = Canceled(0, 0)
     for ranges in parts_of(ranges_of_jobs(jobs)):
 
         def request(rid: int, ranges: tuple[Range, ...] = ranges) -> Cancel:
             return Cancel(rid, ranges, kill)
 
-        part: Canceled = yield from ask(request)
+        part = yield from ask(request, Canceled)
         whole = Canceled(
             part.rid,
             whole.canceled + part.canceled,
@@ -142,7 +146,7 @@ def cancel(jobs: Jobs | Selector, kill: bool) -> Operation[Canceled]:
 
 def clean(which: Selector | None, failed: bool) -> Operation[Cleaned]:
     """Drop finished jobs; how many, and how many of the selected stay."""
-    return (yield from ask(lambda rid: Clean(rid, failed, which)))  # type: ignore[no-any-return]
+    return (yield from ask(lambda rid: Clean(rid, failed, which), Cleaned))
 
 
 def rerun(jobs: Jobs | Selector, options: ChangeOptions) -> Operation[tuple[list[Range], list[Reason]]]:
@@ -157,7 +161,7 @@ def rerun(jobs: Jobs | Selector, options: ChangeOptions) -> Operation[tuple[list
         def request(rid: int, token: str = token, which: Selector = which) -> Rerun:
             return Rerun(rid, token, which, changes)
 
-        part: Reran = yield from ask(request)
+        part = yield from ask(request, Reran)
         if part.count:
             ranges.append((part.first, part.first + part.count - 1))
         warnings.update(dict.fromkeys(part.warnings))
@@ -181,7 +185,7 @@ def change(jobs: Jobs | Selector, options: ChangeOptions) -> Operation[Changed]:
         def request(rid: int, which: Selector = which) -> Change:
             return Change(rid, which, changes)
 
-        part: Changed = yield from ask(request)
+        part = yield from ask(request, Changed)
         whole = Changed(
             part.rid,
             whole.changed + part.changed,
@@ -204,44 +208,42 @@ def _selectors(jobs: Jobs | Selector) -> Iterator[Selector]:
 
 def workers() -> Operation[tuple[WorkerView, ...]]:
     """All workers."""
-    return (yield from ask(ListWorkers)).workers  # type: ignore[no-any-return]
+    return (yield from ask(ListWorkers, WorkerPage)).workers
 
 
 def worker(name: str | int) -> Operation[WorkerDetail]:
     """One worker, by id, name or host."""
     text = str(name)
-    return (yield from ask(lambda rid: ShowWorker(rid, text)))  # type: ignore[no-any-return]
+    return (yield from ask(lambda rid: ShowWorker(rid, text), WorkerDetail))
 
 
 def resources() -> Operation[ResourcePage]:
     """The global resources."""
-    return (yield from ask(ListResources))  # type: ignore[no-any-return]
+    return (yield from ask(ListResources, ResourcePage))
 
 
 def forget_worker(name: str | int) -> Operation[tuple[str, ...]]:
     """Confirm that a lost worker's jobs are dead; lines for people."""
     text = str(name)
-    return (yield from ask(lambda rid: ForgetWorker(rid, text))).lines  # type: ignore[no-any-return]
+    return (yield from ask(lambda rid: ForgetWorker(rid, text), Done)).lines
 
 
 def backup(path: str | os.PathLike[str]) -> Operation[Any]:
     """A copy of the journal on the server's machine."""
-    return (yield from ask(lambda rid: Backup(rid, to_os(os.path.abspath(path)))))
+    return (yield from ask(lambda rid: Backup(rid, to_os(os.path.abspath(path))), Done))
 
 
 def reload() -> Operation[tuple[str, ...]]:
     """Reread the configuration; what changed."""
-    return (yield from ask(Reload)).lines  # type: ignore[no-any-return]
+    return (yield from ask(Reload, Done)).lines
 
 
 def shutdown(workers: bool, kill: bool) -> Operation[tuple[str, ...]]:
     """End the server; what becomes of jobs."""
     # Not to be repeated: the server that answers next may have been started since.
-    reply = yield from ask(lambda rid: Shutdown(rid, workers, kill), repeatable=False)
-    lines: tuple[str, ...] = reply.lines
-    return lines
+    return (yield from ask(lambda rid: Shutdown(rid, workers, kill), Done, repeatable=False)).lines
 
 
 def server_info() -> Operation[ServerState]:
     """About the server itself."""
-    return (yield from ask(ServerInfo))  # type: ignore[no-any-return]
+    return (yield from ask(ServerInfo, ServerState))

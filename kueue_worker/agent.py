@@ -99,7 +99,7 @@ class Agent:
             lambda number: self._keeper.send({"m": "undir", "id": number}),
         )
         self._preparations = Preparations(
-            self._threads, self._directories, self._contexts, clock, self.post, self.post
+            self._threads, self._directories, self._contexts, options.host, clock, self.post, self.post
         )
         self._spawner = Spawner(options.name, options.policy, self._spool, self._keeper.send)
         self._growth = Growth(self._loop)
@@ -220,11 +220,11 @@ class Agent:
             case i.Spawn():
                 self._spawn(order)
             case i.TellStarted() | i.TellFinished() | i.TellRefused() | i.TellReleased() | i.TellKept():
-                self._session.tell(order)
+                self._session.tell(order, more=bool(self.machine.book.held))
             case i.ReadTails():
                 self._read_tails(order)
             case i.DropRecords():
-                self._keeper.send({"m": "forget", "keys": list(order.keys)})
+                self._keeper.send({"m": "forget", "keys": list(order.keys)}, late=True)
             case i.Look():
                 self._preparations.look(order.key, order.cwd)
             case i.Discard():

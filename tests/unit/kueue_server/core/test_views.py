@@ -127,6 +127,22 @@ def test_output_places() -> None:
     assert bench.core.log_place(9, None) == Reason("unknown_job", "no job 9")
 
 
+def test_marks_in_output_names_are_those_of_the_attempt() -> None:
+    bench = Bench()
+    waiting = make_spec(stdout="%j.%a.log", cpus=64)
+    bench.submit(make_spec(stdout="%n-%j.%a.%h"), waiting)
+    rows, _ = bench.core.page(Selector(), False, None, 10, False, bench.time)
+    assert [row.stdout_path for row in rows] == ["/data/work/%n-%j.%a.%h", "/data/work/%j.%a.log"]
+    session = bench.worker()
+    place = bench.core.log_place(1, None)
+    assert isinstance(place, LogPlace)
+    assert place.stdout_path == "/data/work/-1.1.w1"
+    bench.finished(session, (1, 1), end=End.INTERRUPTED, code=None)
+    places = [bench.core.log_place(1, attempt) for attempt in (1, 2)]
+    names = [place.stdout_path for place in places if isinstance(place, LogPlace)]
+    assert names == ["/data/work/-1.1.w1", "/data/work/-1.2.w1"]
+
+
 def test_output_of_a_job_that_has_not_started_is_nowhere() -> None:
     bench = Bench()
     bench.submit(make_spec())
