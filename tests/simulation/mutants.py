@@ -16,14 +16,19 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
+import kueue.requests
 import kueue.submitting
 import kueue_server.core.arrivals
 import kueue_server.core.attempts
 import kueue_server.core.canceling
+import kueue_server.core.changing
 import kueue_server.core.core
 import kueue_server.core.leases
 import kueue_server.core.reports
+import kueue_server.core.restoring
+import kueue_server.core.retries
 import kueue_server.engine
+import kueue_server.reruns
 import kueue_server.submissions
 import kueue_server.watch
 import kueue_worker.core.book
@@ -225,6 +230,79 @@ MUTANTS = {
         "if attempt.note.journal != journal:",
         "if False:",
         143,
+    ),
+    "retry-not-counted": Mutant(
+        "a job that fails is tried again for ever",
+        _ATTEMPTS,
+        "_try_again",
+        "job.retries += 1",
+        "pass",
+        3,
+    ),
+    "retry-lost": Mutant(
+        "a job that fails while a delayed retry is due after a restart is never tried again",
+        kueue_server.core.restoring,
+        "_job",
+        "state.retries.add(state.now + min(left, delay_of(job)), job.id)",
+        "pass",
+        3,
+    ),
+    "no-retry-after-a-loss": Mutant(
+        "a job that was lost once is not tried again when it fails",
+        kueue_server.core.retries,
+        "may_retry",
+        "return job.retries < asked.max_retries",
+        "return not job.losses and job.retries < asked.max_retries",
+        3,
+    ),
+    "killed-is-tried-again": Mutant(
+        "a job that is to be killed and fails just then is tried again",
+        _ATTEMPTS,
+        "finish",
+        "if not canceled and retries.may_retry(job, end):",
+        "if retries.may_retry(job, end):",
+        3,
+    ),
+    "change-not-saved": Mutant(
+        "a change is in memory only",
+        kueue_server.core.changing,
+        "_put",
+        "state.outbox.write(SaveSpec(job.id, job.spec))",
+        "pass",
+        3,
+    ),
+    "change-of-what-runs": Mutant(
+        "a job that was handed over is changed, too",
+        kueue_server.core.changing,
+        "Changing.apply",
+        "if job.state not in (S.PENDING, S.WAITING) or job.holding:",
+        "if job.state is S.RUNNING:",
+        3,
+    ),
+    "rerun-answered-before-commit": Mutant(
+        "a rerun is answered before it is on the disk",
+        kueue_server.reruns,
+        "Rerunning._write",
+        "self._submissions.write(tuple(blocks), written)",
+        "[a(first, count, None) for a in self._submissions._in_flight[token].answers],"
+        " self._submissions._in_flight[token].answers.clear(), self._submissions.write(tuple(blocks), written)",
+        3,
+    ),
+    "new-token-for-a-repeated-rerun": Mutant(
+        "the client repeats a rerun under another token",
+        kueue.requests,
+        "rerun",
+        "return Rerun(rid, token, which, changes)",
+        "return Rerun(rid, secrets.token_hex(16), which, changes)",
+        3,
+    ),
+    "forget-the-token-of-a-rerun": Mutant(
+        "a repeated rerun counts as a new one",
+        kueue_server.reruns,
+        "Rerunning.rerun",
+        "if self._submissions.answer_known_token(message.token, content_hash, answered):",
+        "if False:",
+        3,
     ),
     "watch-ahead-of-the-disk": Mutant(
         "a waiter is told of ends that a crash may undo",
