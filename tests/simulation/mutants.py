@@ -93,7 +93,7 @@ MUTANTS = {
         "Engine._drain",
         "self._keep_back(group, leaving)\n",
         "self._leave(leaving)\n",
-        4,
+        5,
     ),
     "answer-submit-before-commit": Mutant(
         "a submit is answered before it is on the disk",
@@ -133,7 +133,7 @@ MUTANTS = {
         "expire",
         "may_live=True",
         "may_live=False",
-        87,
+        93,
     ),
     "no-lease": Mutant(
         "a worker is lost as soon as its connection is",
@@ -197,7 +197,7 @@ MUTANTS = {
         "Book._complete",
         "self.out.append(i.TellFinished(attempt.finished_at(now)))",
         "self.out += [i.TellFinished(attempt.finished_at(now)), i.DropRecords((attempt.key,))]",
-        18,
+        63,
     ),
     "finished-not-listed": Mutant(
         "ends that were not acknowledged are missing from the inventory",
