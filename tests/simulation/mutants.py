@@ -93,7 +93,7 @@ MUTANTS = {
         "Engine._drain",
         "self._keep_back(group, leaving)\n",
         "self._leave(leaving)\n",
-        4,
+        5,
     ),
     "answer-submit-before-commit": Mutant(
         "a submit is answered before it is on the disk",
@@ -133,7 +133,7 @@ MUTANTS = {
         "expire",
         "may_live=True",
         "may_live=False",
-        87,
+        93,
     ),
     "no-lease": Mutant(
         "a worker is lost as soon as its connection is",
@@ -197,7 +197,7 @@ MUTANTS = {
         "Book._complete",
         "self.out.append(i.TellFinished(attempt.finished_at(now)))",
         "self.out += [i.TellFinished(attempt.finished_at(now)), i.DropRecords((attempt.key,))]",
-        18,
+        63,
     ),
     "finished-not-listed": Mutant(
         "ends that were not acknowledged are missing from the inventory",
@@ -237,7 +237,7 @@ MUTANTS = {
         "_try_again",
         "job.retries += 1",
         "pass",
-        3,
+        4,
     ),
     "retry-lost": Mutant(
         "a job that fails while a delayed retry is due after a restart is never tried again",
@@ -245,7 +245,7 @@ MUTANTS = {
         "_job",
         "state.retries.add(state.now + min(left, delay_of(job)), job.id)",
         "pass",
-        3,
+        25,
     ),
     "no-retry-after-a-loss": Mutant(
         "a job that was lost once is not tried again when it fails",
@@ -253,7 +253,7 @@ MUTANTS = {
         "may_retry",
         "return job.retries < asked.max_retries",
         "return not job.losses and job.retries < asked.max_retries",
-        3,
+        205,
     ),
     "killed-is-tried-again": Mutant(
         "a job that is to be killed and fails just then is tried again",
@@ -261,7 +261,7 @@ MUTANTS = {
         "finish",
         "if not canceled and retries.may_retry(job, end):",
         "if retries.may_retry(job, end):",
-        3,
+        213,
     ),
     "change-not-saved": Mutant(
         "a change is in memory only",
@@ -269,7 +269,7 @@ MUTANTS = {
         "_put",
         "state.outbox.write(SaveSpec(job.id, job.spec))",
         "pass",
-        3,
+        5,
     ),
     "change-of-what-runs": Mutant(
         "a job that was handed over is changed, too",
@@ -277,7 +277,7 @@ MUTANTS = {
         "Changing.apply",
         "if job.state not in (S.PENDING, S.WAITING) or job.holding:",
         "if job.state is S.RUNNING:",
-        3,
+        5,
     ),
     "rerun-answered-before-commit": Mutant(
         "a rerun is answered before it is on the disk",
@@ -286,7 +286,7 @@ MUTANTS = {
         "self._submissions.write(tuple(blocks), written)",
         "[a(first, count, None) for a in self._submissions._in_flight[token].answers],"
         " self._submissions._in_flight[token].answers.clear(), self._submissions.write(tuple(blocks), written)",
-        3,
+        71,
     ),
     "new-token-for-a-repeated-rerun": Mutant(
         "the client repeats a rerun under another token",
@@ -294,7 +294,7 @@ MUTANTS = {
         "rerun",
         "return Rerun(rid, token, which, changes)",
         "return Rerun(rid, secrets.token_hex(16), which, changes)",
-        3,
+        57,
     ),
     "forget-the-token-of-a-rerun": Mutant(
         "a repeated rerun counts as a new one",
@@ -302,7 +302,7 @@ MUTANTS = {
         "Rerunning.rerun",
         "if self._submissions.answer_known_token(message.token, content_hash, answered):",
         "if False:",
-        3,
+        57,
     ),
     "watch-ahead-of-the-disk": Mutant(
         "a waiter is told of ends that a crash may undo",

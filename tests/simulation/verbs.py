@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from kueue.job import JobState
 from kueue.wire.messages import Changes
 from kueue.wire.selector import Selector
 from tests.simulation.truth import PromiseBrokenError, Run, Truth
@@ -145,6 +146,14 @@ class VerbTruth:
         for (uuid, number), (mark, _) in self.marked.items():
             if uuid == journal and number in jobs:
                 self.check_mark(journal, number, self._limit(core, number), mark)
+        for number, job in jobs.items():
+            ran = [run for run in self.truth.runs.get((journal, number), ()) if run.fence == job.fence]
+            if job.state is JobState.CANCELED or not ran:
+                continue
+            limits = (ran[0].spec.time_limit_seconds, self._limit(core, number))
+            if limits[0] != limits[1]:
+                text = f"job {number} ran with the limit {limits[0]}, and shows {limits[1]}"
+                raise PromiseBrokenError("G9", text, (journal, number))
         for group, told in self.reruns.items():
             found = {
                 number: core.job_view(number, 0.0).rerun_of
