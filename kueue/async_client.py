@@ -19,6 +19,7 @@ from kueue.server_access import Dialing, ServerAccess
 from kueue.wire.connection import SILENCE_SECONDS, ConnectionLostError
 from kueue.wire.link import Link, connect
 from kueue.wire.messages import (
+    ClusterState,
     Heartbeat,
     JobChange,
     JobDetail,
@@ -231,6 +232,11 @@ class AsyncClient(AwaitedRequests):
         """Every change of the jobs, beginning with how they are now."""
         return self._stream(operations.watch(requests.ranges_of_jobs(jobs), timeout))
 
+    def watch_cluster(self, *, details: bool = False) -> AsyncGenerator[ClusterState | None, None]:
+        """The whole in figures (with `details`, workers and resources, too) as it is now, and whenever it changed;
+        None when the connection is lost, after which it begins anew."""
+        return self._stream(operations.watch_cluster(details))
+
     async def wait(self, job: Job | int, timeout: float | None = None) -> Job:  # noqa: ASYNC109
         """Wait for one job; the job as it ended.
 
@@ -293,10 +299,15 @@ class AsyncClient(AwaitedRequests):
         return self._stream(operations.read_log(requests.id_of(job), stream, attempt, start))
 
     def follow(
-        self, job: Job | int, streams: tuple[Stream, ...] = ("stdout", "stderr"), attempt: int | None = None
+        self,
+        job: Job | int,
+        streams: tuple[Stream, ...] = ("stdout", "stderr"),
+        attempt: int | None = None,
+        *,
+        start: int = 0,
     ) -> AsyncGenerator[tuple[Stream, LogChunk], None]:
-        """The output of an attempt that has started, as it grows, to its end."""
-        return self._stream(operations.follow(requests.id_of(job), streams, attempt))
+        """The output of an attempt that has started, as it grows, to its end; `start` as in `read_log`."""
+        return self._stream(operations.follow(requests.id_of(job), streams, attempt, start))
 
     # ---------------------------------------------------------------- driving operations
 

@@ -22,6 +22,7 @@ from kueue.progress import SubmitCounter, counter_of
 from kueue.server_access import ServerAccess
 from kueue.wire.connection import SILENCE_SECONDS, BlockingConnection, ConnectionLostError
 from kueue.wire.messages import (
+    ClusterState,
     Heartbeat,
     JobChange,
     JobDetail,
@@ -185,6 +186,11 @@ class Client(BlockingRequests):
         """Every change of the jobs, beginning with how they are now."""
         return self._stream(operations.watch(requests.ranges_of_jobs(jobs), timeout))
 
+    def watch_cluster(self, *, details: bool = False) -> Iterator[ClusterState | None]:
+        """The whole in figures (with `details`, workers and resources, too) as it is now, and whenever it changed;
+        None when the connection is lost, after which it begins anew."""
+        return self._stream(operations.watch_cluster(details))
+
     def wait(self, job: Job | int, timeout: float | None = None) -> Job:
         """Wait for one job; the job as it ended.
 
@@ -248,10 +254,15 @@ class Client(BlockingRequests):
         return self._stream(operations.read_log(requests.id_of(job), stream, attempt, start))
 
     def follow(
-        self, job: Job | int, streams: tuple[Stream, ...] = ("stdout", "stderr"), attempt: int | None = None
+        self,
+        job: Job | int,
+        streams: tuple[Stream, ...] = ("stdout", "stderr"),
+        attempt: int | None = None,
+        *,
+        start: int = 0,
     ) -> Iterator[tuple[Stream, LogChunk]]:
-        """The output of an attempt that has started, as it grows, to its end."""
-        return self._stream(operations.follow(requests.id_of(job), streams, attempt))
+        """The output of an attempt that has started, as it grows, to its end; `start` as in `read_log`."""
+        return self._stream(operations.follow(requests.id_of(job), streams, attempt, start))
 
     # ---------------------------------------------------------------- driving operations
 

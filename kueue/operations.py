@@ -12,7 +12,7 @@ import msgspec
 from kueue.effects import Close, Effect, Emit, Open, Operation, Receive, Send, ask, failure
 from kueue.reading import follow, read_log
 from kueue.submitting import submit
-from kueue.watching import as_completed, is_over, parts_of, watch
+from kueue.watching import as_completed, is_over, parts_of, watch, watch_cluster
 from kueue.wire.messages import MAX_ITEMS, JobPage, ListJobs, Range, Selector
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "read_log",
     "submit",
     "watch",
+    "watch_cluster",
 ]
 
 

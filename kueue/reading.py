@@ -33,15 +33,15 @@ def read_log(job: int, stream: Stream, attempt: int | None, start: int = 0) -> O
             return
 
 
-def follow(job: int, streams: tuple[Stream, ...], attempt: int | None) -> Operation[int]:
-    """Emits `(stream, LogChunk)` of an attempt (None: the current one) as its output grows, to its end;
-    returns the attempt that it was.
+def follow(job: int, streams: tuple[Stream, ...], attempt: int | None, start: int = 0) -> Operation[int]:
+    """Emits `(stream, LogChunk)` of an attempt (None: the current one) as its output grows, to its end,
+    from `start` on (negative: so many bytes before the end of now); returns the attempt that it was.
 
     An answer with `tail` set is the last of its stream: the worker can't be asked. If it could be asked
     before and the attempt goes on, the worker is only away for now, and it is waited for; so is a server that
     was there.
     """
-    offsets: dict[Stream, int] = dict.fromkeys(streams, 0)
+    offsets: dict[Stream, int] = dict.fromkeys(streams, start)
     met: set[Stream] = set()
     rids: dict[int, Stream] = {}
     asked: dict[Stream, float] = {}

@@ -12,7 +12,7 @@ from kueue.effects import TRIES, Close, Emit, Open, Operation, Receive, Send, Va
 from kueue.errors import ServerUnreachableError, WaitTimeoutError
 from kueue.job import FINISHED
 from kueue.wire.connection import ConnectionLostError
-from kueue.wire.messages import JobChange, Range, Unwatch, Watch, WatchState
+from kueue.wire.messages import ClusterState, JobChange, Range, Unwatch, Watch, WatchCluster, WatchState
 
 MAX_RANGES = 10_000
 """Of one request; more are asked for in parts."""
@@ -71,6 +71,27 @@ def watch(ranges: tuple[Range, ...], timeout: float | None) -> Operation[None]:
             if heard and not _patience(began, timeout, heard):
                 raise _over(timeout) from None
             raise
+
+
+def watch_cluster(details: bool) -> Operation[None]:
+    """Emits the `ClusterState` of now, and one more whenever it changed, for ever; None when the connection is lost,
+    after which the next begins anew. A server that was there is waited for."""
+    failed = 0
+    while True:
+        rid = yield Open(math.inf)
+        try:
+            yield Send(WatchCluster(rid, details))
+            while True:
+                received = yield Receive((rid,))
+                assert received is not None
+                reply = answer(received[1], ClusterState)
+                failed = 0
+                yield Emit(reply)
+        except ConnectionLostError as error:
+            failed += 1
+            if failed >= TRIES:
+                raise broken(error) from None
+        yield Emit(None)
 
 
 def as_completed(ranges: tuple[Range, ...], timeout: float | None) -> Operation[None]:

@@ -57,6 +57,7 @@ from kueue.wire.messages import (
     ToClient,
     Unwatch,
     Watch,
+    WatchCluster,
     WorkerPage,
 )
 from kueue.wire.selector import MAX_RANGES, fault_of
@@ -104,8 +105,11 @@ class ClientSession:
                 self._read_log(message)
             case Watch():
                 self._watch(message)
+            case WatchCluster():
+                self._services.overview.watch(self.link, message, self._loop.time())
             case Unwatch():
                 self._services.hub.unwatch(self.link, message.rid)
+                self._services.overview.unwatch(self.link, message.rid)
             case Cancel():
                 self._cancel(message)
             case Clean():
@@ -149,6 +153,7 @@ class ClientSession:
         """The connection is gone; what it asked for goes on, nobody is told."""
         self._closed = True
         self._services.hub.drop(self.link)
+        self._services.overview.drop(self.link)
         self._services.client_closed(self)
 
     def heartbeat(self) -> None:

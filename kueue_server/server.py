@@ -30,6 +30,7 @@ from kueue_server.desk import Desk
 from kueue_server.engine import TICK_SECONDS, Engine
 from kueue_server.journal.interface import Journal, JournalBrokenError
 from kueue_server.limits import changes, limits_of
+from kueue_server.overview import Overview
 from kueue_server.reruns import Rerunning
 from kueue_server.submissions import Submissions
 from kueue_server.watch import WatchHub
@@ -78,6 +79,7 @@ class Server:
             self.core.change_of, self.core.job_ids, self.engine.is_told, int(self.started_at * 1_000_000)
         )
         self.desk.hub = self.hub
+        self.overview = Overview(self.core, lambda: self.limits.global_max_parallel_jobs)
         self._listener = Listener()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -179,6 +181,7 @@ class Server:
             elif now - client.last_sent >= interval - TICK_SECONDS:
                 client.heartbeat()
         self.hub.resume_unsent()
+        self.overview.tick(now)
         self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
 
     # ---------------------------------------------------------------- verbs

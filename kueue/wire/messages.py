@@ -417,8 +417,16 @@ class Watch(msgspec.Struct, frozen=True, tag="watch", omit_defaults=True):
     since: int | None = None
 
 
+class WatchCluster(msgspec.Struct, frozen=True, tag="watch_cluster", omit_defaults=True):
+    """Subscribe to the whole in figures, with `details` to workers and resources, too. The answer is a
+    `ClusterState`, then one more per second in which something changed, until `Unwatch`."""
+
+    rid: int
+    details: bool = False
+
+
 class Unwatch(msgspec.Struct, frozen=True, tag="unwatch"):
-    rid: int  # of the Watch
+    rid: int  # of the Watch or WatchCluster
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel", omit_defaults=True):
@@ -510,6 +518,7 @@ ClientMessage = (
     | ShowJob
     | ReadLog
     | Watch
+    | WatchCluster
     | Unwatch
     | Cancel
     | Clean
@@ -775,6 +784,27 @@ class ResourcePage(msgspec.Struct, frozen=True, tag="resource_page", omit_defaul
     max_parallel_jobs: int | None = None
 
 
+class ClusterState(msgspec.Struct, frozen=True, tag="cluster_state", omit_defaults=True):
+    """The whole in figures. `oldest` and `newest` are the ends of the table (0: it is empty); `ended` counts the
+    attempts that ended by themselves since the server started; `cpus` are those of the connected workers.
+    With details, the first one has all `workers`, each later one those that changed, `gone` are ids of forgotten ones;
+    `resources` are all of them, where one changed. `more` while one state goes on in further messages."""
+
+    rid: int
+    counts: JobCounts = JobCounts()
+    oldest: int = 0
+    newest: int = 0
+    ended: int = 0
+    cpus: int = 0
+    cpus_used: float = 0.0
+    workers: tuple[WorkerView, ...] = ()
+    gone: tuple[int, ...] = ()
+    resources: tuple[ResourceView, ...] | None = None
+    parallel_jobs: int = 0
+    max_parallel_jobs: int | None = None
+    more: bool = False
+
+
 class Done(msgspec.Struct, frozen=True, tag="done", omit_defaults=True):
     """A request without a result of its own succeeded; `lines` are for people."""
 
@@ -809,6 +839,7 @@ ToClient = (
     | JobDetail
     | LogChunk
     | WatchState
+    | ClusterState
     | Canceled
     | Cleaned
     | Reran

@@ -27,7 +27,8 @@ class Selector(msgspec.Struct, frozen=True, omit_defaults=True):
     `ranges` and `last` (the newest job of the table) name ids, either or both. `name` and `worker` are globs, the
     latter over name and host of the worker that has the job or had it last. `cwd` is a directory, or any below it.
     `since_seconds`: submitted, started or finished at most so long ago. `exit_code`: of the last attempt of a job
-    that has finished. `everything` says that a selector without any condition is meant so.
+    that has finished. `text` occurs in the name or in the command (its words with a space between), whatever the case.
+    `everything` says that a selector without any condition is meant so.
     """
 
     ranges: tuple[Range, ...] = ()
@@ -40,6 +41,7 @@ class Selector(msgspec.Struct, frozen=True, omit_defaults=True):
     since_seconds: float | None = None
     exit_code: int | None = None
     everything: bool = False
+    text: str | None = None
 
 
 def is_open(selector: Selector) -> bool:
@@ -55,6 +57,7 @@ def looks_at_jobs(selector: Selector) -> bool:
         and selector.worker is None
         and selector.since_seconds is None
         and selector.exit_code is None
+        and selector.text is None
     )
 
 
@@ -68,7 +71,12 @@ def fault_of(selector: Selector, *, changes: bool = False) -> tuple[str, str] | 
     unknown = [state for state in selector.states if state not in _STATES]
     if unknown:
         return "bad_selector", f"no state is named {unknown[0][:MAX_TEXT]}; there are {', '.join(JobState)}"
-    for what, text in (("group", selector.group), ("name", selector.name), ("worker", selector.worker)):
+    for what, text in (
+        ("group", selector.group),
+        ("name", selector.name),
+        ("worker", selector.worker),
+        ("text", selector.text),
+    ):
         if text is not None and len(text) > MAX_TEXT:
             return "bad_selector", f"the {what} is longer than {MAX_TEXT} characters"
     cwd = selector.cwd

@@ -278,6 +278,16 @@ class Core:
         return part(Selection(self._state, selector, wall), cursor, most_ranges)
 
     @property
+    def ended(self) -> int:
+        """How many attempts ended by themselves since the server started."""
+        return self._state.pace.total
+
+    @property
+    def oldest(self) -> int:
+        """The lowest id in the table, 0 if it is empty."""
+        return self._state.table.present.first() or 0
+
+    @property
     def newest(self) -> int:
         """The highest id in the table, 0 if it is empty."""
         return self._state.table.present.last() or 0
@@ -310,6 +320,10 @@ class Core:
     def workers(self, now: float) -> tuple[WorkerView, ...]:
         """All workers, by id."""
         return tuple(views.worker_view(worker) for worker in self._state.workers.ordered())
+
+    def cpus(self) -> tuple[int, float]:
+        """CPUs of the connected workers, and how many of them are in use."""
+        return views.cpus(self._state)
 
     def find_worker(self, text: str) -> int | Reason:
         """The worker of this id or name, or on this host if that is the only one."""

@@ -15,9 +15,12 @@ class Pace:
         self._runs: deque[float] = deque()
         self._sum = 0.0
         self._ends: deque[float] = deque()
+        self.total = 0
+        """Of all attempts that ended by themselves since the server started."""
 
     def finished(self, now: float, run_seconds: float) -> None:
         """A job ran so long and finished now."""
+        self.total += 1
         lull = max(_LULL_SECONDS, 10 * run_seconds)
         if self._ends and now - self._ends[-1] > lull:
             self._ends.clear()  # nothing to do is not slowness

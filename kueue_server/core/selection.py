@@ -25,8 +25,14 @@ from kueue_server.core.views import worker_name
 INDEX_COST = 1
 LOOK_COST = 2
 """What it costs to be led to a job by an index, and to look into it, too; about in microseconds."""
+TEXT_COST = 2
+"""What it costs more to search a job's command."""
 PORTION = 8_000
 """What is spent in one go."""
+
+
+class _Payload(msgspec.Struct, gc=False):
+    argv: tuple[OsString, ...]
 
 
 class _Shown(msgspec.Struct, gc=False):
@@ -36,7 +42,14 @@ class _Shown(msgspec.Struct, gc=False):
     name: str = ""
 
 
+class _Told(_Shown, gc=False, kw_only=True):
+    """The same with the command."""
+
+    payload: _Payload
+
+
 _decode_shown = msgspec.json.Decoder(_Shown).decode
+_decode_told = msgspec.json.Decoder(_Told).decode
 
 
 class Selection:
@@ -47,6 +60,9 @@ class Selection:
         self._looks = looks_at_jobs(selector)
         # A long pattern may be tried at each character of a long name.
         self.cost = LOOK_COST + len(selector.name or "") // 4 if self._looks else INDEX_COST
+        self._text = None if selector.text is None else selector.text.casefold()
+        if self._text is not None:
+            self.cost += TEXT_COST
         self._name = None if selector.name is None else re.compile(translate(selector.name)).match
         self._cwd = None if selector.cwd is None else path_bytes(selector.cwd).rstrip(b"/") + b"/"
         self._worker = None if selector.worker is None else re.compile(translate(selector.worker)).match
@@ -80,9 +96,14 @@ class Selection:
                 return False
         if self._worker is not None and not self._on_worker(worker_name(self._state, job)):
             return False
-        if self._name is None and self._cwd is None:
+        if self._name is None and self._cwd is None and self._text is None:
             return True
-        shown = _decode_shown(job.spec)
+        if self._text is None:
+            shown = _decode_shown(job.spec)
+        else:
+            shown = _decode_told(job.spec)
+            if not _is_in(self._text, shown):
+                return False
         if self._name is not None and not self._name(shown.name):
             return False
         return self._cwd is None or (path_bytes(shown.cwd) + b"/").startswith(self._cwd)
@@ -96,6 +117,15 @@ class Selection:
             host = worker is not None and bool(self._worker(worker.record.host))
             known = self._workers[name] = host or bool(self._worker(name))
         return known
+
+
+def _is_in(text: str, told: _Told) -> bool:
+    if text in told.name.casefold():
+        return True
+    words = [
+        word if isinstance(word, str) else word.b64.decode(errors="replace") for word in told.payload.argv
+    ]
+    return text in " ".join(words).casefold()
 
 
 class SelectedPart(msgspec.Struct, frozen=True):

@@ -243,6 +243,13 @@ def worker_view(worker: Worker) -> WorkerView:
     )
 
 
+def cpus(state: State) -> tuple[int, float]:
+    """CPUs of the connected workers, and how many of them are in use."""
+    connected = [worker for worker in state.workers.by_id.values() if worker.session is not None]
+    whole = sum(worker.record.capacity.cpus for worker in connected)
+    return whole, float(whole - sum(worker.free_cpus for worker in connected))
+
+
 def worker_detail(worker: Worker) -> WorkerDetail:
     """All about a worker."""
     held = [*worker.offered, *(job for jobs in worker.held.values() for job in jobs)]

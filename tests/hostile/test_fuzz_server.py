@@ -37,6 +37,7 @@ ANSWERS = {
     "show_job": "job_detail",
     "read_log": "log_chunk",
     "watch": "watch_state",
+    "watch_cluster": "cluster_state",
     "cancel": "canceled",
     "clean": "cleaned",
     "rerun": "reran",

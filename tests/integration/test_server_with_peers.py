@@ -275,3 +275,25 @@ async def test_a_thousand_watchers_of_one_job_are_all_told(running: Running) -> 
         await client.cancel(job)
         assert {(await one).state for one in waiting} == {"canceled"}
         await until("nobody watches", lambda: not running.server.hub._all)
+
+
+async def test_who_looks_on_hears_of_the_whole_and_again_after_a_restart(running: Running) -> None:
+    async with running.client(patience=5.0) as client:
+        states = client.watch_cluster(details=True)
+        first = await anext(states)
+        assert first is not None
+        assert (first.newest, first.workers) == (0, ())
+        assert [resource.name for resource in first.resources or ()] == ["genus"]
+        await client.submit(["true"])
+        second = await anext(states)
+        assert second is not None
+        assert (second.newest, second.counts.pending) == (1, 1)
+        await running.stop()
+        assert await anext(states) is None
+        await running.start()
+        async with asyncio.timeout(10):
+            again = await anext(states)
+        assert again is not None
+        assert (again.newest, again.resources) == (1, first.resources)
+        await states.aclose()
+        await until("nobody looks on", lambda: not running.server.overview._all)

@@ -77,6 +77,10 @@ def bench() -> Bench:
         (Selector(exit_code=0), []),
         (Selector(exit_code=3, states=("pending",)), []),
         (Selector(group="tapeout", name="synth-*", states=("running",)), [2]),
+        (Selector(text="NTH-B"), [2]),
+        (Selector(text="ue"), [1, 2, 3, 4, 5]),
+        (Selector(text="true false"), []),
+        (Selector(text="ue", group="tapeout", states=("failed",)), [1]),
     ],
     ids=str,
 )
