@@ -13,10 +13,12 @@ from kueue import requests
 from kueue.effects import Operation
 from kueue.job_spec import ChangeOptions
 from kueue.wire.messages import (
+    MAX_ITEMS,
     Canceled,
     Changed,
     Cleaned,
     JobCounts,
+    JobPage,
     JobsSelected,
     ResourcePage,
     Selector,
@@ -40,6 +42,18 @@ class BlockingRequests(ABC):
     def counts(self) -> JobCounts:
         """How many jobs are in which state."""
         return self._run(requests.counts())
+
+    def page(
+        self,
+        which: Selector,
+        *,
+        newest_first: bool = False,
+        cursor: int | None = None,
+        limit: int = MAX_ITEMS,
+    ) -> JobPage:
+        """One page of jobs beyond the id `cursor`, and where the next begins (None: this was the last). It may have
+        fewer than `limit` rows where the server had to look at many jobs."""
+        return self._run(requests.page(which, newest_first, cursor, limit))
 
     def select(self, which: Selector) -> JobsSelected:
         """Which jobs that is now: `ranges` of ids and `counts` by state. May be waited for as any jobs."""

@@ -86,6 +86,12 @@ def filter_of(
     return Selector(ranges=ranges, states=tuple(states), group=group)
 
 
+def page(which: Selector, newest_first: bool, cursor: int | None, limit: int) -> Operation[JobPage]:
+    """One page of jobs, without their earlier attempts."""
+    request = partial(ListJobs, filter=which, newest_first=newest_first, cursor=cursor, limit=limit)
+    return (yield from ask(request, JobPage))
+
+
 def select(which: Selector) -> Operation[JobsSelected]:
     """All that a selector names now."""
     ranges: list[Range] = []

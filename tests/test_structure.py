@@ -27,10 +27,10 @@ ORDER = (
     ("kueue.job",),
     ("kueue.wire",),
     ("kueue.client", "kueue.async_client"),
-    ("kueue.cli", "kueue.__main__"),
+    ("kueue.cli", "kueue.top", "kueue.__main__"),
 )
 """Each of these may import from those before it, never from those after it; nothing else imports the last."""
-CLIENTS = ("kueue.client", "kueue.async_client", "kueue.cli", "kueue.__main__")
+CLIENTS = ("kueue.client", "kueue.async_client", "kueue.cli", "kueue.top", "kueue.__main__")
 IMPURE = frozenset(
     {
         *("asyncio", "concurrent", "multiprocessing", "subprocess", "threading", "uvloop"),
