@@ -35,7 +35,7 @@ KEYS = """\
  Enter      all about the selected job or worker
  /          filter, as one types; Esc takes it away
             failed  group:NAME  name:GLOB  worker:GLOB  cwd:DIR
-            exit:N  since:2h  17  20-400  any text of a command
+            exit:N  since:2h  17  20-400  any words of a command
  o          newest or oldest first
  l          follow the log of the selected job
  r          run it again, if it has finished

@@ -20,7 +20,8 @@ def selector_of(text: str) -> Selector:
     """The jobs that these words name; all words hold together.
 
     `failed` or `state:failed,running`, `group:G`, `name:GLOB` or any word with `*`, `?` or `[`, `worker:GLOB`,
-    `cwd:DIR`, `exit:N`, `since:DUR`, `17` or `20-400`; all others together are looked for in names and commands.
+    `cwd:DIR`, `exit:N`, `since:DUR`; all others together are looked for in names and commands, but if they are all like
+    `17` or `20-400`, they are ids.
 
     Raises:
         UsageError: it can't be meant.
@@ -32,10 +33,7 @@ def selector_of(text: str) -> Selector:
     for word in text.split():
         key, colon, value = word.partition(":")
         key = _NAMES.get(key, key)
-        ids = _IDS.fullmatch(word)
-        if ids is not None:
-            ranges.append((int(ids[1]), int(ids[2] or ids[1])))
-        elif word in _STATES:
+        if word in _STATES:
             states.append(word)
         elif colon and key == "state":
             states += _states(value)
@@ -46,6 +44,10 @@ def selector_of(text: str) -> Selector:
             fields["name"] = word
         else:
             words.append(word)
+    ids = [_IDS.fullmatch(word) for word in words]
+    if all(ids):
+        ranges = [(int(found[1]), int(found[2] or found[1])) for found in ids if found is not None]
+        words = []
     selector = Selector(
         ranges=tuple(ranges), states=tuple(dict.fromkeys(states)), text=" ".join(words) or None, **fields
     )

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pexpect
+import pyte
 import pytest
 from textual.pilot import Pilot
 
@@ -16,6 +21,7 @@ from kueue.top.app import TopApp
 from kueue.wire.messages import JobPage
 from tests.hostile.peers import Served, serving
 from tests.support.lab import SECRET, Lab
+from tests.support.waiting import wait_for
 
 MANY = 200_000
 
@@ -64,7 +70,7 @@ class Screen:
         """Wait until the screen is so."""
         try:
             async with asyncio.timeout(seconds):
-                while not condition():  # noqa: ASYNC110 (the screen tells nobody)
+                while not condition():
                     await self.pilot.pause(0.02)
         except TimeoutError:
             pytest.fail(f"{what}:\n{self.text}")
@@ -78,11 +84,11 @@ class Screen:
         await self.pilot.press(*keys)
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def shown(client: AsyncClient, size: tuple[int, int] = (80, 24)) -> AsyncIterator[Screen]:
     """The application on a terminal of that size."""
     app = TopApp(client)
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=size, notifications=True) as pilot:
         yield Screen(app, pilot)
 
 
@@ -150,21 +156,20 @@ async def test_a_rare_job_is_found_by_the_text_of_its_command(served: Served) ->
 
 
 async def test_new_jobs_appear_at_the_top_and_leave_who_looks_elsewhere_alone(served: Served) -> None:
-    async with client_of(served.port) as client:
-        async with shown(client) as screen:
-            await screen.sees("no jobs")
-            await submit(client, 60)
-            await screen.until("the newest is on top", lambda: screen.ids()[:1] == [60])
-            await screen.press("pagedown")
-            before = screen.ids()
-            await submit(client, 5)
-            await screen.sees("65 pending")
-            await screen.pilot.pause()
-            assert screen.ids() == before
-            await screen.press("home")
-            await screen.until("the newest is on top again", lambda: screen.ids()[:1] == [65])
-            await screen.press("o")
-            await screen.until("the oldest is on top", lambda: screen.ids()[:1] == [1])
+    async with client_of(served.port) as client, shown(client) as screen:
+        await screen.sees("no jobs")
+        await submit(client, 60)
+        await screen.until("the newest is on top", lambda: screen.ids()[:1] == [60])
+        await screen.press("pagedown")
+        before = screen.ids()
+        await submit(client, 5)
+        await screen.sees("65 pending")
+        await screen.pilot.pause()
+        assert screen.ids() == before
+        await screen.press("home")
+        await screen.until("the newest is on top again", lambda: screen.ids()[:1] == [65])
+        await screen.press("o")
+        await screen.until("the oldest is on top", lambda: screen.ids()[:1] == [1])
 
 
 async def test_a_job_is_canceled_only_after_a_yes(served: Served) -> None:
@@ -260,3 +265,74 @@ async def test_it_says_that_the_server_is_away_and_goes_on_when_it_is_back(
         lab.submit("true")
         await screen.sees("2 pending")
         await screen.until("both are shown", lambda: screen.ids() == [2, 1])
+
+
+# ---------------------------------------------------------------- in a terminal
+
+
+def typed(lab: Lab, before: list[str], *steps: tuple[str, str]) -> str:
+    """`kueue top` on a pseudo-terminal of 80×24: waits for each text, then types; the last screen."""
+    display = pyte.Screen(80, 24)
+    stream = pyte.Stream(display)
+    env = {name: value for name, value in lab.env.items() if name != "NO_COLOR"}
+    child = pexpect.spawn(
+        before[0] if before else sys.executable,
+        [*before[1:], sys.executable][not before :] + ["-m", "kueue", "top"],
+        env={**env, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"},
+        cwd=str(lab.work),
+        dimensions=(24, 80),
+        timeout=30,
+        encoding="utf-8",
+    )
+
+    def sees(text: str) -> bool:
+        with contextlib.suppress(pexpect.TIMEOUT, pexpect.EOF):
+            stream.feed(child.read_nonblocking(65536, timeout=0.05))
+        return text in "\n".join(display.display)
+
+    try:
+        for text, keys in steps:
+            wait_for(f"{text!r} is shown", lambda text=text: sees(text))
+            shown = "\n".join(display.display)
+            child.send(keys)
+        child.expect(pexpect.EOF)
+    finally:
+        child.close(force=True)
+    assert child.exitstatus == 0
+    return shown
+
+
+@pytest.mark.parametrize("before", [[], ["screen", "-q", "-U"]], ids=["plain", "screen"])
+def test_it_fills_a_terminal_of_80_by_24_and_leaves_it_by_q(lab: Lab, before: list[str]) -> None:
+    if before and shutil.which(before[0]) is None:
+        pytest.skip("screen is not installed")
+    lab.submit("-w", "--name", "\x1b[2J[red]", "true")
+    screen = typed(
+        lab,
+        before,
+        ("1 succeeded", "2"),
+        ("connected", "1"),
+        ("Filter", "/"),
+        ("filter:", "succ"),
+        ("no such jobs", "\x1b"),
+        ("\\e[2J[red]", "q"),
+    )
+    assert "Jobs" in screen
+    assert "q Quit" in screen
+
+
+def test_without_a_terminal_or_a_server_it_says_so_in_a_line(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab()
+    done = lab.kueue("top")
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+    assert b"needs a terminal" in done.stderr
+
+
+def test_without_its_library_it_says_how_to_get_it(make_lab: Callable[..., Lab], tmp_path: Path) -> None:
+    lab = make_lab()
+    hidden = "import importlib.util, sys; find = importlib.util.find_spec\n"
+    hidden += "importlib.util.find_spec = lambda name, *a: None if name == 'textual' else find(name, *a)\n"
+    hidden += "from kueue.cli import main; sys.exit(main(['top']))\n"
+    done = subprocess.run([sys.executable, "-c", hidden], env=lab.env, capture_output=True)
+    assert done.returncode == 2
+    assert done.stderr.decode() == "kueue: kueue top needs Textual: pip install 'kueue[top]'\n"
