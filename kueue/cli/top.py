@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 
 import typer
@@ -24,5 +25,6 @@ def top(context: typer.Context) -> int:
     from kueue import AsyncClient
     from kueue.top.app import TopApp
 
-    TopApp(AsyncClient(session.config)).run()
+    # screen keeps an Esc back while it watches for a mouse, until the next key.
+    TopApp(AsyncClient(session.config)).run(mouse="STY" not in os.environ)
     return 0

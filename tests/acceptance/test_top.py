@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ class Counting(AsyncClient):
 
     pages = 0
     rows = 0
+
+    async def __aenter__(self) -> Counting:
+        return self
 
     async def page(self, which: Selector, **options: Any) -> JobPage:
         """As the client does it."""
@@ -66,6 +70,10 @@ class Screen:
         """The jobs that are seen, from the top."""
         return [job.id for job in self.app.window.visible()]
 
+    def begins(self, ids: list[int]) -> bool:
+        """Are these the jobs at the top?"""
+        return self.ids()[: len(ids)] == ids
+
     async def until(self, what: str, condition: Callable[[], bool], seconds: float = 20) -> None:
         """Wait until the screen is so."""
         try:
@@ -93,6 +101,7 @@ async def shown(client: AsyncClient, size: tuple[int, int] = (80, 24)) -> AsyncI
 
 
 def client_of(port: int) -> Counting:
+    """Use it by itself, and close it."""
     return Counting(address=("127.0.0.1", port), secret=SECRET, connect_timeout=5.0)
 
 
@@ -120,9 +129,9 @@ async def test_in_a_table_of_200_000_jobs_each_way_of_moving_asks_for_a_few_page
             await screen.until("the newest are shown", lambda: screen.ids()[:1] == [MANY])
             await screen.sees(f"{MANY:,} pending")
             assert client.taken()[1] <= 500
-            for key, first in (("end", 18), ("home", MANY)):
+            for key, top in (("end", [18]), ("home", [MANY])):
                 await screen.press(key)
-                await screen.until(f"{key} is reached", lambda first=first: screen.ids()[:1] == [first])
+                await screen.until(f"{key} is reached", partial(screen.begins, top))
                 await screen.pilot.pause()
                 pages, rows = client.taken()
                 assert (pages <= 4, rows <= 500) == (True, True), (key, pages, rows)
@@ -275,9 +284,10 @@ def typed(lab: Lab, before: list[str], *steps: tuple[str, str]) -> str:
     display = pyte.Screen(80, 24)
     stream = pyte.Stream(display)
     env = {name: value for name, value in lab.env.items() if name != "NO_COLOR"}
+    command = [*before, sys.executable, "-m", "kueue", "top"]
     child = pexpect.spawn(
-        before[0] if before else sys.executable,
-        [*before[1:], sys.executable][not before :] + ["-m", "kueue", "top"],
+        command[0],
+        command[1:],
         env={**env, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"},
         cwd=str(lab.work),
         dimensions=(24, 80),
@@ -292,10 +302,12 @@ def typed(lab: Lab, before: list[str], *steps: tuple[str, str]) -> str:
 
     try:
         for text, keys in steps:
-            wait_for(f"{text!r} is shown", lambda text=text: sees(text))
+            wait_for(f"{text!r} is shown", partial(sees, text))
             shown = "\n".join(display.display)
             child.send(keys)
         child.expect(pexpect.EOF)
+    except AssertionError:
+        pytest.fail("\n".join(display.display))
     finally:
         child.close(force=True)
     assert child.exitstatus == 0
