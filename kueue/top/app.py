@@ -24,7 +24,7 @@ from kueue.top.filtering import selector_of
 from kueue.top.grid import Grid
 from kueue.top.rows import Rows
 from kueue.top.screens import JobPage, LogPage, Page, Question, WorkerPage
-from kueue.top.window import Window
+from kueue.top.window import MOST_SORTED, ORDERS, Window
 from kueue.wire.messages import JobView, ResourceView, WorkerView
 
 TYPING_SECONDS = 0.15
@@ -37,6 +37,7 @@ KEYS = """\
             failed  group:NAME  name:GLOB  worker:GLOB  cwd:DIR
             exit:N  since:2h  17  20-400  any words of a command
  o          newest or oldest first
+ s          sort by time, name, worker, state (of at most 10,000 jobs)
  l          follow the log of the selected job
  r          run it again, if it has finished
  k Delete   cancel it; one that runs is killed
@@ -71,6 +72,7 @@ class TopApp(App[None]):
         Binding("3", "tab('licences')", "Licences", show=False),
         Binding("slash", "filter", "Filter", key_display="/"),
         Binding("o", "turn_round", "Order"),
+        Binding("s", "sort", "Sort"),
         Binding("l", "log", "Log"),
         Binding("r", "rerun", "Rerun"),
         Binding("k,delete", "cancel", "Cancel"),
@@ -162,6 +164,10 @@ class TopApp(App[None]):
             return Text(visible(self.board.away), "bold red", no_wrap=True, overflow="ellipsis")
         if self._fault:
             return Text(visible(self._fault), "yellow", no_wrap=True, overflow="ellipsis")
+        if self.window.order is not None:
+            number = len(self.window.items)
+            text = f"{number:,} jobs sorted by {self.window.order}, without new ones; s: the next, o: by id again"
+            return Text(text, "cyan", no_wrap=True, overflow="ellipsis")
         searched = self.window.searched_up_to
         if searched is not None:
             return Text(f"searching; up to job {searched:,} so far", "dim")
@@ -239,6 +245,31 @@ class TopApp(App[None]):
         """The other order."""
         self.window.turn_round()
         self.feed.moved()
+
+    def action_sort(self) -> None:
+        """By the next thing that jobs can be sorted by; after the last one by id again."""
+        orders = [*ORDERS, None]
+        order = orders[0 if self.window.order is None else orders.index(self.window.order) + 1]
+        if order is None:
+            self.window.by_id()
+            self.feed.moved()
+        else:
+            self.run_worker(self._sort(order), exclusive=True, group="sort", exit_on_error=False)
+
+    async def _sort(self, order: str) -> None:
+        selector = self.window.selector
+        try:
+            jobs = await self.feed.all_jobs(MOST_SORTED)
+        except KueueError as error:
+            self.notify(visible(str(error)), severity="error", markup=False)
+            return
+        if jobs is None:
+            text = f"only up to {MOST_SORTED:,} jobs are sorted by {order}; filter first (/)"
+            self.notify(text, severity="warning")
+        elif selector == self.window.selector:
+            self.window.sort(jobs, order, self._clock())
+            self.feed.moved()
+            self._changed()
 
     # ---------------------------------------------------------------- what is done to a job
 

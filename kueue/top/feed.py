@@ -16,6 +16,7 @@ from kueue import AsyncClient
 from kueue.errors import KueueError
 from kueue.top.board import Board
 from kueue.top.window import Window
+from kueue.wire.messages import JobView
 
 SETTLE_SECONDS = 0.1
 """How long a view stands still before its jobs are listened to."""
@@ -123,6 +124,19 @@ class Feed:
                 self._window.take(fetch, page.jobs, page.cursor, time.time())
                 self._view_moved.set()
                 self._changed()
+
+    async def all_jobs(self, most: int) -> list[JobView] | None:
+        """All that the filter names, None if they are more than so many."""
+        found: list[JobView] = []
+        cursor: int | None = None
+        while True:
+            page = await self.client.page(self._window.selector, newest_first=True, cursor=cursor)
+            found += page.jobs
+            cursor = page.cursor
+            if len(found) > most:
+                return None
+            if cursor is None:
+                return found
 
     async def _follow_view(self) -> None:
         while True:

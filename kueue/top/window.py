@@ -6,8 +6,8 @@ one page at a time, and begun anew where somebody jumps. So Home and End cost th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -21,6 +21,18 @@ LEAST_PAGE = 100
 SCREENS_AHEAD = 2
 MOST_ROWS = 1000
 """Rows that are kept; those farthest from the view go first."""
+
+MOST_SORTED = 10_000
+"""Jobs that are sorted by anything but their ids: for that all of them have to be here."""
+
+
+ORDERS: dict[str, Callable[[JobView], Any]] = {
+    "time": lambda job: -(job.run_seconds or 0.0),
+    "name": lambda job: (not job.name, job.name),
+    "worker": lambda job: (job.worker is None, job.worker or ""),
+    "state": lambda job: job.state,
+}
+"""By what jobs can be sorted; the longest time first."""
 
 Place = Literal["start", "end", "here", "before", "after"]
 
@@ -44,6 +56,8 @@ class Window(Rows[JobView]):
         super().__init__()
         self.selector = Selector()
         self.newest_first = True
+        self.order: str | None = None
+        """One of `ORDERS`; None: by id."""
         self.oldest = self.newest = 0
         # Where more rows begin on either side; None: there are no more.
         self._before: int | None = None
@@ -64,6 +78,19 @@ class Window(Rows[JobView]):
     def turn_round(self) -> None:
         """The other order."""
         self.newest_first = not self.newest_first
+        self._go("start")
+
+    def sort(self, jobs: Sequence[JobView], order: str, now: float) -> None:
+        """These, which are all, in one of `ORDERS`. Others don't come among them until the order is by id again."""
+        self._go("start")
+        self._wanted = self._before = self._after = None
+        self.order, self._at_start = order, True
+        key = ORDERS[order]
+        self.items = [_live(job, now) for job in sorted(jobs, key=lambda job: (key(job), -job.id))]
+        self.top = self.selected = 0
+
+    def by_id(self) -> None:
+        """In the order of ids again."""
         self._go("start")
 
     def home(self) -> None:
@@ -92,7 +119,7 @@ class Window(Rows[JobView]):
 
     def reload(self) -> None:
         """The same view anew: others may belong to it by now."""
-        if self._wanted is None:
+        if self._wanted is None and self.order is None:
             keep = None if self.is_following or self.current is None else self.current.id
             if self.top == 0 and self._at_start:
                 self._go("start")
@@ -104,7 +131,7 @@ class Window(Rows[JobView]):
         """These are the ends of the table now."""
         before, self.newest = self.newest, newest
         self.oldest = oldest
-        if newest <= before or self._wanted is not None:
+        if newest <= before or self._wanted is not None or self.order is not None:
             return
         if not self.newest_first:
             self._after = self._known_up_to(before) if self._after is None else self._after
@@ -130,7 +157,7 @@ class Window(Rows[JobView]):
         return None
 
     def _go(self, place: Place, cursor: int | None = None) -> None:
-        self._wanted, self._from, self._keep = place, cursor, None
+        self._wanted, self._from, self._keep, self.order = place, cursor, None, None
         self._age += 1
 
     def _beside(self, job: int, by: int) -> int:

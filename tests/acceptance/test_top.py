@@ -216,6 +216,26 @@ async def test_jobs_come_into_and_leave_a_state_that_is_asked_for(served: Served
             await screen.sees("no such jobs")
 
 
+async def test_up_to_10_000_jobs_are_sorted_by_other_things_and_no_more(served: Served) -> None:
+    async with client_of(served.port) as client:
+        await submit(client, 10_001)
+        await client.cancel([3, 9_000])
+        async with shown(client) as screen:
+            await screen.sees("10,001 jobs")
+            await screen.press("s")
+            await screen.sees("only up to 10,000 jobs")
+            await screen.press("slash", *"1-10000", "enter")
+            await screen.until("they are shown", partial(screen.begins, [10_000]))
+            client.taken()
+            for order in ("time", "name", "worker", "state"):
+                await screen.press("s")
+                await screen.sees(f"10,000 jobs sorted by {order}")
+            assert screen.begins([9_000, 3, 10_000])
+            assert client.taken()[1] <= 40_000
+            await screen.press("s")
+            await screen.until("they are by id again", partial(screen.begins, [10_000]))
+
+
 async def test_what_cannot_be_meant_is_said_while_it_is_typed(served: Served) -> None:
     async with client_of(served.port) as client, shown(client) as screen:
         await screen.press("slash", *"state:x")

@@ -80,7 +80,7 @@ class ScriptedClient(AsyncClient):
         rows = (found[::-1] if newest_first else found)[:limit]
         return JobPage(1, tuple(rows), rows[-1].id if len(found) > limit else None)
 
-    async def watch_cluster(self, *, details: bool = False) -> AsyncGenerator[ClusterState | None, None]:  # type: ignore[override]
+    async def watch_cluster(self, *, details: bool = False) -> AsyncGenerator[ClusterState | None, None]:
         """Once."""
         counts: dict[str, Any] = {}
         for one in self.table:
@@ -92,7 +92,7 @@ class ScriptedClient(AsyncClient):
         yield ClusterState(1, JobCounts(**counts), 1, len(self.table), 7, 24, 12.0, **more)
         await asyncio.Event().wait()
 
-    async def watch(self, jobs: Any, timeout: float | None = None) -> AsyncGenerator[JobChange, None]:  # type: ignore[override]  # noqa: ASYNC109
+    async def watch(self, jobs: Any, timeout: float | None = None) -> AsyncGenerator[JobChange, None]:  # noqa: ASYNC109
         """Nothing happens."""
         await asyncio.Event().wait()
         yield JobChange(1, "unknown")

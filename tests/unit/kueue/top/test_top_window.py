@@ -193,6 +193,25 @@ def test_changes_are_shown_and_a_job_that_is_gone_leaves() -> None:
     assert not table.window.apply(JobChange(1000, "running"), 60.0)
 
 
+def test_sorted_jobs_stay_as_they_are_until_the_order_is_by_id_again() -> None:
+    table = Table(range(1, 101))
+    table.settle()
+    states = [view(job, "failed" if job % 10 == 0 else "pending") for job in table.ids]
+    table.window.sort(states, "state", 0.0)
+    assert [job.id for job in table.window.items[:11]] == [*range(100, 0, -10), 99]
+    table.ids += [101]
+    table.tell()
+    assert table.window.need() is None
+    table.window.reload()
+    table.window.end()
+    table.window.home()
+    assert table.window.need() is None
+    table.window.by_id()
+    table.settle()
+    table.check()
+    assert table.window.visible()[0].id == 101
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_whatever_one_does_what_is_seen_is_what_is_there(seed: int) -> None:
     chance = random.Random(seed)
