@@ -74,6 +74,7 @@ def connected(state: State, event: WorkerConnected) -> None:
     worker.pause = None
     if not same_boot:
         worker.closed.clear()
+        worker.lacks.clear()
         worker.cursors.clear()
     capacity = event.capacity
     state.outbox.log(

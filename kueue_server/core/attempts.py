@@ -17,7 +17,7 @@ from kueue_server.core.outcomes import CANCELED, outcome_of, reason_of
 from kueue_server.core.records import Outcome
 from kueue_server.core.shapes import KnownShape
 from kueue_server.core.state import State
-from kueue_server.core.table import MAX_ATTEMPTS_KEPT, Job, cwd_of, max_restarts_of
+from kueue_server.core.table import MAX_ATTEMPTS_KEPT, Job, cwd_of, max_restarts_of, program_of
 from kueue_server.core.workers import Worker
 
 S = JobState
@@ -83,7 +83,7 @@ def start(state: State, worker: Worker, job: Job, started_ago: float) -> None:
     worker.reserve(job.queue.shape)
     state.take(job)
     state.outbox.changed(job.id)
-    if worker.closed:
+    if worker.closed or worker.lacks:
         reopen(state, worker, job)
     worker.backoffs.pop(job.queue.shape.number, None)
 
@@ -95,8 +95,9 @@ def runs_since(state: State, worker: Worker, job: Job, started_ago: float) -> No
 
 
 def reopen(state: State, worker: Worker, job: Job) -> None:
-    """A job runs in a place that the worker was thought not to see."""
-    if worker.closed.open(job.id, cwd_of(job), job.queue.volume):
+    """A job runs in a place, or a program, that the worker was thought not to have."""
+    opened = worker.closed.open(job.id, cwd_of(job), job.queue.volume)
+    if worker.lacks.open(job.queue, program_of(job)) or opened:
         worker.cursors.clear()
         state.wake(worker)
 
@@ -142,6 +143,11 @@ def finish(state: State, worker: Worker, end: FinishedAttempt) -> None:
     """A worker reports the end of an attempt: taken in if it is the current one, acknowledged in any case."""
     if worker.session is not None:
         state.outbox.acknowledge(worker.session, AttemptRef(end.job, end.fence))
+    take_end(state, worker, end)
+
+
+def take_end(state: State, worker: Worker, end: FinishedAttempt) -> None:
+    """Take in the end of an attempt if it is the current one."""
     job = state.table.get(end.job)
     canceled = worker.stops.get((end.job, end.fence)) == "canceled"
     confirm(state, worker, end.job, end.fence, job)
@@ -168,7 +174,7 @@ def finish(state: State, worker: Worker, end: FinishedAttempt) -> None:
             if end.end is not End.NOT_STARTED:
                 state.pace.finished(state.now, end.run_seconds)
                 worker.remember_pace(job.queue.shape, end.run_seconds)
-            if worker.closed and end.end is not End.NOT_STARTED:
+            if (worker.closed or worker.lacks) and end.end is not End.NOT_STARTED:
                 reopen(state, worker, job)
             worker.backoffs.pop(job.queue.shape.number, None)
             _close(state, job, S.FAILED if reason else S.SUCCEEDED, reason, outcome_of(end, state.wall))

@@ -73,7 +73,10 @@ def _review_pauses(state: State, worker: Worker) -> None:
         over = over or any(
             state.last_tick < backoff.until <= state.now for backoff in worker.backoffs.values()
         )
-    if worker.closed and worker.closed.probe_due(state.last_tick, state.now):
+    due = bool(worker.closed) and worker.closed.probe_due(state.last_tick, state.now)
+    if worker.lacks:
+        due = worker.lacks.probe_due(state.last_tick, state.now) or due
+    if due:
         worker.cursors.clear()
         over = True
     if len(worker.cursors) > _MAX_CURSORS:

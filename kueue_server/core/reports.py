@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kueue.job import JobState
 from kueue.wire.messages import AttemptRef, RefusedAttempt
-from kueue_server.core import arrivals, attempts, holding
+from kueue_server.core import arrivals, attempts, holding, sight
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.events import WorkerHeard, WorkerReported, WorkerStatus
 from kueue_server.core.state import State
@@ -63,6 +63,10 @@ def reported(state: State, event: WorkerReported) -> None:
 
 
 def _refused(state: State, worker: Worker, refused: RefusedAttempt) -> None:
+    if refused.code == "no_program":
+        if not sight.missing(state, worker, refused):
+            _given_back(state, worker, refused.job, refused.fence)
+        return
     job = _given_back(state, worker, refused.job, refused.fence)
     if job is None:
         return

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from kueue.wire.messages import Reason
+from kueue_server.core import sight
 from kueue_server.core.admission import no_fit
 from kueue_server.core.closed import Sight
 from kueue_server.core.pending import Queue, job_of
 from kueue_server.core.state import State
-from kueue_server.core.table import Job, cwd_of
+from kueue_server.core.table import Job, cwd_of, program_of
 from kueue_server.core.workers import Worker
 
 
@@ -72,17 +73,23 @@ class WhyWaiting:
         return None
 
     def _unseen(self, job: Job) -> Reason | None:
-        """No worker that fits sees the job's working directory, or its program or output hangs on all that do."""
+        """No worker that fits sees the job's working directory, or has its program, or its program or output hangs on
+        all that do."""
         fitting = self._fitting[job.queue]
-        if not all(worker.closed for worker in fitting):
+        if any(sight.is_clear(worker) for worker in fitting):
             return None
-        cwd = cwd_of(job)
-        hangs = False
+        cwd, program, now = cwd_of(job), program_of(job), self._state.now
+        hangs = lacks = False
         for worker in fitting:
-            sight = worker.closed.job(job.id, cwd, job.queue.volume, self._state.now)
-            if sight is Sight.OPEN:
+            if sight.of_job(worker, job, now) is Sight.OPEN:
                 return None
-            hangs = hangs or worker.closed.directory(cwd, job.queue.volume, self._state.now) is Sight.OPEN
+            if worker.lacks.has_refused(job.queue, program, job.id):
+                lacks = True
+            else:
+                hangs = hangs or worker.closed.directory(cwd, job.queue.volume, now) is Sight.OPEN
+        if lacks:
+            name = program.name.decode("utf-8", "backslashreplace")
+            return Reason("no_program", f"no worker that is here has {name} ({len(fitting)} asked)")
         if hangs:
             return Reason("file_timeout", "the place of its program or output does not answer")
         shown = cwd.decode("utf-8", "backslashreplace")

@@ -16,6 +16,7 @@ from kueue.wire.messages import Status
 from kueue_server.core.closed import ClosedPlaces
 from kueue_server.core.outbox import Why
 from kueue_server.core.pending import Queue
+from kueue_server.core.programs import MissingPrograms
 from kueue_server.core.records import WorkerRecord
 from kueue_server.core.shapes import KnownShape
 
@@ -76,6 +77,7 @@ class Worker:
         self.unconfirmed: dict[AttemptKey, KnownShape | None] = {}
         self.stops: dict[AttemptKey, Why] = {}
         self.closed = ClosedPlaces()
+        self.lacks = MissingPrograms()
         self.cursors: dict[Queue, tuple[int, int]] = {}  # where to look on, and arrivals when it began
         self.queue_cursor: int | None = None
         self.backoffs: dict[int, Backoff] = {}  # shape number -> …

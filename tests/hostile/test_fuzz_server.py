@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,13 @@ def seeds(long_form: bool) -> range:
 def registration(name: str, /, **fields: Any) -> dict[str, Any]:
     """A sensible one."""
     capacity = {"cpus": 4, "ram_mb": 4000, "job_slots": 4}
-    sensible = {"name": name, "host": "h", "version": "1", "keeper": f"k-{name}", "boot": "b"}
+    sensible = {
+        "name": name,
+        "host": socket.gethostname(),
+        "version": "1",
+        "keeper": f"k-{name}",
+        "boot": "b",
+    }
     return {"type": "register", **sensible, "capacity": capacity, "system": {}, **fields}
 
 

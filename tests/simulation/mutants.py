@@ -77,7 +77,7 @@ MUTANTS = {
     "no-attempt-check": Mutant(
         "the end of any attempt counts as the job's",
         _ATTEMPTS,
-        "finish",
+        "take_end",
         "if job is None or job.fence != end.fence or job.worker != worker.id:",
         "if job is None:",
         9,
