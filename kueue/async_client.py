@@ -27,6 +27,7 @@ from kueue.wire.messages import (
     LogChunk,
     ResourcePage,
     ServerState,
+    Steered,
     Stream,
     Unwatch,
     WorkerDetail,
@@ -320,6 +321,16 @@ class AsyncClient:
     async def forget_worker(self, name: str | int) -> tuple[str, ...]:
         """Confirm that what a lost worker was running is dead."""
         return await self._run(requests.forget_worker(name))
+
+    async def pause_workers(
+        self, workers: str | Iterable[str], *, kill: bool = False, reason: str = ""
+    ) -> Steered:
+        """As `Client.pause_workers`."""
+        return await self._run(requests.pause_workers(workers, kill, reason))
+
+    async def resume_workers(self, workers: str | Iterable[str]) -> Steered:
+        """As `Client.resume_workers`."""
+        return await self._run(requests.resume_workers(workers))
 
     async def backup(self, path: str | os.PathLike[str]) -> None:
         """Copy the journal to a new file on the server's machine."""

@@ -30,6 +30,7 @@ from kueue.wire.messages import (
     LogChunk,
     ResourcePage,
     ServerState,
+    Steered,
     Stream,
     Unwatch,
     WorkerDetail,
@@ -277,6 +278,15 @@ class Client:
     def forget_worker(self, name: str | int) -> tuple[str, ...]:
         """Confirm that what a lost worker was running is dead."""
         return self._run(requests.forget_worker(name))
+
+    def pause_workers(self, workers: str | Iterable[str], *, kill: bool = False, reason: str = "") -> Steered:
+        """Have workers (ids, or globs over names and hosts) take no more jobs, until `resume_workers`; with `kill`
+        their jobs go back to the queue, without counting a loss."""
+        return self._run(requests.pause_workers(workers, kill, reason))
+
+    def resume_workers(self, workers: str | Iterable[str]) -> Steered:
+        """Have workers take jobs again; those that were paused."""
+        return self._run(requests.resume_workers(workers))
 
     def backup(self, path: str | os.PathLike[str]) -> None:
         """Copy the journal to a new file on the server's machine."""

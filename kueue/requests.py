@@ -25,14 +25,17 @@ from kueue.wire.messages import (
     ListJobs,
     ListResources,
     ListWorkers,
+    PauseWorkers,
     Range,
     Reload,
     ResourcePage,
+    ResumeWorkers,
     ServerInfo,
     ServerState,
     ShowJob,
     ShowWorker,
     Shutdown,
+    Steered,
     WorkerDetail,
     WorkerView,
 )
@@ -122,6 +125,22 @@ def forget_worker(name: str | int) -> Operation[tuple[str, ...]]:
     """Confirm that a lost worker's jobs are dead; lines for people."""
     text = str(name)
     return (yield from ask(lambda rid: ForgetWorker(rid, text))).lines  # type: ignore[no-any-return]
+
+
+def pause_workers(globs: Iterable[str], kill: bool, reason: str) -> Operation[Steered]:
+    """Have workers take no more jobs."""
+    named = _globs(globs)
+    return (yield from ask(lambda rid: PauseWorkers(rid, named, kill, reason)))  # type: ignore[no-any-return]
+
+
+def resume_workers(globs: Iterable[str]) -> Operation[Steered]:
+    """Have workers take jobs again."""
+    named = _globs(globs)
+    return (yield from ask(lambda rid: ResumeWorkers(rid, named)))  # type: ignore[no-any-return]
+
+
+def _globs(globs: Iterable[str]) -> tuple[str, ...]:
+    return (globs,) if isinstance(globs, str) else tuple(globs)
 
 
 def backup(path: str | os.PathLike[str]) -> Operation[Any]:

@@ -36,14 +36,17 @@ from kueue.wire.messages import (
     ListWorkers,
     LogChunk,
     LogData,
+    PauseWorkers,
     ReadLog,
     Reason,
     Reload,
     ResourcePage,
+    ResumeWorkers,
     ServerInfo,
     ShowJob,
     ShowWorker,
     Shutdown,
+    Steered,
     Submit,
     Submitted,
     ToClient,
@@ -51,8 +54,14 @@ from kueue.wire.messages import (
     Watch,
     WorkerPage,
 )
-from kueue_server.core.events import CancelRequested, CleanRequested, ForgetWorkerRequested
-from kueue_server.core.instructions import AnswerCancel, AnswerClean, AnswerForgetWorker
+from kueue_server.core.events import (
+    CancelRequested,
+    CleanRequested,
+    ForgetWorkerRequested,
+    PauseRequested,
+    ResumeRequested,
+)
+from kueue_server.core.instructions import AnswerCancel, AnswerClean, AnswerForgetWorker, AnswerSteering
 from kueue_server.core.views import LogPlace
 from kueue_server.services import Services
 
@@ -114,6 +123,14 @@ class ClientSession:
                     self._services.limits.global_max_parallel_jobs,
                 )
                 self._send(page)
+            case PauseWorkers():
+                request = self._expect_steering(message.rid)
+                globs, now = message.workers, time.time()
+                self._services.engine.post(PauseRequested(request, globs, message.kill, message.reason, now))
+            case ResumeWorkers():
+                self._services.engine.post(
+                    ResumeRequested(self._expect_steering(message.rid), message.workers)
+                )
             case ForgetWorker():
                 self._forget_worker(message)
             case Backup():
@@ -333,6 +350,15 @@ class ClientSession:
 
         request = self._services.desk.expect(answer)
         self._services.engine.post(ForgetWorkerRequested(request, message.worker, time.time()))
+
+    def _expect_steering(self, rid: int) -> int:
+        def answer(given: AnswerSteering) -> None:
+            if given.error is not None:
+                self._send(Failure(rid, given.error))
+            else:
+                self._send(Steered(rid, given.workers, given.lines))
+
+        return self._services.desk.expect(answer)
 
     def _backup(self, message: Backup) -> None:
         def done(error: Exception | None) -> None:

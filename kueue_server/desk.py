@@ -10,6 +10,7 @@ from kueue_server.core.instructions import (
     AnswerCancel,
     AnswerClean,
     AnswerForgetWorker,
+    AnswerSteering,
     CloseSession,
     Instruction,
     JobsChanged,
@@ -63,7 +64,7 @@ class Desk:
                     session.refuse(instruction.reason)
                 elif session is not None:
                     session.link.close()
-            case AnswerCancel() | AnswerClean() | AnswerForgetWorker():
+            case AnswerCancel() | AnswerClean() | AnswerForgetWorker() | AnswerSteering():
                 self._waiting.pop(instruction.request)(instruction)
             case JobsChanged():
                 if self.hub is not None:

@@ -40,7 +40,7 @@ complete -c kueue -a '(__kueue_complete)'
 }
 
 JOB_COMMANDS = frozenset({"show-job", "logs", "wait-job", "remove-job"})
-WORKER_COMMANDS = frozenset({"show-worker", "forget-worker"})
+WORKER_COMMANDS = frozenset({"show-worker", "forget-worker", "pause-worker", "resume-worker"})
 
 
 def print_script(shell: str) -> int:

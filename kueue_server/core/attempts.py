@@ -13,7 +13,7 @@ from kueue.job import FINISHED, End, JobState
 from kueue.wire.messages import TAIL_BYTES, AttemptRef, AttemptView, FinishedAttempt, Reason
 from kueue_server.core.instructions import DropStop, SaveStop, SaveTails
 from kueue_server.core.outbox import Why
-from kueue_server.core.outcomes import CANCELED, outcome_of, reason_of
+from kueue_server.core.outcomes import CANCELED, outcome_of, paused_reason, reason_of
 from kueue_server.core.records import Outcome
 from kueue_server.core.shapes import KnownShape
 from kueue_server.core.state import State
@@ -119,6 +119,7 @@ def adopt_held(state: State, worker: Worker, job: Job) -> None:
 
 def give_back(state: State, worker: Worker, job: Job) -> None:
     """The current attempt never started and never will: pending again, as if it had not been handed out."""
+    confirm(state, worker, job.id, job.fence, job)
     _detach(state, worker, job)
     job.fence = 0
     job.worker = 0
@@ -168,6 +169,8 @@ def take_end(state: State, worker: Worker, end: FinishedAttempt) -> None:
     if end.started_ago is not None:
         job.started_at = state.wall - end.started_ago
     reason = reason_of(end)
+    if end.end is End.STOPPED and not canceled and reason is None and worker.paused is not None:
+        reason = paused_reason(worker.paused)
     _remember(state, job, worker, end.end.value, end, reason)
     match end.end:
         case End.EXITED | End.TIME_LIMIT | End.OUTPUT_LIMIT | End.NOT_STARTED:
@@ -233,7 +236,8 @@ def lose(state: State, worker: Worker, job: Job, *, counts: bool, may_live: bool
 
     `counts`: it may have started, so it counts as a loss. `may_live`: its end is not confirmed.
     """
-    canceled = worker.stops.get((job.id, job.fence)) == "canceled"
+    why = worker.stops.get((job.id, job.fence))
+    canceled = why == "canceled"
     run_seconds = state.now - worker.running.get(job.id, state.now)
     _detach(state, worker, job)
     if may_live:
@@ -244,7 +248,7 @@ def lose(state: State, worker: Worker, job: Job, *, counts: bool, may_live: bool
     if canceled:
         _remember(state, job, worker, End.LOST.value, end, None)
         _close(state, job, S.CANCELED, CANCELED, Outcome(state.wall))
-    elif counts or not job.restart:
+    elif (counts and why is None) or not job.restart:  # what was to end for a pause is no loss
         _remember(state, job, worker, End.LOST.value, end, None)
         _count_loss(state, worker, job, Outcome(state.wall, run_seconds=run_seconds))
     else:
@@ -287,8 +291,8 @@ def haunt(state: State, worker: Worker, job: Job, fence: int, why: Why | None, *
 
 
 def order_stop(state: State, worker: Worker, job: Job, fence: int, why: Why) -> None:
-    """A durable order to end an attempt, sent at once if the worker is there."""
-    if (job.id, fence) not in worker.stops:
+    """A durable order to end an attempt, sent at once if the worker is there. A cancel is not taken back."""
+    if worker.stops.get((job.id, fence)) not in (why, "canceled"):
         worker.stops[job.id, fence] = why
         state.outbox.write(SaveStop(worker.id, job.id, fence, why))
     if worker.session is not None:

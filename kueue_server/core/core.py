@@ -38,6 +38,7 @@ from kueue_server.core import (
     reports,
     restoring,
     starvation,
+    steering,
     submission,
     views,
 )
@@ -50,6 +51,8 @@ from kueue_server.core.events import (
     JobsSubmitted,
     Limits,
     LimitsChanged,
+    PauseRequested,
+    ResumeRequested,
     Tick,
     WorkerConnected,
     WorkerDisconnected,
@@ -127,6 +130,11 @@ class Core:
             case ForgetWorkerRequested():
                 state.wall = event.wall
                 self._forget_worker(event)
+            case PauseRequested():
+                state.wall = event.wall
+                steering.pause(state, event)
+            case ResumeRequested():
+                steering.resume(state, event)
             case LimitsChanged():
                 self._set_limits(event.limits)
             case Tick():

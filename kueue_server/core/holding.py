@@ -97,7 +97,8 @@ def _takes_held(state: State, worker: Worker) -> bool:
         and status.accepting
         and status.keeper_silent_seconds <= 0
         and worker.drained_for is None
-        and not (worker.pause is not None and state.now < worker.pause.until)
+        and worker.paused is None
+        and not (worker.respite is not None and state.now < worker.respite.until)
     )
 
 

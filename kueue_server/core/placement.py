@@ -59,7 +59,8 @@ def resume(state: State) -> None:
 
 def refresh(state: State, worker: Worker) -> None:
     """Put a worker at its place among the idle ones."""
-    paused = worker.pause is not None and state.now < worker.pause.until
+    resting = worker.respite is not None and state.now < worker.respite.until
+    paused = resting or worker.paused is not None
     state.workers.refresh(worker, paused=paused)
 
 

@@ -39,7 +39,7 @@ def status(state: State, event: WorkerStatus) -> None:
     worker = heard(state, event.session, event.wall)
     if worker is not None:
         if event.status.accepting and worker.status is not None and not worker.status.accepting:
-            worker.pause = None
+            worker.respite = None
         worker.set_status(event.status)
         state.wake(worker)
 
@@ -78,7 +78,7 @@ def _refused(state: State, worker: Worker, refused: RefusedAttempt) -> None:
     elif refused.code == "file_timeout":
         worker.closed.close_job(job.id, job.queue.volume, state.now)
     elif refused.code in _WHOLE_WORKER:
-        worker.pause = _next(worker.pause, state.now)
+        worker.respite = _next(worker.respite, state.now)
     else:
         known = job.queue.shape
         worker.backoffs[known.number] = _next(worker.backoffs.get(known.number), state.now)

@@ -55,7 +55,9 @@ def _candidates(state: State, queue: Queue) -> list[Worker]:
     found = []
     for worker in state.workers.connected():
         status = worker.status
-        if status is None or not status.accepting or not worker.would_have_room(queue.shape):
+        if status is None or not status.accepting or worker.paused is not None:
+            continue
+        if not worker.would_have_room(queue.shape):
             continue
         front = state.table.jobs[job_of(queue.head)]
         if sight.is_clear(worker) or sight.of_job(worker, front, state.now) is Sight.OPEN:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kueue.wire.messages import Reason
 from kueue_server.core import sight
-from kueue_server.core.admission import no_fit
+from kueue_server.core.admission import all_paused, no_fit
 from kueue_server.core.closed import Sight
 from kueue_server.core.pending import Queue, job_of
 from kueue_server.core.state import State
@@ -26,7 +26,7 @@ class WhyWaiting:
         if queue not in self._of_queue:
             self._of_queue[queue] = self._reason_of(queue)
         reason = self._of_queue[queue]
-        if reason is not None and reason.code in ("no_worker", "no_fit"):
+        if reason is not None and reason.code in ("no_worker", "no_fit", "paused"):
             return reason
         unseen = self._unseen(job)
         if unseen is not None:
@@ -43,10 +43,12 @@ class WhyWaiting:
         connected = state.workers.connected()
         if not connected:
             return Reason("no_worker", "no worker is connected")
-        fitting = [worker for worker in connected if worker.could_run(queue.shape)]
-        self._fitting[queue] = fitting
-        if not fitting:
+        able = [worker for worker in connected if worker.could_run(queue.shape)]
+        fitting = self._fitting[queue] = [worker for worker in able if worker.paused is None]
+        if not able:
             return no_fit(queue.shape)
+        if not fitting:
+            return all_paused(able)
         ledger = state.ledger
         if ledger.full:
             return Reason(

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import msgspec
 from sortedcontainers import SortedList
 
-from kueue.wire.messages import Status
+from kueue.wire.messages import Pause, Status
 from kueue_server.core.closed import ClosedPlaces
 from kueue_server.core.outbox import Why
 from kueue_server.core.pending import Queue
@@ -81,7 +81,8 @@ class Worker:
         self.cursors: dict[Queue, tuple[int, int]] = {}  # where to look on, and arrivals when it began
         self.queue_cursor: int | None = None
         self.backoffs: dict[int, Backoff] = {}  # shape number -> …
-        self.pause: Backoff | None = None
+        self.respite: Backoff | None = None
+        self.paused: Pause | None = None  # by a person
         self.drained_for: tuple[Queue, int] | None = None
         self.pace: dict[int, float] = {}  # shape number -> usual run time in seconds
         self.served = 0

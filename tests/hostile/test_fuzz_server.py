@@ -46,6 +46,8 @@ ANSWERS = {
     "backup": "done",
     "reload": "done",
     "forget_worker": "done",
+    "pause_workers": "steered",
+    "resume_workers": "steered",
 }
 SEEDS = 6
 SEEDS_LONG = 150
@@ -194,6 +196,7 @@ async def test_clients_that_say_anything_harm_nobody(checked: CheckedServer, lon
             source.texts = ["honest", "true", EMPTY_CONTEXT, "pending", "genus"]
             for _ in range(4):
                 await rave_as_a_client(checked, source)
+            await client.resume_workers("*")
             # One client may cancel and clean away what is another's, and say so.
             await all_goes_on(client, ("succeeded", "canceled", "unknown"))
     assert checked.events > 50

@@ -158,8 +158,8 @@ MUTANTS = {
         "a job to run at most once is handed out again if nobody has heard that it started",
         _ATTEMPTS,
         "lose",
-        "elif counts or not job.restart:",
-        "elif counts:",
+        "elif (counts and why is None) or not job.restart:",
+        "elif counts and why is None:",
         167,
     ),
     "missing-is-running": Mutant(
