@@ -61,7 +61,7 @@ class ServerAccess:
         self._stretch = random.uniform(0.75, 1.25)
         if (address is None) != (secret is None):
             raise UsageError("address and secret belong together")
-        from kueue.address import LOCAL_NAMES, announces_itself, is_local, resolve_address
+        from kueue.address import LOCAL_NAMES, Whereabouts, announces_itself, is_local
 
         if address is not None and secret is not None:
             fixed = address
@@ -73,7 +73,7 @@ class ServerAccess:
             self._first = 0.0 if connect_timeout is None else connect_timeout
             return
         loaded = _loaded(config)
-        self.resolve = lambda: resolve_address(loaded)
+        self.resolve = Whereabouts(loaded)
         self._is_announced = lambda: announces_itself(loaded)
         self.secret = loaded.shared_secret
         self._default_cpus, self._default_ram_mb = loaded.job_default_cpus, loaded.job_default_ram_mb
