@@ -236,6 +236,25 @@ async def test_up_to_10_000_jobs_are_sorted_by_other_things_and_no_more(served: 
             await screen.until("they are by id again", partial(screen.begins, [10_000]))
 
 
+async def test_the_mouse_selects_scrolls_opens_and_jumps(served: Served) -> None:
+    async with client_of(served.port) as client:
+        await submit(client, 3000)
+        async with shown(client) as screen:
+            await screen.until("they are shown", partial(screen.begins, [3000]))
+            await screen.pilot.click("#jobs-grid", offset=(20, 5))
+            assert screen.app.window.current is not None
+            assert screen.app.window.current.id == 2996
+            await screen.pilot.click("#jobs-grid", offset=(20, 3), times=2)
+            await screen.sees("job:          2998")
+            await screen.press("escape")
+            await screen.pilot.click("#jobs-grid", offset=(79, 9))
+            await screen.until("half-way is shown", lambda: 1200 < screen.ids()[0] < 1800)
+            await screen.pilot.click("#jobs-grid", offset=(79, 18))
+            await screen.until("the end is shown", lambda: screen.ids()[-1:] == [1])
+            await screen.pilot.click("#--content-tab-workers")
+            await screen.sees("no workers")
+
+
 async def test_what_cannot_be_meant_is_said_while_it_is_typed(served: Served) -> None:
     async with client_of(served.port) as client, shown(client) as screen:
         await screen.press("slash", *"state:x")
