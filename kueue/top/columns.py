@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from rich.cells import cell_len
 
-from kueue.cli.render.cluster import STATE_STYLES as WORKER_STYLES
-from kueue.cli.render.cluster import busy_style
+from kueue.cli.render.cluster import busy_style, state_cell
 from kueue.cli.render.jobs import STATE_STYLES
 from kueue.cli.render.table import Cell, shortened
 from kueue.durations import format_duration, format_ram
@@ -42,7 +41,7 @@ JOBS = (
 )
 WORKERS = (
     Column("name", 12, share=2),
-    Column("state", 9),
+    Column("state", 9, share=1),
     Column("cpus", 9, right=True),
     Column("memory", 17, right=True),
     Column("jobs", 9, right=True),
@@ -114,7 +113,7 @@ def worker_cells(worker: WorkerView) -> list[Cell]:
     is_here = worker.state == "connected"
     return [
         Cell(visible(worker.name)),
-        Cell(worker.state, WORKER_STYLES.get(worker.state, "")),
+        state_cell(worker),
         Cell(f"{used:.0f}/{capacity.cpus}" if is_here else "-", busy_style(used / max(1, capacity.cpus))),
         Cell(ram if is_here else "-"),
         Cell(f"{worker.jobs}/{capacity.job_slots}"),

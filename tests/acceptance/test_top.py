@@ -372,7 +372,7 @@ def test_it_fills_a_terminal_of_80_by_24_and_leaves_it_by_q(lab: Lab, before: li
     assert "q Quit" in screen
 
 
-def test_without_a_terminal_or_a_server_it_says_so_in_a_line(make_lab: Callable[..., Lab]) -> None:
+def test_without_a_terminal_it_says_so_in_a_line(make_lab: Callable[..., Lab]) -> None:
     lab = make_lab()
     done = lab.kueue("top")
     assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)

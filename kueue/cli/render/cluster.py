@@ -56,11 +56,11 @@ def _worker_row(worker: WorkerView) -> list[Cell]:
         Cell(" ".join(f"{load:.1f}" for load in status.load) if status is not None else "-"),
         Cell(format_duration(status.uptime_seconds) if status is not None else "-"),
         Cell(visible(worker.version)),
-        _state_cell(worker),
+        state_cell(worker),
     ]
 
 
-def _state_cell(worker: WorkerView) -> Cell:
+def state_cell(worker: WorkerView) -> Cell:
     """A pause comes before being connected, for it is what keeps jobs away."""
     if worker.paused is None:
         return Cell(worker.state, STATE_STYLES.get(worker.state, ""))
