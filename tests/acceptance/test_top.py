@@ -322,7 +322,7 @@ def typed(lab: Lab, before: list[str], *steps: tuple[str, str]) -> str:
     """`kueue top` on a pseudo-terminal of 80×24: waits for each text, then types; the last screen."""
     display = pyte.Screen(80, 24)
     stream = pyte.Stream(display)
-    env = {name: value for name, value in lab.env.items() if name != "NO_COLOR"}
+    env = {name: value for name, value in lab.env.items() if name not in ("NO_COLOR", "STY")}
     command = [*before, sys.executable, "-m", "kueue", "top"]
     child = pexpect.spawn(
         command[0],
