@@ -164,6 +164,18 @@ def test_a_page_that_nobody_wants_any_more_is_forgotten() -> None:
     table.check()
 
 
+def test_a_first_page_may_come_before_the_ends_of_the_table_are_told() -> None:
+    table = Table(range(1, 1001))
+    table.window.newest = table.window.oldest = 0
+    fetch = table.window.need()
+    assert fetch is not None
+    table.tell()
+    table.window.take(fetch, [view(job) for job in range(1000, 900, -1)], 901, 0.0)
+    table.settle()
+    table.check()
+    assert table.window.visible()[0].id == 1000
+
+
 def test_a_reload_keeps_the_view_and_the_selection() -> None:
     table = Table(range(1, 1001))
     table.settle()
