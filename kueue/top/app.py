@@ -183,7 +183,8 @@ class TopApp(App[None]):
         """Another table is shown."""
         name = event.pane.id or "jobs"
         self.feed.look_closer(name != "jobs")
-        self.query_one(f"#{name}-grid", Grid).focus()
+        if name != "jobs" or not self.query_one("#filter", Input).has_focus:
+            self.query_one(f"#{name}-grid", Grid).focus()
 
     def on_grid_moved(self, event: Grid.Moved) -> None:
         """Others may have to be fetched, and listened to."""

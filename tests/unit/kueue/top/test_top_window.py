@@ -174,6 +174,7 @@ def test_a_first_page_may_come_before_the_ends_of_the_table_are_told() -> None:
     table.settle()
     table.check()
     assert table.window.visible()[0].id == 1000
+    assert table.pages == 1  # that there is nothing newer
 
 
 def test_a_reload_keeps_the_view_and_the_selection() -> None:
