@@ -115,7 +115,7 @@ class SimulatedServer:
         self._ended()
 
     def _on_death(self) -> None:
-        self._truth.review_leases(self._hosts, self.since)
+        self._truth.server_died(self._hosts, self.since)
         self._host.listening = None
 
     # ---------------------------------------------------------------- watching the core
@@ -157,12 +157,12 @@ class SimulatedServer:
                 found = core.find_worker(event.name)
                 if isinstance(found, int) and core.session_of(found) == event.session:
                     self._sessions[event.session] = event.name
-                    self._truth.server_heard(event.name)
+                    self._truth.server_heard(event.name, self.since)
             case WorkerHeard() | WorkerReported() | WorkerStatus():
                 name = self._sessions.get(event.session)
                 worker = None if name is None else core.find_worker(name)
                 if name is not None and isinstance(worker, int) and core.session_of(worker) == event.session:
-                    self._truth.server_heard(name)
+                    self._truth.server_heard(name, self.since)
             case ForgetWorkerRequested():
                 if not isinstance(core.find_worker(event.worker), int):
                     self._truth.worker_forgotten(event.worker)

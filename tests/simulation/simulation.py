@@ -330,6 +330,8 @@ class Simulation:
         for process in self._parts(part, host):
             if not process.frozen:
                 process.freeze()
+                if part == "keeper" and host is not None:
+                    self.machines[host].keeper_deaths.append(self.world.now)  # it sees no shutdown either
                 self.world.after(seconds, partial(self._thaw, process, self.world.now))
 
     def _thaw(self, process: Process, since: float) -> None:
@@ -401,9 +403,11 @@ class Simulation:
             agent.terminate()
 
     def do_drain(self, host: str, down: float) -> None:
-        """Ctrl-C on a worker."""
+        """Ctrl-C on a worker; the second one ends it at once."""
         agent = self.machines[host].agent
         if agent is not None and agent.process.alive:
+            if agent.core.conditions.departure.begun:
+                self.truth.told_to_end(host)
             agent.interrupt()
 
     def do_upgrade(self, host: str, down: float) -> None:
@@ -578,8 +582,9 @@ class Simulation:
         ended = run.ended
         if run.how != "shutdown" or ended is None:
             return False
+        seen = ended if run.recorded_at is None else run.recorded_at
         deaths = self.machines[run.host].keeper_deaths
-        return not any(ended - 1.0 < death < ended + SEEN_SECONDS for death in deaths)
+        return not any(ended - 1.0 < death < seen + SEEN_SECONDS for death in deaths)
 
     def _was_cleaned(self, job: int) -> bool:
         """Has a person (or the retention, after a jump of the clock) had it dropped?"""
