@@ -101,6 +101,8 @@ class Truth:
     settled: dict[tuple[str, int], FenceKey] = field(default_factory=dict)
     """Jobs of whose current attempt the server has acknowledged an end of its own."""
     forgotten: set[tuple[str, int]] = field(default_factory=set)
+    ended_by_pause: set[FenceKey] = field(default_factory=set)
+    """Attempts that were ordered to end because a person has paused their worker."""
     seen: dict[tuple[str, int], str] = field(default_factory=dict)
     """How a waiting client was told that a job ended."""
     told: list[tuple[float, str]] = field(default_factory=list)
@@ -262,6 +264,7 @@ class Truth:
             )
         by_itself = other.how in ("exited", "time limit")
         excused = by_itself and (not other.recorded or other.records_lost or self._interruptible(other))
+        excused = excused or (other.how == "stopped" and other.key in self.ended_by_pause)
         if not excused and other.how not in ("interrupted", "left over", "shutdown", "power"):
             self._break("G6", *job, f"{other.fence % 10000} ended ({other.how}), and the job starts again")
 
