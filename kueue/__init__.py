@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from kueue.job_handle import Job
     from kueue.job_spec import JobSpec
+    from kueue.wire.selector import Selector
 
 _HOMES = {
     "AsyncClient": "kueue.async_client",
@@ -39,6 +40,7 @@ _HOMES = {
     "as_completed": "kueue.client",
     "Job": "kueue.job_handle",
     "JobSpec": "kueue.job_spec",
+    "Selector": "kueue.wire.selector",
     **dict.fromkeys(
         (
             "AuthenticationError",
@@ -65,6 +67,7 @@ __all__ = [
     "JobSpec",
     "KueueError",
     "RequestError",
+    "Selector",
     "ServerUnreachableError",
     "UnknownJobError",
     "UnknownWorkerError",

@@ -9,29 +9,24 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from kueue import __version__, operations, requests
+from kueue.awaited_requests import AwaitedRequests
 from kueue.errors import AuthenticationError, ServerUnreachableError
 from kueue.job_handle import Job, SubmittedJobs, job_of_change, job_of_view
-from kueue.job_spec import JobOptions, JobSpec, Path, spec_of
+from kueue.job_spec import ChangeOptions, JobOptions, JobSpec, Path, spec_of
 from kueue.operations import Close, Emit, Open, Operation, Receive, Send
 from kueue.progress import SubmitCounter, counter_of
 from kueue.server_access import Dialing, ServerAccess
 from kueue.wire.connection import SILENCE_SECONDS, ConnectionLostError
 from kueue.wire.link import Link, connect
 from kueue.wire.messages import (
-    Canceled,
     Heartbeat,
     JobChange,
-    JobCounts,
     JobDetail,
     JobView,
     LogChunk,
-    ResourcePage,
-    ServerState,
-    Steered,
+    Selector,
     Stream,
     Unwatch,
-    WorkerDetail,
-    WorkerView,
 )
 
 if TYPE_CHECKING:
@@ -87,7 +82,7 @@ class _Inboxes:
                 self._waiters.pop(rid, None)
 
 
-class AsyncClient:
+class AsyncClient(AwaitedRequests):
     """As `Client`; requests of several tasks go over one connection at the same time."""
 
     def __init__(
@@ -209,6 +204,17 @@ class AsyncClient:
         ranges, warnings = result[0]
         return SubmittedJobs(self, ranges, warnings)
 
+    async def rerun(
+        self, jobs: requests.Jobs | Selector, **changes: Unpack[ChangeOptions]
+    ) -> SubmittedJobs[AsyncClient]:
+        """Run finished jobs again, as new ones like them but for `changes`. All are durable when this returns.
+
+        Raises:
+            UsageError: it can't be meant. RequestError: the server can't take it; then there are none.
+        """
+        ranges, warnings = await self._run(requests.rerun(jobs, changes))
+        return SubmittedJobs(self, ranges, warnings)
+
     # ---------------------------------------------------------------- waiting
 
     async def as_completed(self, jobs: requests.Jobs, timeout: float | None = None) -> AsyncIterator[Job]:  # noqa: ASYNC109
@@ -240,20 +246,24 @@ class AsyncClient:
     async def jobs(
         self,
         *,
+        which: Selector | None = None,
         states: Sequence[str] = (),
         ids: requests.Jobs | None = None,
         group: str | None = None,
         newest_first: bool = False,
         limit: int | None = None,
     ) -> AsyncIterator[Job]:
-        """Jobs by id, fetched page by page."""
-        views = self.job_views(states=states, ids=ids, group=group, newest_first=newest_first, limit=limit)
+        """Jobs by id, fetched page by page; `which` says more than ids, states and group can."""
+        views = self.job_views(
+            which=which, states=states, ids=ids, group=group, newest_first=newest_first, limit=limit
+        )
         async for view in views:
             yield job_of_view(view, self)
 
     def job_views(
         self,
         *,
+        which: Selector | None = None,
         states: Sequence[str] = (),
         ids: requests.Jobs | None = None,
         group: str | None = None,
@@ -261,7 +271,7 @@ class AsyncClient:
         limit: int | None = None,
     ) -> AsyncGenerator[JobView, None]:
         """As `jobs`, as the wire has them."""
-        wanted = requests.filter_of(states, ids, group)
+        wanted = requests.filter_of(which, states, ids, group)
         return self._stream(operations.list_jobs(wanted, newest_first, limit))
 
     async def job(self, job: Job | int) -> Job:
@@ -271,10 +281,6 @@ class AsyncClient:
     async def detail(self, job: Job | int, *, context: bool = False) -> JobDetail:
         """All about a job; with `context`, its environment too."""
         return await self._run(requests.detail(job, context))
-
-    async def counts(self) -> JobCounts:
-        """How many jobs are in which state."""
-        return await self._run(requests.counts())
 
     async def logs(self, job: Job | int, *, stream: Stream = "stdout", attempt: int | None = None) -> bytes:
         """What a job has written so far."""
@@ -291,58 +297,6 @@ class AsyncClient:
     ) -> AsyncGenerator[tuple[Stream, LogChunk], None]:
         """The output of an attempt that has started, as it grows, to its end."""
         return self._stream(operations.follow(requests.id_of(job), streams, attempt))
-
-    async def workers(self) -> tuple[WorkerView, ...]:
-        """All workers that the server knows."""
-        return await self._run(requests.workers())
-
-    async def worker(self, name: str | int) -> WorkerDetail:
-        """One worker, by id, name or host."""
-        return await self._run(requests.worker(name))
-
-    async def resources(self) -> ResourcePage:
-        """The global resources and who holds them."""
-        return await self._run(requests.resources())
-
-    async def server_info(self) -> ServerState:
-        """About the server itself."""
-        return await self._run(requests.server_info())
-
-    # ---------------------------------------------------------------- changing
-
-    async def cancel(self, jobs: requests.Jobs, *, kill: bool = False) -> Canceled:
-        """Cancel jobs; those that run only with `kill`."""
-        return await self._run(requests.cancel(jobs, kill))
-
-    async def clean(self, *, failed: bool = False) -> int:
-        """Drop succeeded and canceled jobs (and failed ones); how many."""
-        return await self._run(requests.clean(failed))
-
-    async def forget_worker(self, name: str | int) -> tuple[str, ...]:
-        """Confirm that what a lost worker was running is dead."""
-        return await self._run(requests.forget_worker(name))
-
-    async def pause_workers(
-        self, workers: str | Iterable[str], *, kill: bool = False, reason: str = ""
-    ) -> Steered:
-        """As `Client.pause_workers`."""
-        return await self._run(requests.pause_workers(workers, kill, reason))
-
-    async def resume_workers(self, workers: str | Iterable[str]) -> Steered:
-        """As `Client.resume_workers`."""
-        return await self._run(requests.resume_workers(workers))
-
-    async def backup(self, path: str | os.PathLike[str]) -> None:
-        """Copy the journal to a new file on the server's machine."""
-        await self._run(requests.backup(path))
-
-    async def reload(self) -> tuple[str, ...]:
-        """Have the server reread licences and limits; what changed."""
-        return await self._run(requests.reload())
-
-    async def shutdown(self, *, workers: bool = False, kill: bool = False) -> tuple[str, ...]:
-        """End the server (and the workers; with `kill` their jobs are interrupted)."""
-        return await self._run(requests.shutdown(workers, kill))
 
     # ---------------------------------------------------------------- driving operations
 

@@ -13,28 +13,23 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from kueue import __version__, operations, requests
+from kueue.blocking_requests import BlockingRequests
 from kueue.errors import AuthenticationError, ServerUnreachableError, UsageError
 from kueue.job_handle import Job, SubmittedJobs, job_of_change, job_of_view
-from kueue.job_spec import JobOptions, JobSpec, Path, spec_of
+from kueue.job_spec import ChangeOptions, JobOptions, JobSpec, Path, spec_of
 from kueue.operations import Close, Effect, Emit, Open, Operation, Receive, Send
 from kueue.progress import SubmitCounter, counter_of
 from kueue.server_access import ServerAccess
 from kueue.wire.connection import SILENCE_SECONDS, BlockingConnection, ConnectionLostError
 from kueue.wire.messages import (
-    Canceled,
     Heartbeat,
     JobChange,
-    JobCounts,
     JobDetail,
     JobView,
     LogChunk,
-    ResourcePage,
-    ServerState,
-    Steered,
+    Selector,
     Stream,
     Unwatch,
-    WorkerDetail,
-    WorkerView,
 )
 
 if TYPE_CHECKING:
@@ -47,7 +42,7 @@ FAREWELL_SECONDS = 1.0
 """How long ending a watch that nobody looks at any more may take."""
 
 
-class Client:
+class Client(BlockingRequests):
     """A client of the server that the configuration names.
 
     Args:
@@ -164,6 +159,17 @@ class Client:
             if isinstance(report, SubmitCounter):
                 report.finish()
 
+    def rerun(
+        self, jobs: requests.Jobs | Selector, **changes: Unpack[ChangeOptions]
+    ) -> SubmittedJobs[Client]:
+        """Run finished jobs again, as new ones like them but for `changes`. All are durable when this returns.
+
+        Raises:
+            UsageError: it can't be meant. RequestError: the server can't take it; then there are none.
+        """
+        ranges, warnings = self._run(requests.rerun(jobs, changes))
+        return SubmittedJobs(self, ranges, warnings)
+
     # ---------------------------------------------------------------- waiting
 
     def as_completed(self, jobs: requests.Jobs, timeout: float | None = None) -> Iterator[Job]:
@@ -192,21 +198,23 @@ class Client:
     def jobs(
         self,
         *,
+        which: Selector | None = None,
         states: Sequence[str] = (),
         ids: requests.Jobs | None = None,
         group: str | None = None,
         newest_first: bool = False,
         limit: int | None = None,
     ) -> Iterator[Job]:
-        """Jobs by id, fetched page by page."""
+        """Jobs by id, fetched page by page; `which` says more than ids, states and group can."""
         for view in self.job_views(
-            states=states, ids=ids, group=group, newest_first=newest_first, limit=limit
+            which=which, states=states, ids=ids, group=group, newest_first=newest_first, limit=limit
         ):
             yield job_of_view(view, self)
 
     def job_views(
         self,
         *,
+        which: Selector | None = None,
         states: Sequence[str] = (),
         ids: requests.Jobs | None = None,
         group: str | None = None,
@@ -214,7 +222,7 @@ class Client:
         limit: int | None = None,
     ) -> Iterator[JobView]:
         """As `jobs`, as the wire has them."""
-        wanted = requests.filter_of(states, ids, group)
+        wanted = requests.filter_of(which, states, ids, group)
         return self._stream(operations.list_jobs(wanted, newest_first, limit))
 
     def job(self, job: Job | int) -> Job:
@@ -228,10 +236,6 @@ class Client:
     def detail(self, job: Job | int, *, context: bool = False) -> JobDetail:
         """All about a job; with `context`, its environment too."""
         return self._run(requests.detail(job, context))
-
-    def counts(self) -> JobCounts:
-        """How many jobs are in which state."""
-        return self._run(requests.counts())
 
     def logs(self, job: Job | int, *, stream: Stream = "stdout", attempt: int | None = None) -> bytes:
         """What a job has written so far."""
@@ -248,57 +252,6 @@ class Client:
     ) -> Iterator[tuple[Stream, LogChunk]]:
         """The output of an attempt that has started, as it grows, to its end."""
         return self._stream(operations.follow(requests.id_of(job), streams, attempt))
-
-    def workers(self) -> tuple[WorkerView, ...]:
-        """All workers that the server knows."""
-        return self._run(requests.workers())
-
-    def worker(self, name: str | int) -> WorkerDetail:
-        """One worker, by id, name or host."""
-        return self._run(requests.worker(name))
-
-    def resources(self) -> ResourcePage:
-        """The global resources and who holds them."""
-        return self._run(requests.resources())
-
-    def server_info(self) -> ServerState:
-        """About the server itself."""
-        return self._run(requests.server_info())
-
-    # ---------------------------------------------------------------- changing
-
-    def cancel(self, jobs: requests.Jobs, *, kill: bool = False) -> Canceled:
-        """Cancel jobs; those that run only with `kill`."""
-        return self._run(requests.cancel(jobs, kill))
-
-    def clean(self, *, failed: bool = False) -> int:
-        """Drop succeeded and canceled jobs (and failed ones); how many."""
-        return self._run(requests.clean(failed))
-
-    def forget_worker(self, name: str | int) -> tuple[str, ...]:
-        """Confirm that what a lost worker was running is dead."""
-        return self._run(requests.forget_worker(name))
-
-    def pause_workers(self, workers: str | Iterable[str], *, kill: bool = False, reason: str = "") -> Steered:
-        """Have workers (ids, or globs over names and hosts) take no more jobs, until `resume_workers`; with `kill`
-        their jobs go back to the queue, without counting a loss."""
-        return self._run(requests.pause_workers(workers, kill, reason))
-
-    def resume_workers(self, workers: str | Iterable[str]) -> Steered:
-        """Have workers take jobs again; those that were paused."""
-        return self._run(requests.resume_workers(workers))
-
-    def backup(self, path: str | os.PathLike[str]) -> None:
-        """Copy the journal to a new file on the server's machine."""
-        self._run(requests.backup(path))
-
-    def reload(self) -> tuple[str, ...]:
-        """Have the server reread licences and limits; what changed."""
-        return self._run(requests.reload())
-
-    def shutdown(self, *, workers: bool = False, kill: bool = False) -> tuple[str, ...]:
-        """End the server (and the workers; with `kill` their jobs are interrupted)."""
-        return self._run(requests.shutdown(workers, kill))
 
     # ---------------------------------------------------------------- driving operations
 

@@ -20,6 +20,7 @@ import msgspec
 
 from kueue.errors import (
     KueueError,
+    ProtocolError,
     RequestError,
     ServerUnreachableError,
     UnknownJobError,
@@ -87,7 +88,21 @@ def broken(error: ConnectionLostError) -> ServerUnreachableError:
     return ServerUnreachableError(f"the connection broke: {error}")
 
 
-def ask(make: Callable[[int], Any], *, repeatable: bool = True) -> Operation[Any]:
+def answer(reply: Any, expected: type[T]) -> T:
+    """The answer to a request.
+
+    Raises:
+        KueueError: the server says no. ProtocolError: what it sent is no answer to what was asked.
+    """
+    if isinstance(reply, Failure):
+        raise failure(reply.reason)
+    if not isinstance(reply, expected):
+        said, meant = type(reply).__name__, expected.__name__
+        raise ProtocolError(f"the server answered with {said} where {meant} was expected")
+    return reply
+
+
+def ask(make: Callable[[int], Any], expected: type[T], *, repeatable: bool = True) -> Operation[T]:
     """One request, one answer. A `repeatable` one is sent again if the connection breaks before it comes."""
     for left in reversed(range(TRIES)):
         rid = yield Open()
@@ -101,9 +116,7 @@ def ask(make: Callable[[int], Any], *, repeatable: bool = True) -> Operation[Any
                 raise broken(error) from None
             continue
         yield Close(rid)
-        if isinstance(reply, Failure):
-            raise failure(reply.reason)
-        return reply
+        return answer(reply, expected)
     raise AssertionError
 
 

@@ -30,16 +30,17 @@ class JobState(enum.StrEnum):
 S = JobState
 
 TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    # waiting for other jobs; canceled when one of them failed or on request
+    # waiting for other jobs, or for the time of its retry; canceled when one of them failed or on request
     S.WAITING: frozenset({S.PENDING, S.CANCELED}),
     # an older attempt, silent until now, may still claim or finish a pending job
-    S.PENDING: frozenset({S.OFFERED, S.RUNNING, S.SUCCEEDED, S.FAILED, S.CANCELED}),
+    S.PENDING: frozenset({S.WAITING, S.OFFERED, S.RUNNING, S.SUCCEEDED, S.FAILED, S.CANCELED}),
     # offered -> finished: a short job's start and end arrive in one report
-    S.OFFERED: frozenset({S.PENDING, S.RUNNING, S.SUCCEEDED, S.FAILED, S.CANCELED}),
-    S.RUNNING: frozenset({S.PENDING, S.SUCCEEDED, S.FAILED, S.CANCELED}),
+    S.OFFERED: frozenset({S.WAITING, S.PENDING, S.RUNNING, S.SUCCEEDED, S.FAILED, S.CANCELED}),
+    # running -> waiting, pending: failed by its own exit code, to be tried again
+    S.RUNNING: frozenset({S.WAITING, S.PENDING, S.SUCCEEDED, S.FAILED, S.CANCELED}),
     S.SUCCEEDED: frozenset({S.PENDING}),  # rerun
     # failed -> running/succeeded/failed: `failed: lost`, and then the attempt was heard of after all
-    S.FAILED: frozenset({S.PENDING, S.RUNNING, S.SUCCEEDED, S.FAILED}),
+    S.FAILED: frozenset({S.WAITING, S.PENDING, S.RUNNING, S.SUCCEEDED, S.FAILED}),
     S.CANCELED: frozenset(),
 }
 

@@ -18,11 +18,13 @@ from kueue.environment import Volumes, context_of, digest_of
 from kueue.errors import UsageError
 from kueue.resources import Shape
 from kueue.wire.codec import to_os
-from kueue.wire.messages import Command, OsString, RawBytes, Spec
+from kueue.wire.messages import Changes, Command, OsString, RawBytes, Spec
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 MAX_PRIORITY = 1000
+MAX_RETRY_DELAY = 366 * 86400
+"""Seconds."""
 
 
 class JobOptions(TypedDict, total=False):
@@ -40,11 +42,27 @@ class JobOptions(TypedDict, total=False):
     priority: int
     max_restarts: int
     restart: bool
+    retries: int
+    retry_delay: float | datetime.timedelta
+    retry_on: Sequence[int]
     time_limit: float | datetime.timedelta | None
     env: Mapping[str, str] | None
     clean_env: bool
     workers: Sequence[str]
     not_workers: Sequence[str]
+
+
+class ChangeOptions(TypedDict, total=False):
+    """What `Client.change` changes and `Client.rerun` makes different; what is left out stays as it is. Of `resources`
+    those that are named change, 0 takes one away; a `time_limit` of 0 is none."""
+
+    cpus: int | None
+    ram_mb: int | None
+    job_slots: int | None
+    resources: Mapping[str, int] | None
+    priority: int | None
+    group: str | None
+    time_limit: float | datetime.timedelta | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,6 +79,8 @@ class JobSpec:
         name, group: for people, to tell jobs apart and to find them again.
         priority: -1000 to 1000, higher first.
         max_restarts: how often it may start again after it was lost with its worker; `restart=False`: never.
+        retries: how often it is tried again if it fails by its own exit code; after `retry_delay` (seconds, or a
+            timedelta), and only for the codes of `retry_on`, if there are some.
         time_limit: seconds, or a timedelta, after which it is ended.
         env: variables on top of the submitter's environment; with `clean_env`, of a bare minimum of it.
         workers, not_workers: globs over names and hosts of workers. A job without `workers` in one of the
@@ -84,6 +104,9 @@ class JobSpec:
     priority: int = 0
     max_restarts: int = 5
     restart: bool = True
+    retries: int = 0
+    retry_delay: float | datetime.timedelta = 0.0
+    retry_on: Sequence[int] = ()
     time_limit: float | datetime.timedelta | None = None
     env: Mapping[str, str] | None = field(default=None, hash=False)
     clean_env: bool = False
@@ -173,6 +196,9 @@ class Encoder:
             restart=bool(job.restart),
             time_limit_seconds=terms.time_limit_seconds,
             submit_host=self._host,
+            max_retries=terms.retries,
+            retry_delay_seconds=terms.retry_delay_seconds,
+            retry_on=terms.retry_on,
         )
         return spec, context
 
@@ -199,10 +225,15 @@ class Encoder:
                 and job.priority is last.priority
                 and job.max_restarts is last.max_restarts
                 and job.time_limit is last.time_limit
+                and job.retries is last.retries
+                and job.retry_delay is last.retry_delay
+                and job.retry_on is last.retry_on
+                and job.restart is last.restart
                 and job.resources is last.resources is None  # a mapping or list may have changed meanwhile
                 and job.workers is last.workers
                 and job.not_workers is last.not_workers
                 and type(job.workers) is type(job.not_workers) is tuple
+                and type(job.retry_on) is tuple
             ):
                 return terms
         resources = job.resources or {}
@@ -226,6 +257,9 @@ class Encoder:
             _within("priority", job.priority, -MAX_PRIORITY, MAX_PRIORITY),
             _amount("max_restarts", job.max_restarts, 0),
             _seconds(job.time_limit),
+            _retries(job),
+            _delay(job.retry_delay),
+            tuple(sorted({_within("exit code in retry_on", code, 1, 255) for code in job.retry_on})),
         )
         self._last = job, terms
         return terms
@@ -257,6 +291,52 @@ class _Terms(NamedTuple):
     priority: int
     max_restarts: int
     time_limit_seconds: float | None
+    retries: int
+    retry_delay_seconds: float | None
+    retry_on: tuple[int, ...]
+
+
+def changes_of(options: ChangeOptions) -> Changes:
+    """As the wire has them.
+
+    Raises:
+        UsageError: a value can't be meant.
+    """
+    cpus, ram_mb, slots = options.get("cpus"), options.get("ram_mb"), options.get("job_slots")
+    priority, group, limit = options.get("priority"), options.get("group"), options.get("time_limit")
+    needs = options.get("resources") or {}
+    unknown = sorted(set(options) - ChangeOptions.__annotations__.keys())
+    if unknown:
+        raise UsageError(f"{unknown[0]} can't be changed; {', '.join(ChangeOptions.__annotations__)} can")
+    return Changes(
+        cpus=None if cpus is None else _amount("cpus", cpus, 0),
+        ram_mb=None if ram_mb is None else _amount("ram_mb", ram_mb, 0),
+        job_slots=None if slots is None else _amount("job_slots", slots, 1),
+        resources=tuple(
+            sorted((_text("name of a resource", name), _amount(name, n, 0)) for name, n in needs.items())
+        ),
+        priority=None if priority is None else _within("priority", priority, -MAX_PRIORITY, MAX_PRIORITY),
+        group=None if group is None else _text("group", group),
+        time_limit_seconds=None if limit is None else _seconds(limit) if limit else 0.0,
+    )
+
+
+def _retries(job: JobSpec) -> int:
+    retries = _amount("retries", job.retries, 0)
+    if retries and not job.restart:
+        raise UsageError(
+            "a job that runs at most once (no restart) is not tried again: leave out one of the two"
+        )
+    return retries
+
+
+def _delay(delay: object) -> float | None:
+    seconds = delay.total_seconds() if isinstance(delay, datetime.timedelta) else delay
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise UsageError(f"retry_delay must be seconds or a timedelta, not {delay!r}")
+    if not 0 <= seconds <= MAX_RETRY_DELAY:
+        raise UsageError(f"retry_delay = {seconds:g} s: must be 0 to {MAX_RETRY_DELAY}")
+    return float(seconds) or None
 
 
 def _amount(what: str, value: object, least: int) -> int:

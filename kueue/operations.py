@@ -13,7 +13,7 @@ from kueue.effects import Close, Effect, Emit, Open, Operation, Receive, Send, a
 from kueue.reading import follow, read_log
 from kueue.submitting import submit
 from kueue.watching import as_completed, is_over, parts_of, watch
-from kueue.wire.messages import MAX_ITEMS, JobFilter, JobPage, ListJobs, Range
+from kueue.wire.messages import MAX_ITEMS, JobPage, ListJobs, Range, Selector
 
 __all__ = [
     "Close",
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 
-def list_jobs(filter: JobFilter, newest_first: bool, limit: int | None) -> Operation[None]:
+def list_jobs(filter: Selector, newest_first: bool, limit: int | None) -> Operation[None]:
     """Emits jobs by id, page by page, as they are asked for; at most `limit` of them."""
     left = limit
     for part in _filters(filter, newest_first):
@@ -46,10 +46,10 @@ def list_jobs(filter: JobFilter, newest_first: bool, limit: int | None) -> Opera
             size = MAX_ITEMS if left is None else min(left, MAX_ITEMS)
             wanted, at = part, cursor
 
-            def page(rid: int, wanted: JobFilter = wanted, at: int | None = at, size: int = size) -> ListJobs:
+            def page(rid: int, wanted: Selector = wanted, at: int | None = at, size: int = size) -> ListJobs:
                 return ListJobs(rid, wanted, newest_first, at, size, attempts=True)
 
-            reply: JobPage = yield from ask(page)
+            reply = yield from ask(page, JobPage)
             for job in reply.jobs:
                 yield Emit(job)
             if left is not None:
@@ -59,7 +59,7 @@ def list_jobs(filter: JobFilter, newest_first: bool, limit: int | None) -> Opera
                 break
 
 
-def _filters(filter: JobFilter, newest_first: bool) -> Iterator[JobFilter]:
+def _filters(filter: Selector, newest_first: bool) -> Iterator[Selector]:
     """The same in as many parts as its ranges need, in the order of the listing."""
     if not filter.ranges:
         yield filter

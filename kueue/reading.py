@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 
-from kueue.effects import TRIES, Close, Emit, Open, Operation, Receive, Send, ask, broken, failure
+from kueue.effects import TRIES, Close, Emit, Open, Operation, Receive, Send, answer, ask, broken
 from kueue.wire.connection import ConnectionLostError
-from kueue.wire.messages import LOG_CHUNK_BYTES, Failure, LogChunk, ReadLog, Stream
+from kueue.wire.messages import LOG_CHUNK_BYTES, LogChunk, ReadLog, Stream
 
 FOLLOW_SECONDS = 30.0
 """How long the worker holds its answer when there is nothing new."""
@@ -25,7 +25,7 @@ def read_log(job: int, stream: Stream, attempt: int | None, start: int = 0) -> O
         def chunk(rid: int, at: int = at, of: int | None = of) -> ReadLog:
             return ReadLog(rid, job, stream, of, at)
 
-        reply: LogChunk = yield from ask(chunk)
+        reply = yield from ask(chunk, LogChunk)
         attempt = reply.attempt
         yield Emit(reply)
         offset = reply.offset + len(reply.data)
@@ -57,12 +57,10 @@ def follow(job: int, streams: tuple[Stream, ...], attempt: int | None) -> Operat
                     yield Send(
                         ReadLog(rid, job, stream, known, offsets[stream], LOG_CHUNK_BYTES, FOLLOW_SECONDS)
                     )
-            rid, reply = yield Receive(tuple(rids))
+            rid, received = yield Receive(tuple(rids))
             stream = rids.pop(rid)
             yield Close(rid)
-            if isinstance(reply, Failure):
-                raise failure(reply.reason)
-            assert isinstance(reply, LogChunk)
+            reply = answer(received, LogChunk)
             lost = 0
             known = reply.attempt
             if reply.tail:

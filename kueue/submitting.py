@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from kueue.effects import TRIES, Close, Emit, Open, Operation, Receive, Send, broken, failure
+from kueue.effects import TRIES, Close, Emit, Open, Operation, Receive, Send, answer, broken, failure
 from kueue.errors import ServerUnreachableError, UsageError
 from kueue.job_spec import Encoder, JobSpec
 from kueue.wire.connection import ConnectionLostError
@@ -96,10 +96,10 @@ def submit(
                 if batch.start:
                     error.add_note(f"its batch begins with job {batch.start + 1} of all")
             continue
-        assert isinstance(reply, Submitted)
-        done += reply.count
-        _append(ranges, (reply.first, reply.first + reply.count - 1))
-        warnings.update(dict.fromkeys(reply.warnings))
+        submitted = answer(reply, Submitted)
+        done += submitted.count
+        _append(ranges, (submitted.first, submitted.first + submitted.count - 1))
+        warnings.update(dict.fromkeys(submitted.warnings))
         yield Emit(done)
     if error is not None:
         raise _noted(error, ranges)

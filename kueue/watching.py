@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import msgspec
 
-from kueue.effects import TRIES, Close, Emit, Open, Operation, Receive, Send, Values, broken, failure
+from kueue.effects import TRIES, Close, Emit, Open, Operation, Receive, Send, Values, answer, broken
 from kueue.errors import ServerUnreachableError, WaitTimeoutError
 from kueue.job import FINISHED
 from kueue.wire.connection import ConnectionLostError
-from kueue.wire.messages import Failure, JobChange, Range, Unwatch, Watch, WatchState
+from kueue.wire.messages import JobChange, Range, Unwatch, Watch, WatchState
 
 MAX_RANGES = 10_000
 """Of one request; more are asked for in parts."""
@@ -56,10 +56,7 @@ def watch(ranges: tuple[Range, ...], timeout: float | None) -> Operation[None]:
                         yield Send(Unwatch(rid))
                         yield Close(rid)
                     raise _over(timeout)
-                rid, reply = received
-                if isinstance(reply, Failure):
-                    raise failure(reply.reason)
-                assert isinstance(reply, WatchState)
+                rid, reply = received[0], answer(received[1], WatchState)
                 failed = 0
                 heard = True
                 for change in reply.jobs:

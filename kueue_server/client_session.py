@@ -17,31 +17,35 @@ from kueue.text import visible
 from kueue.wire.codec import os_bytes
 from kueue.wire.link import Link
 from kueue.wire.messages import (
-    LOG_CHUNK_BYTES,
     MAX_ITEMS,
     Backup,
     Cancel,
     Canceled,
+    Change,
+    Changed,
     Clean,
     Cleaned,
     ClientMessage,
     Done,
     Failure,
-    FetchLog,
     ForgetWorker,
     Heartbeat,
+    JobCounts,
     JobPage,
+    JobsSelected,
     ListJobs,
     ListResources,
     ListWorkers,
-    LogChunk,
-    LogData,
     PauseWorkers,
     ReadLog,
     Reason,
     Reload,
+    Reran,
+    Rerun,
     ResourcePage,
     ResumeWorkers,
+    SelectJobs,
+    Selector,
     ServerInfo,
     ShowJob,
     ShowWorker,
@@ -54,20 +58,26 @@ from kueue.wire.messages import (
     Watch,
     WorkerPage,
 )
+from kueue.wire.selector import MAX_RANGES, fault_of
 from kueue_server.core.events import (
     CancelRequested,
+    ChangeRequested,
     CleanRequested,
     ForgetWorkerRequested,
     PauseRequested,
     ResumeRequested,
 )
-from kueue_server.core.instructions import AnswerCancel, AnswerClean, AnswerForgetWorker, AnswerSteering
-from kueue_server.core.views import LogPlace
+from kueue_server.core.instructions import (
+    AnswerCancel,
+    AnswerChange,
+    AnswerClean,
+    AnswerForgetWorker,
+    AnswerSteering,
+)
+from kueue_server.output_requests import read_log
 from kueue_server.services import Services
 
-MAX_RANGES = 10_000
 MAX_WATCHED_SINGLES = 100_000
-MAX_WAIT_SECONDS = 60.0
 PAUSE_JOURNAL_BYTES = 64 * 1024 * 1024
 """Bytes not yet committed at which submitters are read from no more, until the journal has caught up."""
 MAX_UNREAD_BYTES = 1024 * 1024
@@ -97,10 +107,12 @@ class ClientSession:
                 self._submit(message)
             case ListJobs():
                 self._list_jobs(message)
+            case SelectJobs():
+                self._select_jobs(message)
             case ShowJob():
                 self._show_job(message)
             case ReadLog():
-                self._read_log(message)
+                read_log(self._services, message, self._send)
             case Watch():
                 self._watch(message)
             case Unwatch():
@@ -109,6 +121,10 @@ class ClientSession:
                 self._cancel(message)
             case Clean():
                 self._clean(message)
+            case Rerun():
+                self._rerun(message)
+            case Change():
+                self._change(message)
             case ListWorkers():
                 workers = self._services.core.workers(self._loop.time())
                 self._send(WorkerPage(message.rid, workers))
@@ -202,15 +218,30 @@ class ClientSession:
 
     def _list_jobs(self, message: ListJobs) -> None:
         limit = max(1, min(message.limit, MAX_ITEMS))
-        if len(message.filter.ranges) > MAX_RANGES:
-            self._fail(message.rid, "too_many_ranges", f"at most {MAX_RANGES} ranges of ids in one request")
+        if self._refused(message.rid, message.filter):
             return
         core, now = self._services.core, self._loop.time()
         jobs, cursor = core.page(
-            message.filter, message.newest_first, message.cursor, limit, message.attempts, now
+            message.filter, message.newest_first, message.cursor, limit, message.attempts, now, time.time()
         )
         counts = core.counts(now) if message.counts else None
         self._send(JobPage(message.rid, tuple(jobs), cursor, counts))
+
+    def _refused(self, rid: int, selector: Selector, *, changes: bool = False) -> bool:
+        """Whether a selector can't be meant; that has been answered then."""
+        fault = fault_of(selector, changes=changes)
+        if fault is not None:
+            self._send(Failure(rid, Reason(*fault)))
+        return fault is not None
+
+    def _select_jobs(self, message: SelectJobs) -> None:
+        if self._refused(message.rid, message.selector):
+            return
+        core = self._services.core
+        found = core.select(message.selector, message.cursor, MAX_ITEMS, time.time())
+        self._send(
+            JobsSelected(message.rid, found.ranges, JobCounts(**found.counts), found.cursor, core.newest)
+        )
 
     def _show_job(self, message: ShowJob) -> None:
         core, journal = self._services.core, self._services.journal
@@ -248,84 +279,62 @@ class ClientSession:
         if len(message.ranges) > MAX_RANGES:
             self._fail(message.rid, "too_many_ranges", f"at most {MAX_RANGES} ranges of ids in one request")
             return
+        selector = message.selector
+        if selector is not None and message.ranges:
+            self._fail(message.rid, "bad_selector", "a cancel has ranges or a selector")
+            return
+        if selector is not None and self._refused(message.rid, selector, changes=True):
+            return
 
         def answer(given: AnswerCancel) -> None:
             self._send(Canceled(message.rid, given.canceled, given.finished, given.running, given.unknown))
 
         request = self._services.desk.expect(answer)
-        self._services.engine.post(CancelRequested(request, message.ranges, message.kill, time.time()))
-
-    def _clean(self, message: Clean) -> None:
-        def answer(given: AnswerClean) -> None:
-            self._send(Cleaned(message.rid, given.dropped))
-
-        request = self._services.desk.expect(answer)
-        self._services.engine.post(CleanRequested(request, message.failed))
-
-    # ---------------------------------------------------------------- output
-
-    def _read_log(self, message: ReadLog) -> None:
-        place = self._services.core.log_place(message.job, message.attempt)
-        if isinstance(place, Reason):
-            self._send(Failure(message.rid, place))
-            return
-        path = place.stdout_path if message.stream == "stdout" else place.stderr_path
-        if path == "null":
-            self._send(LogChunk(message.rid, place.attempt, at_end=True, worker=place.worker_name, path=path))
-            return
-        session = None if place.session is None else self._services.desk.workers.get(place.session)
-        if session is None:
-            self._send_tail(message, place)
-            return
-        fetch = FetchLog(
-            rid=0,
-            job=message.job,
-            attempt=place.attempt,
-            fence=place.fence,
-            stream=message.stream,
-            offset=message.offset,
-            limit=max(1, min(message.limit, LOG_CHUNK_BYTES)),
-            wait_seconds=max(0.0, min(message.wait_seconds, MAX_WAIT_SECONDS)),
-            path=path,
+        self._services.engine.post(
+            CancelRequested(request, message.ranges, message.kill, time.time(), selector)
         )
 
-        def answer(data: LogData | None) -> None:
-            if data is None or data.error is not None or len(data.data) > fetch.limit:
-                self._send_tail(message, place)
-                return
-            chunk = LogChunk(
-                rid=message.rid,
-                attempt=place.attempt,
-                offset=data.offset,
-                data=data.data,
-                size=data.size,
-                at_end=data.at_end,
-                worker=place.worker_name,
-                path=path,
+    def _clean(self, message: Clean) -> None:
+        if message.selector is not None and self._refused(message.rid, message.selector, changes=True):
+            return
+
+        def answer(given: AnswerClean) -> None:
+            self._send(Cleaned(message.rid, given.dropped, given.kept))
+
+        request = self._services.desk.expect(answer)
+        self._services.engine.post(CleanRequested(request, message.failed, time.time(), message.selector))
+
+    def _rerun(self, message: Rerun) -> None:
+        core = self._services.core
+        if self._refused(message.rid, message.selector, changes=True):
+            return
+        refusal = core.refusal_of_changes(message.changes, may_be_none=True)
+        if refusal is not None:
+            self._send(Failure(message.rid, refusal))
+            return
+
+        def answer(given: Reran | Reason) -> None:
+            self._send(Failure(message.rid, given) if isinstance(given, Reason) else given)
+
+        self._services.reruns.rerun(message, answer)
+
+    def _change(self, message: Change) -> None:
+        if self._refused(message.rid, message.selector, changes=True):
+            return
+        refusal = self._services.core.refusal_of_changes(message.changes, may_be_none=False)
+        if refusal is not None:
+            self._send(Failure(message.rid, refusal))
+            return
+
+        def answer(given: AnswerChange) -> None:
+            self._send(
+                Changed(
+                    message.rid, given.changed, given.started, given.finished, given.refused, given.reason
+                )
             )
-            self._send(chunk)
 
-        session.fetch_log(answer, fetch)
-
-    def _send_tail(self, message: ReadLog, place: LogPlace) -> None:
-        """The worker can't be asked: what the server keeps, and where the whole is."""
-        path = place.stdout_path if message.stream == "stdout" else place.stderr_path
-
-        def answer(tails: tuple[bytes, bytes] | None) -> None:
-            data = b"" if tails is None else tails[0 if message.stream == "stdout" else 1]
-            chunk = LogChunk(
-                rid=message.rid,
-                attempt=place.attempt,
-                data=data,
-                size=len(data),
-                at_end=place.finished,
-                tail=True,
-                worker=place.worker_name,
-                path=path,
-            )
-            self._send(chunk)
-
-        self._services.journal.read_tails(message.job, place.attempt, answer)
+        request = self._services.desk.expect(answer)
+        self._services.engine.post(ChangeRequested(request, message.selector, message.changes, time.time()))
 
     # ---------------------------------------------------------------- workers and the server itself
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from kueue_server.core.instructions import (
     AnswerCancel,
+    AnswerChange,
     AnswerClean,
     AnswerForgetWorker,
     AnswerSteering,
@@ -64,7 +65,7 @@ class Desk:
                     session.refuse(instruction.reason)
                 elif session is not None:
                     session.link.close()
-            case AnswerCancel() | AnswerClean() | AnswerForgetWorker() | AnswerSteering():
+            case AnswerCancel() | AnswerClean() | AnswerChange() | AnswerForgetWorker() | AnswerSteering():
                 self._waiting.pop(instruction.request)(instruction)
             case JobsChanged():
                 if self.hub is not None:

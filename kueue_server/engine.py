@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import get_args
 
 from kueue_server.core.core import Core
-from kueue_server.core.events import Event, Tick
+from kueue_server.core.events import Event, Tick, TurnCame
 from kueue_server.core.instructions import Instruction, JobsChanged, JournalWrite
 from kueue_server.journal.interface import Journal, JournalBrokenError, JournalFullError
 
@@ -61,6 +61,7 @@ class Engine:
         self._idle_waiters: list[asyncio.Future[None]] = []
         self._last_tick = loop.time()
         self._tick_due = False
+        self._turn_due = False
 
     def tick(self) -> None:
         """A second is over; to be called every second."""
@@ -119,6 +120,11 @@ class Engine:
                     writes.append(instruction)  # type: ignore[arg-type]
                 else:
                     leaving.append(instruction)
+            if type(event) is TurnCame:
+                self._turn_due = False
+            if self.core.is_under_way and not self._turn_due:
+                self._turn_due = True
+                self._inbox.append(TurnCame())
             if self._inbox and self._loop.time() - now > SLICE_SECONDS:
                 self._scheduled = True
                 self._loop.call_soon(self._drain)

@@ -30,6 +30,7 @@ from kueue_server.desk import Desk
 from kueue_server.engine import TICK_SECONDS, Engine
 from kueue_server.journal.interface import Journal, JournalBrokenError
 from kueue_server.limits import changes, limits_of
+from kueue_server.reruns import Rerunning
 from kueue_server.submissions import Submissions
 from kueue_server.watch import WatchHub
 from kueue_server.worker_session import WorkerSession, heartbeat_seconds
@@ -72,6 +73,7 @@ class Server:
         self.engine = Engine(self.core, journal, self._loop, self.desk.perform, self._journal_broke)
         journal.on_broken = self.engine.fail  # a submit or a checkpoint may be what meets the fault
         self.submissions = Submissions(self.engine, journal, restored.next_job)
+        self.reruns = Rerunning(self.engine, journal, self.submissions)
         self.hub = WatchHub(
             self.core.change_of, self.core.job_ids, self.engine.is_told, int(self.started_at * 1_000_000)
         )

@@ -10,6 +10,7 @@ from kueue_server.core.events import Limits
 from kueue_server.desk import Desk
 from kueue_server.engine import Engine
 from kueue_server.journal.interface import Journal
+from kueue_server.reruns import Rerunning
 from kueue_server.submissions import Submissions
 from kueue_server.watch import WatchHub
 
@@ -24,6 +25,7 @@ class Services(Protocol):
     engine: Engine
     journal: Journal
     submissions: Submissions
+    reruns: Rerunning
     hub: WatchHub
     desk: Desk
     limits: Limits

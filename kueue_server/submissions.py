@@ -27,9 +27,7 @@ Answer = Callable[[int, int, Reason | None], None]
 
 
 class _InFlight:
-    def __init__(self, first: int, count: int, content_hash: str, answer: Answer) -> None:
-        self.first = first
-        self.count = count
+    def __init__(self, content_hash: str, answer: Answer) -> None:
         self.content_hash = content_hash
         self.answers = [answer]
 
@@ -55,17 +53,15 @@ class Submissions:
             answer(0, 0, Reason("bad_command", f"a job is larger than {MAX_SPEC_BYTES} bytes"))
             return
         content_hash = _hash_of(encoded)
-        if self._answer_known_token(message.token, content_hash, answer):
+        if self.answer_known_token(message.token, content_hash, answer):
             return
         contexts = tuple((hashlib.sha256(blob).hexdigest(), blob) for blob in message.contexts)
         refusal = self._refusal_of_jobs(message.jobs, dict(contexts))
         if refusal is not None:
             answer(0, 0, refusal)
             return
-        first, count = self.next_job, len(encoded)
-        self.next_job += count
-        flight = _InFlight(first, count, content_hash, answer)
-        self._in_flight[message.token] = flight
+        first, count = self.take_ids(len(encoded)), len(encoded)
+        self.hold_token(message.token, content_hash, answer)
         wall = time.time()
         block = AddJobs(
             first=first,
@@ -77,37 +73,68 @@ class Submissions:
             content_hash=content_hash,
         )
 
-        def written(error: JournalFullError | JournalBrokenError | None) -> None:
-            del self._in_flight[message.token]
-            reason = None
-            if error is None:
+        def written(reason: Reason | None) -> None:
+            if reason is None:
                 self._engine.post(JobsSubmitted(first, message.jobs, encoded, wall))
+                self.end_token(message.token, first, count, None)
+            else:
+                self.end_token(message.token, 0, 0, reason)
+
+        self.write((block,), written)
+
+    # ---------------------------------------------------------------- what reruns use, too
+
+    def take_ids(self, count: int) -> int:
+        """The first of so many ids that were never given before."""
+        first = self.next_job
+        self.next_job += count
+        return first
+
+    def hold_token(self, token: str, content_hash: str, answer: Answer) -> _InFlight:
+        """A new token is on its way to the journal; `end_token` answers whoever asks with it until then."""
+        flight = self._in_flight[token] = _InFlight(content_hash, answer)
+        return flight
+
+    def end_token(self, token: str, first: int, count: int, reason: Reason | None) -> None:
+        """All is durable, or was refused."""
+        for waiting in self._in_flight.pop(token).answers:
+            waiting(first, count, reason)
+
+    def write(self, blocks: tuple[AddJobs, ...], done: Callable[[Reason | None], None]) -> None:
+        """Have blocks written in one transaction; `done` is told why not, if not."""
+
+        def written(error: JournalFullError | JournalBrokenError | None) -> None:
+            if error is None:
+                done(None)
             elif isinstance(error, JournalFullError):
                 text = f"the server can't write its journal: {error}; nothing was submitted"
-                reason = Reason("journal_full", text)
+                done(Reason("journal_full", text))
             else:
                 text = (
                     "the server's journal failed; whether the jobs were taken will be known after a restart"
                 )
-                reason = Reason("journal_broken", text)
-            for waiting in flight.answers:
-                if reason is None:
-                    waiting(first, count, None)
-                else:
-                    waiting(0, 0, reason)
+                done(Reason("journal_broken", text))
 
-        self._journal.write((block,), written, give_up_when_full=True)
+        self._journal.write(blocks, written, give_up_when_full=True)
+
+    def refusal_of_token(self, token: str) -> Reason | None:
+        """What is wrong with a token itself."""
+        if not 0 < len(token) <= MAX_TOKEN_CHARACTERS:
+            return Reason("bad_token", f"a submit token has 1 to {MAX_TOKEN_CHARACTERS} characters")
+        return None
 
     def _refusal_of_form(self, message: Submit) -> Reason | None:
-        if not 0 < len(message.token) <= MAX_TOKEN_CHARACTERS:
-            return Reason("bad_token", f"a submit token has 1 to {MAX_TOKEN_CHARACTERS} characters")
+        refusal = self.refusal_of_token(message.token)
+        if refusal is not None:
+            return refusal
         if not 0 < len(message.jobs) <= MAX_ITEMS:
             return Reason("bad_block", f"a submit carries 1 to {MAX_ITEMS} jobs")
         if any(len(blob) > MAX_CONTEXT_BYTES for blob in message.contexts):
             return Reason("bad_context", f"the environment is larger than {MAX_CONTEXT_BYTES} bytes")
         return None
 
-    def _answer_known_token(self, token: str, content_hash: str, answer: Answer) -> bool:
+    def answer_known_token(self, token: str, content_hash: str, answer: Answer) -> bool:
+        """Whether a token was used before, or is on its way; then `answer` is called, now or when that is over."""
         differs = Reason("token_reused", "this submit token was used for other jobs before")
         flight = self._in_flight.get(token)
         if flight is not None:

@@ -25,7 +25,9 @@ MOST_FRAME_BYTES = 16 * 1024 * 1024
 FRAME_BYTES = 1024 * 1024
 """A frame is cut here; one message may be larger."""
 LENGTH = struct.Struct(">I")
-READ_BYTES = 256 * 1024
+READ_BYTES = 64 * 1024
+"""More would be memory from the system, and given back to it, for each message."""
+LATE_SECONDS = 0.05
 
 Message = dict[str, Any]
 
@@ -86,14 +88,16 @@ class KeeperLink:
         self._out_descriptors: list[int] = []
         self._frames: deque[tuple[memoryview, list[int]]] = deque()
         self._scheduled = False
+        self._late_scheduled = False
         self._writing = False
         self.closed = False
         self.peer_pid = peer_of(sock)[0]
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self._readable)
 
-    def send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
-        """Send a message; its descriptors are closed here once they are on their way."""
+    def send(self, message: Message, descriptors: tuple[int, ...] = (), *, late: bool = False) -> None:
+        """Send a message; its descriptors are closed here once they are on their way. A `late` one goes with the
+        next that is not, or in a while: the keeper need not be woken for it."""
         if self.closed:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -108,9 +112,13 @@ class KeeperLink:
         self._out.append(body)
         self._out_bytes += len(body)
         self._out_descriptors.extend(descriptors)
-        if not self._scheduled:
+        if late:
+            if not self._late_scheduled:
+                self._late_scheduled = True
+                self._loop.call_later(LATE_SECONDS, self.flush)
+        elif not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
 
     def close(self, error: BaseException | None = None) -> None:
         """Close at once; `on_closed` follows."""
@@ -137,8 +145,9 @@ class KeeperLink:
             self._frames.append((memoryview(LENGTH.pack(len(body)) + body), self._out_descriptors))
             self._out, self._out_descriptors, self._out_bytes = [], [], 0
 
-    def _flush(self) -> None:
-        self._scheduled = False
+    def flush(self) -> None:
+        """Send what waits, as far as the socket takes it."""
+        self._scheduled = self._late_scheduled = False
         if self.closed:
             return
         self._cut_frame()

@@ -65,10 +65,11 @@ class KeeperProcess:
         self._stranger_said = False
         self._pings = 0
 
-    def send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
-        """To the keeper, if there is one; else the descriptors are closed and `KeeperGone` makes it good."""
+    def send(self, message: Message, descriptors: tuple[int, ...] = (), *, late: bool = False) -> None:
+        """To the keeper, if there is one; else the descriptors are closed and `KeeperGone` makes it good. `late`:
+        there is no hurry."""
         if self._link is not None:
-            self._link.send(message, descriptors)
+            self._link.send(message, descriptors, late=late)
         else:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -113,6 +114,7 @@ class KeeperProcess:
         """Leave the keeper to itself."""
         self._ending = True
         if self._link is not None:
+            self._link.flush()
             self._link.close()
         if self._process is not None and self._process.poll() is None:
             self._process.returncode = 0  # it lives on, and nobody is to miss that we did not wait for it

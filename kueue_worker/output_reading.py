@@ -27,11 +27,14 @@ def read_portion(path: str, offset: int, limit: int) -> Portion:
     Raises:
         OSError: it can't be read, or is no regular file.
     """
-    descriptor = _open(path)
-    if descriptor is None:
-        return Portion(0, b"", 0)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
-        size = os.fstat(descriptor).st_size
+        status = os.fstat(descriptor)
+        if stat.S_ISCHR(status.st_mode):
+            return Portion(0, b"", 0)  # /dev/null and its like: nothing is in there
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(22, "not a regular file")
+        size = status.st_size
         begin = max(0, size + offset) if offset < 0 else min(offset, size)
         data = os.pread(descriptor, limit, begin)
         return Portion(begin, data, max(size, begin + len(data)))  # it may have grown in between
@@ -45,15 +48,3 @@ def read_tail(path: str) -> bytes:
         return read_portion(path, -TAIL_BYTES, TAIL_BYTES).data
     except OSError:
         return b""
-
-
-def _open(path: str) -> int | None:
-    """None for /dev/null and its like: nothing is in there."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode):
-        return descriptor
-    os.close(descriptor)
-    if stat.S_ISCHR(mode):
-        return None
-    raise OSError(22, "not a regular file")

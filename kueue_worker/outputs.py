@@ -6,6 +6,7 @@ job. May hang on a dead mount: called in threads.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -80,7 +81,11 @@ def _open(cwd: str, path: str, umask: int | None) -> int:
         try:
             descriptor = os.open(full, FLAGS)
         except FileNotFoundError:
-            descriptor = _create(full, umask)
+            try:
+                descriptor = _create(full, umask)
+            except FileNotFoundError:
+                _make_directories(os.path.dirname(full), umask)
+                descriptor = _create(full, umask)
     except OSError as error:
         if isinstance(error, IsADirectoryError) or error.errno == 6:  # ENXIO: a FIFO that nobody reads
             raise OutputError(f"cannot write {path}: not a regular file") from None
@@ -103,6 +108,19 @@ def _create(full: str, umask: int | None) -> int:
     if umask is not None:
         os.fchmod(descriptor, 0o666 & ~umask)
     return descriptor
+
+
+def _make_directories(path: str, umask: int | None) -> None:
+    """Make what is missing of a directory's path, with the modes that the job would give them."""
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for directory in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another job was quicker
+            os.mkdir(directory, 0o777)
+            if umask is not None:
+                os.chmod(directory, 0o777 & ~umask)
 
 
 def _make_ready(descriptor: int, path: str, truncate: bool) -> None:

@@ -10,7 +10,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from kueue.errors import ProtocolError
+from kueue.output_names import OutputNames
 from kueue.wire.codec import from_os, to_os
 from kueue.wire.messages import OsString, Reason, Spec
 from kueue_worker.contexts import Contexts, JobContext
@@ -51,6 +54,7 @@ class Preparations:
         threads: DeadlineThreads,
         directories: Directories,
         contexts: Contexts,
+        host: str,
         clock: Callable[[], float],
         looked: Callable[[LookDone], None],
         prepared: Callable[[PrepareDone], None],
@@ -58,6 +62,7 @@ class Preparations:
         self._threads = threads
         self._directories = directories
         self._contexts = contexts
+        self._host = host
         self._looked = looked
         self._prepared = prepared
         self._programs = Remembered[tuple[str, str, str], str](threads, clock)
@@ -85,6 +90,10 @@ class Preparations:
         except ProtocolError as error:
             self._prepared(PrepareDone(order.key, refusal=Reason("no_resources", str(error))))
             return
+        names = OutputNames(order.job, spec.name, spec.group, order.attempt, self._host)
+        stdout, stderr = names.fill(spec.stdout), names.fill(spec.stderr)
+        if stdout is not spec.stdout or stderr is not spec.stderr:
+            spec = msgspec.structs.replace(spec, stdout=stdout, stderr=stderr)
         job = Prepared(order.key, order.attempt, spec, from_os(spec.cwd), context, self.generation)
         self._by_key[order.key] = job
         self._directories.find(job.cwd, lambda result: self._with_directory(job, result))

@@ -38,7 +38,7 @@ from kueue.wire.messages import (
 )
 from kueue_worker.contexts import Contexts
 from kueue_worker.core import events as e
-from kueue_worker.core.instructions import Tell
+from kueue_worker.core.instructions import Tell, TellStarted
 from kueue_worker.reports import Reports
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,10 @@ SILENT_HEARTBEATS = 3
 NAME_IN_USE = "name_in_use"
 NAME_SLACK_SECONDS = 5.0
 REPORT_INTERVAL_SECONDS = 0.003
-"""Under load, reports leave at most so often; when idle, at once."""
+BUSY_INTERVAL_SECONDS = 0.01
+"""While more jobs are held here, reports leave at most so often: many ends together cost both sides far less."""
+STARTS_WAIT_SECONDS = 0.02
+"""Nobody waits for the news that a job has started. That of a short job goes with its end."""
 
 
 class RefusedError(KueueError):
@@ -104,6 +107,8 @@ class ServerSession:
         self._journal: str | None = None  # of this session, once we are welcome
         self._taken = False  # this session: our inventory was not refused
         self._ever_taken = False
+        self._alone_since: float | None = self._loop.time()
+        self.why_alone = ""
         self._away_said = False
         self._refusal_said = ""
         self._wake = asyncio.Event()
@@ -115,6 +120,7 @@ class ServerSession:
         self._taken_timer: asyncio.TimerHandle | None = None
         self._reports = Reports()
         self._flush_timer: asyncio.Handle | None = None
+        self._flush_due = 0.0
         self._last_flush = 0.0
 
     # ---------------------------------------------------------------- for the agent
@@ -137,21 +143,34 @@ class ServerSession:
                     await self._wake.wait()
             pause = min(pause * 1.6, LONGEST_PAUSE_SECONDS)
 
+    @property
+    def alone_seconds(self) -> float:
+        """For how long no server has taken this worker; 0 while one has."""
+        return 0.0 if self._alone_since is None else max(0.001, self._loop.time() - self._alone_since)
+
     def wake(self) -> None:
         """What was missing for a registration is there: try at once."""
         self._wake.set()
 
-    def tell(self, item: Tell) -> None:
-        """Put it in the next report."""
+    def tell(self, item: Tell, *, more: bool) -> None:
+        """Put it in the next report. `more`: other jobs wait here to be started, so that there is no hurry."""
         if self._journal is None:
             return
         self._reports.add(item)
-        if self._flush_timer is None:
-            wait = self._last_flush + REPORT_INTERVAL_SECONDS - self._loop.time()
-            if wait <= 0:
-                self._flush_timer = self._loop.call_soon(self._flush)
-            else:
-                self._flush_timer = self._loop.call_later(wait, self._flush)
+        now = self._loop.time()
+        if type(item) is TellStarted:
+            due = now + STARTS_WAIT_SECONDS
+        else:
+            due = self._last_flush + (BUSY_INTERVAL_SECONDS if more else REPORT_INTERVAL_SECONDS)
+        if self._flush_timer is not None:
+            if self._flush_due <= due:
+                return
+            self._flush_timer.cancel()
+        self._flush_due = due
+        if due <= now:
+            self._flush_timer = self._loop.call_soon(self._flush)
+        else:
+            self._flush_timer = self._loop.call_later(due - now, self._flush)
 
     def send(self, message: msgspec.Struct) -> None:
         """Send a message, after what has been told so far."""
@@ -225,6 +244,7 @@ class ServerSession:
         return self._taken
 
     def _on_refusal(self, reason: Reason) -> None:
+        self.why_alone = reason.text
         if self._ever_taken:
             if reason.text != self._refusal_said:
                 self._refusal_said = reason.text
@@ -242,6 +262,7 @@ class ServerSession:
             raise RefusedError(reason.text)
 
     def _say_away(self, text: str) -> None:
+        self.why_alone = text
         if not self._away_said:
             self._away_said = True
             log.warning(
@@ -281,6 +302,7 @@ class ServerSession:
         if self._taken or self._link is None:
             return
         self._taken = True
+        self._alone_since, self.why_alone = None, ""
         if self._away_said or not self._ever_taken:
             again = "again " if self._ever_taken else ""
             log.info("%sconnected to the server at %s", again, self._link.address)
@@ -345,6 +367,8 @@ class ServerSession:
 
     def on_closed(self, error: BaseException | None) -> None:
         """The link is gone."""
+        if self._alone_since is None:
+            self._alone_since = self._loop.time()
         for timer in (self._timer, self._taken_timer, self._flush_timer):
             if timer is not None:
                 timer.cancel()

@@ -15,7 +15,7 @@ from benchmarks.answers import REPETITIONS, Answer, Figure, Goal
 from benchmarks.filled_core import FilledCore
 from benchmarks.server_lab import ServerLab, distinct_jobs
 from kueue.wire import codec
-from kueue.wire.messages import JobFilter, JobPage
+from kueue.wire.messages import JobPage, Selector
 
 SIZES = (100, 1_000, 10_000, 100_000, 1_000_000)
 QUICK_SIZES = (100, 1_000)
@@ -25,11 +25,11 @@ PAGES = 200
 QUICK_PAGES = 5
 PLOT = f"a page of {ROWS} rows"
 
-SELECTIONS: dict[str, Callable[[int], tuple[JobFilter, bool, int | None]]] = {
-    "newest": lambda jobs: (JobFilter(), True, None),
-    "from the middle": lambda jobs: (JobFilter(), False, jobs // 2),
-    "newest pending": lambda jobs: (JobFilter(states=("pending",)), True, None),
-    "finished, of which there are none": lambda jobs: (JobFilter(states=("succeeded", "failed")), True, None),
+SELECTIONS: dict[str, Callable[[int], tuple[Selector, bool, int | None]]] = {
+    "newest": lambda jobs: (Selector(), True, None),
+    "from the middle": lambda jobs: (Selector(), False, jobs // 2),
+    "newest pending": lambda jobs: (Selector(states=("pending",)), True, None),
+    "finished, of which there are none": lambda jobs: (Selector(states=("succeeded", "failed")), True, None),
 }
 """What is asked for in a table of so many jobs: filter, newest first, cursor."""
 

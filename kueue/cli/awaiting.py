@@ -11,7 +11,7 @@ from kueue.client import Client
 from kueue.durations import format_duration
 from kueue.errors import RequestError, WaitTimeoutError
 from kueue.operations import is_over
-from kueue.requests import ranges_of_jobs
+from kueue.requests import Jobs, ranges_of_jobs
 from kueue.text import visible
 from kueue.wire.messages import JobChange, LogChunk
 
@@ -102,7 +102,7 @@ def ending_line(job: JobChange) -> str:
     return text + (f"; kueue logs {job.id}" if job.attempt else "")
 
 
-def wait_for_jobs(terminal: Terminal, client: Client, jobs: list[int], timeout: float | None) -> int:
+def wait_for_jobs(terminal: Terminal, client: Client, jobs: Jobs, timeout: float | None) -> int:
     """`wait-job`: 0 if all succeeded, else 1; 124 when the time is over."""
     ranges = ranges_of_jobs(jobs)
     total = sum(last - first + 1 for first, last in ranges)

@@ -2,43 +2,83 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from kueue.cli import options
 from kueue.cli.awaiting import wait_for_jobs
-from kueue.cli.session import session_of
-from kueue.wire.messages import Range
+from kueue.cli.cmd_options import Option
+from kueue.cli.parameters import with_options
+from kueue.cli.selecting import (
+    CARE,
+    EVERYTHING,
+    SELECTOR,
+    Ids,
+    are_single_ids,
+    changing_selector_of,
+    decide,
+    many,
+    selector_of,
+)
+from kueue.cli.session import Session, session_of
+from kueue.wire.messages import Canceled, Range
+from kueue.wire.selector import is_open
 
-Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="The jobs.")]
 
-
+@with_options(*SELECTOR, EVERYTHING)
 def wait_job(
     context: typer.Context,
-    jobs: Ids,
+    jobs: Ids = None,
     timeout: Annotated[
         str | None, typer.Option("--timeout", metavar="DUR", help="Give up after so long (exit code 124).")
     ] = None,
+    *,
+    values: dict[str, Any],
 ) -> int:
     """Wait until jobs have finished; 0 if all succeeded."""
     session = session_of(context)
-    numbers = [options.job_id(job) for job in jobs]
+    selector = changing_selector_of(jobs, values)
     seconds = options.duration(timeout)
     with session.connected() as client:
-        return wait_for_jobs(session.terminal, client, numbers, seconds)
+        if are_single_ids(jobs, selector):
+            return wait_for_jobs(session.terminal, client, [first for first, _ in selector.ranges], seconds)
+        found = client.select(selector)
+        if not found.ranges:
+            session.terminal.say("no job is selected")
+            return 1
+        return wait_for_jobs(session.terminal, client, found, seconds)
 
 
+@with_options(*SELECTOR, EVERYTHING, *CARE)
 def remove_job(
     context: typer.Context,
-    jobs: Ids,
-    kill: Annotated[bool, typer.Option("-k", "--kill", help="Also if it runs: end it.")] = False,
+    jobs: Ids = None,
+    kill: Annotated[bool, typer.Option("-k", "--kill", help="Also those that run: end them.")] = False,
+    *,
+    values: dict[str, Any],
 ) -> int:
     """Cancel jobs."""
     session = session_of(context)
-    numbers = [options.job_id(job) for job in jobs]
+    selector = changing_selector_of(jobs, values)
     with session.connected() as client:
-        done = client.cancel(numbers, kill=kill)
+        if are_single_ids(jobs, selector) and not values["dry_run"]:
+            return _tell_each(session, client.cancel([first for first, _ in selector.ranges], kill=kill))
+        decided = decide(session, client, selector, values, "cancel", has_ids=bool(jobs))
+        if isinstance(decided, int):
+            return decided
+        done = client.cancel(decided, kill=kill)
+    parts = [f"{many(done.canceled)} canceled"]
+    running, finished = _number(done.running), _number(done.finished)
+    if running:
+        parts.append(f"{running} run (--kill ends them)")
+    if finished:
+        parts.append(f"{finished} had finished")
+    session.terminal.say("; ".join(parts))
+    return 0
+
+
+def _tell_each(session: Session, done: Canceled) -> int:
     say = session.terminal.say
     for number in _each(done.running):
         say(f"job {number} runs; kueue remove-job --kill {number} ends it")
@@ -53,13 +93,26 @@ def _each(ranges: tuple[Range, ...]) -> list[int]:
     return [number for first, last in ranges for number in range(first, last + 1)]
 
 
-def clean_jobs(
-    context: typer.Context,
-    everything: Annotated[bool, typer.Option("-a", "--all", help="Failed ones too.")] = False,
-) -> int:
+def _number(ranges: tuple[Range, ...]) -> int:
+    return sum(last - first + 1 for first, last in ranges)
+
+
+@with_options(
+    *SELECTOR, Option("everything", ("-a", "--all"), "flag", "Failed ones too.", None, False), *CARE
+)
+def clean_jobs(context: typer.Context, jobs: Ids = None, *, values: dict[str, Any]) -> int:
     """Drop succeeded and canceled jobs from the list."""
     session = session_of(context)
+    selector = selector_of(jobs, values)
+    failed = values["everything"]
     with session.connected() as client:
-        dropped = client.clean(failed=everything)
-    session.terminal.say(f"{dropped} jobs dropped")
+        if is_open(selector) and not values["dry_run"]:
+            session.terminal.say(f"{client.clean(failed=failed)} jobs dropped")
+            return 0
+        decided = decide(session, client, selector, values, "drop", has_ids=bool(jobs))
+        if isinstance(decided, int):
+            return 0
+        done = client.clean_selected(decided, failed=failed)
+    kept = f"; {done.kept} stay" if done.kept else ""
+    session.terminal.say(f"{many(done.dropped)} dropped{kept}")
     return 0

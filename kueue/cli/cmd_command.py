@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from kueue.cli.cmd_options import OPTIONS, Option
+from kueue.cli.cmd_options import OPTIONS
+from kueue.cli.parameters import parameter_of, sign
 from kueue.cli.session import session_of
 from kueue.cli.submit import submit
-
-_TYPES = {"text": str, "number": int, "flag": bool, "many": list[str]}
 
 
 def cmd(context: typer.Context, command: list[str] | None = None, **values: Any) -> int:
@@ -25,39 +24,19 @@ def cmd(context: typer.Context, command: list[str] | None = None, **values: Any)
 
 _IS_MANY = {option.parameter: option.kind == "many" for option in OPTIONS}
 
-
-def _parameter(option: Option) -> inspect.Parameter:
-    kind: Any = _TYPES[option.kind]
-    if option.default is None:
-        kind = kind | None
-    shown = typer.Option(*option.flags, metavar=option.metavar, help=option.help)
-    return inspect.Parameter(
-        option.parameter,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=option.default,
-        annotation=Annotated[kind, shown],
-    )
-
-
-def _signature() -> inspect.Signature:
-    """Of `cmd` for typer, which reads parameters of functions."""
-    words = typer.Argument(metavar="COMMAND...", help="What to run, with its own options.")
-    return inspect.Signature(
-        [
-            inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
-            inspect.Parameter(
-                "command",
-                inspect.Parameter.KEYWORD_ONLY,
-                default=None,
-                annotation=Annotated[list[str] | None, words],
-            ),
-            *map(_parameter, OPTIONS),
-        ]
-    )
-
-
-cmd.__signature__ = _signature()  # type: ignore[attr-defined]
-cmd.__annotations__ = {
-    name: parameter.annotation
-    for name, parameter in cmd.__signature__.parameters.items()  # type: ignore[attr-defined]
-}
+sign(
+    cmd,
+    [
+        inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
+        inspect.Parameter(
+            "command",
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                list[str] | None,
+                typer.Argument(metavar="COMMAND...", help="What to run, with its own options."),
+            ],
+        ),
+        *map(parameter_of, OPTIONS),
+    ],
+)

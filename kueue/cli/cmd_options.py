@@ -28,8 +28,8 @@ OPTIONS = (
     Option("cpus", ("-c", "--cpus"), "text", "CPUs it needs.", "N"),
     Option("ram", ("-r", "--ram-mb"), "text", "Memory in MB, or 512M, 16G.", "N"),
     Option("resource", ("--resource",), "many", "Licence or other resource (many).", "NAME[=N]"),
-    Option("stdout", ("-o", "--stdout"), "text", "File for stdout; null discards.", "PATH"),
-    Option("stderr", ("-e", "--stderr"), "text", "File for stderr; null discards.", "PATH"),
+    Option("stdout", ("-o", "--stdout"), "text", "File for stdout (%j is the id); null discards.", "PATH"),
+    Option("stderr", ("-e", "--stderr"), "text", "File for stderr (%j is the id); null discards.", "PATH"),
     Option("cwd", ("-C", "--cwd"), "text", "Run it there.", "DIR"),
     Option("wait", ("-w", "--wait"), "flag", "Wait; print its return code and exit with it.", None, False),
     Option(
@@ -47,6 +47,9 @@ OPTIONS = (
         "max_restarts", ("--max-restarts",), "number", "Starts again so often if its worker is lost.", "N", 5
     ),
     Option("no_restart", ("--no-restart",), "flag", "Run it at most once.", None, False),
+    Option("retries", ("--retries",), "number", "Tries again so often if it fails.", "N", 0),
+    Option("retry_delay", ("--retry-delay",), "text", "Waits so long before that.", "DUR"),
+    Option("retry_on", ("--retry-on",), "text", "Only for these exit codes: 1,75,100-110.", "CODES"),
     Option("time_limit", ("--time-limit",), "text", "End it after 90s, 15m, 1h30m, 2d.", "DUR"),
     Option("env", ("--env",), "many", "Set a variable, or keep yours (many).", "NAME[=VALUE]"),
     Option(
@@ -59,4 +62,8 @@ OPTIONS = (
     ),
     Option("worker", ("--worker",), "many", "Only on these workers (many).", "GLOB"),
     Option("not_worker", ("--not-worker",), "many", "Not on these workers (many).", "GLOB"),
+    Option(
+        "each_line", ("--each-line",), "text", "A job for each line; {} is the line (- is stdin).", "FILE"
+    ),
+    Option("from_json", ("--from-json",), "text", "A job for each object; {key} is its value.", "FILE"),
 )

@@ -39,7 +39,9 @@ complete -c kueue -a '(__kueue_complete)'
 """,
 }
 
-JOB_COMMANDS = frozenset({"show-job", "logs", "wait-job", "remove-job"})
+JOB_COMMANDS = frozenset(
+    {"show-job", "logs", "list-jobs", "wait-job", "remove-job", "rerun-job", "set-job", "clean-jobs"}
+)
 WORKER_COMMANDS = frozenset({"show-worker", "forget-worker", "pause-worker", "resume-worker"})
 
 
@@ -68,6 +70,7 @@ def candidates(words: list[str]) -> list[str]:
     import typer
 
     from kueue.cli.app import app
+    from kueue.job import JobState
 
     words = words or [""]
     last, before = words[-1], words[:-1]
@@ -84,8 +87,10 @@ def candidates(words: list[str]) -> list[str]:
     if command is None:
         return []
     given = before[position + 1 :]
-    if given and given[-1] == "--resource" and name == "cmd":
+    if given and given[-1] == "--resource":
         return [word for word in _from_server("resources") if word.startswith(last)]
+    if given and given[-1] == "--state":
+        return [state.value for state in JobState if state.value.startswith(last)]
     if given and given[-1] in ("--worker", "--not-worker"):
         return [word for word in _from_server("workers") if word.startswith(last)]
     if last.startswith("-"):

@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from kueue.cli import options, shared_options
+from kueue.cli.parameters import with_options
+from kueue.cli.selecting import EVERYTHING, SELECTOR, Ids, selector_of
 from kueue.cli.session import session_of
 from kueue.wire.messages import Context
 
 HEADER_AND_FOOTER_LINES = 4
 
 
+@with_options(*SELECTOR, EVERYTHING)
 def list_jobs(
     context: typer.Context,
+    jobs: Ids = None,
     num_jobs: Annotated[
         str | None,
         typer.Option("-n", "--num-jobs", metavar="N", help="So many of the newest (default: what fits)."),
@@ -29,6 +34,8 @@ def list_jobs(
     failed: Annotated[bool, typer.Option("-f", "--failed", help="Those that failed.")] = False,
     canceled: Annotated[bool, typer.Option("-c", "--canceled", help="Those that were canceled.")] = False,
     as_json: Annotated[bool, shared_options.JSON] = False,
+    *,
+    values: dict[str, Any],
 ) -> int:
     """List jobs, newest last."""
     session = session_of(context)
@@ -41,15 +48,17 @@ def list_jobs(
         "failed": failed,
         "canceled": canceled,
     }
-    states = tuple(name for name, wanted in flags.items() if wanted)
+    which = selector_of(jobs, values)
+    states = dict.fromkeys((*which.states, *(name for name, wanted in flags.items() if wanted)))
+    which = msgspec.structs.replace(which, states=tuple(states))
     limit = options.amount(num_jobs, "--num-jobs", 1)
     if limit is None and terminal.is_interactive and not as_json:
         limit = max(1, terminal.height - HEADER_AND_FOOTER_LINES)
     with session.connected() as client:
         if limit is None:
-            found = client.job_views(states=states)
+            found = client.job_views(which=which)
         else:
-            newest = list(client.job_views(states=states, newest_first=True, limit=limit))
+            newest = list(client.job_views(which=which, newest_first=True, limit=limit))
             found = iter(newest[::-1])
         if as_json:
             from kueue.cli.render.json_rows import job_row
@@ -58,11 +67,11 @@ def list_jobs(
             return 0
         from kueue.cli.render.jobs import count_line, job_lines
 
-        jobs = list(found)
+        shown = list(found)
         counts = client.counts()
-        if jobs:
-            terminal.print(job_lines(jobs, time.time(), terminal.width, colour=terminal.colour))
-        terminal.print([count_line(counts, len(jobs), colour=terminal.colour)])
+        if shown:
+            terminal.print(job_lines(shown, time.time(), terminal.width, colour=terminal.colour))
+        terminal.print([count_line(counts, len(shown), colour=terminal.colour)])
     return 0
 
 

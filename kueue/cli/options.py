@@ -44,7 +44,7 @@ def duration(text: str | None) -> float | None:
     return parse_duration(text)
 
 
-def resources(words: Iterable[str]) -> dict[str, int]:
+def resources(words: Iterable[str], least: int = 1) -> dict[str, int]:
     """`NAME` and `NAME=N`, each name once.
 
     Raises:
@@ -55,7 +55,8 @@ def resources(words: Iterable[str]) -> dict[str, int]:
         name, equals, number = word.partition("=")
         if not name or name in found:
             raise UsageError(f"--resource {word}: " + ("named twice" if name else "write NAME or NAME=N"))
-        found[name] = amount(number, f"--resource {name}", 1) or 1 if equals else 1
+        given = amount(number, f"--resource {name}", least) if equals else 1
+        found[name] = 1 if given is None else given
     return found
 
 
@@ -76,6 +77,22 @@ def environment(words: Iterable[str]) -> dict[str, str]:
             value = os.environ[name]
         found[name] = value
     return found
+
+
+def exit_codes(text: str | None) -> tuple[int, ...]:
+    """`--retry-on`: codes and ranges of them, `1,75,100-110`.
+
+    Raises:
+        UsageError: not that, or none from 1 to 255.
+    """
+    found: set[int] = set()
+    for word in () if text is None else text.split(","):
+        first, dash, last = word.partition("-")
+        low, high = (int(part) if part.isascii() and part.isdigit() else 0 for part in (first, last or first))
+        if (dash and not last) or not 1 <= low <= high <= 255:
+            raise UsageError(f"--retry-on {text}: write exit codes from 1 to 255, e.g. 1,75,100-110")
+        found.update(range(low, high + 1))
+    return tuple(sorted(found))
 
 
 def job_id(text: str) -> int:

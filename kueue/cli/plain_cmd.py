@@ -79,7 +79,10 @@ def spec_fields(
         return None
     limit = options.duration(values["time_limit"])
     in_range = (
-        -MAX_PRIORITY <= values["priority"] <= MAX_PRIORITY and 0 <= values["max_restarts"] <= MAX_AMOUNT
+        -MAX_PRIORITY <= values["priority"] <= MAX_PRIORITY
+        and 0 <= values["max_restarts"] <= MAX_AMOUNT
+        and 0 <= values["retries"] <= MAX_AMOUNT
+        and not (values["retries"] and values["no_restart"])
     )
     if not in_range or (limit is not None and limit <= 0):
         return None
@@ -102,6 +105,9 @@ def spec_fields(
         "max_restarts": values["max_restarts"],
         "restart": not values["no_restart"],
         "time_limit_seconds": limit,
+        "max_retries": values["retries"],
+        "retry_delay_seconds": options.duration(values["retry_delay"]) or None,
+        "retry_on": list(options.exit_codes(values["retry_on"])),
     }
     texts = [*command, directory, *values["worker"], *values["not_worker"], *optional.values()]
     if any("\0" in text for text in texts if isinstance(text, str)):
@@ -130,5 +136,8 @@ _DEFAULTS: dict[str, Any] = {
     "max_restarts": 5,
     "restart": True,
     "time_limit_seconds": None,
+    "max_retries": 0,
+    "retry_delay_seconds": None,
+    "retry_on": [],
 }
 """Of the wire: not sent."""

@@ -22,7 +22,7 @@ from kueue.wire.tls import client_context
 
 __all__ = ["BlockingConnection", "ConnectionLostError", "RefusedError"]
 
-READ_BYTES = 256 * 1024
+READ_BYTES = 64 * 1024
 SILENCE_SECONDS = 60.0
 """A server says something every 15 s at least; one that doesn't is gone."""
 

@@ -20,6 +20,11 @@ import msgspec
 
 from kueue.job import End
 from kueue.resources import Capacity, Shape
+from kueue.wire.changes import Changes as Changes
+from kueue.wire.selector import Selector as Selector
+from kueue.wire.words import OsString as OsString
+from kueue.wire.words import Range as Range
+from kueue.wire.words import RawBytes as RawBytes
 
 MAX_FRAME = 16 * 1024 * 1024
 """Bytes of one frame after authentication."""
@@ -33,14 +38,6 @@ TAIL_BYTES = 4096
 """Bytes of the end of each output stream that travel with a finish report."""
 
 
-class RawBytes(msgspec.Struct, frozen=True, gc=False):
-    """An OS string that is not UTF-8; JSON carries it as base64."""
-
-    b64: bytes
-
-
-OsString = str | RawBytes
-Range = tuple[int, int]
 Stream = Literal["stdout", "stderr"]
 
 # What a worker says goes into the journal, sums and dates: a number that these can't hold is its fault.
@@ -85,7 +82,9 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     `volume` is the mount point of `cwd` as the client saw it; for `/` the first component of `cwd`.
     `stdout`/`stderr` are paths relative to `cwd`, `"null"` to discard, None for the worker's spool.
-    `restart=False` means at most once. `context` is the SHA-256 (hex) of the encoded `Context`.
+    `restart=False` means at most once. `context` is the SHA-256 (hex) of the encoded `Context`. An attempt that
+    failed by its own exit code (one of `retry_on`, if there are some) is followed by another after
+    `retry_delay_seconds`, `max_retries` times at most. `rerun_of`: the job that it is a new run of.
     """
 
     payload: Payload
@@ -103,6 +102,10 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     restart: bool = True
     time_limit_seconds: float | None = None
     submit_host: str = ""
+    max_retries: int = 0
+    retry_delay_seconds: float | None = None
+    retry_on: tuple[int, ...] = ()
+    rerun_of: int | None = None
 
 
 class Reason(msgspec.Struct, frozen=True, gc=False):
@@ -366,25 +369,25 @@ class Submit(msgspec.Struct, frozen=True, tag="submit", omit_defaults=True):
     contexts: tuple[bytes, ...] = ()
 
 
-class JobFilter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Which jobs; all conditions hold together, an empty one does not restrict."""
-
-    ranges: tuple[Range, ...] = ()
-    states: tuple[str, ...] = ()
-    group: str | None = None
-
-
 class ListJobs(msgspec.Struct, frozen=True, tag="list_jobs", omit_defaults=True):
     """A page of jobs ordered by id. `newest_first` walks down from the newest. `cursor`: the last id of
     the page before (exclusive). `counts`: also count the table by state. `attempts`: rows carry them all."""
 
     rid: int
-    filter: JobFilter = JobFilter()
+    filter: Selector = Selector()
     newest_first: bool = False
     cursor: int | None = None
     limit: int = MAX_ITEMS
     counts: bool = False
     attempts: bool = False
+
+
+class SelectJobs(msgspec.Struct, frozen=True, tag="select_jobs", omit_defaults=True):
+    """Which jobs does a selector name now, and how many in which state? In pages, as `ListJobs`."""
+
+    rid: int
+    selector: Selector
+    cursor: int | None = None
 
 
 class ShowJob(msgspec.Struct, frozen=True, tag="show_job", omit_defaults=True):
@@ -419,18 +422,40 @@ class Unwatch(msgspec.Struct, frozen=True, tag="unwatch"):
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel", omit_defaults=True):
-    """Cancel jobs; running ones only with `kill`. Answered when the decision is durable."""
+    """Cancel jobs; running ones only with `kill`. Answered when the decision is durable. `ranges` are ids of which
+    all are told about; else `selector` says which jobs."""
 
     rid: int
-    ranges: tuple[Range, ...]
+    ranges: tuple[Range, ...] = ()
     kill: bool = False
+    selector: Selector | None = None
 
 
 class Clean(msgspec.Struct, frozen=True, tag="clean", omit_defaults=True):
-    """Drop succeeded and canceled jobs from the table, failed ones too with `failed`."""
+    """Drop succeeded and canceled jobs from the table, failed ones too with `failed`; with `selector` only those
+    that it names, and if it names states, those of them that are an end."""
 
     rid: int
     failed: bool = False
+    selector: Selector | None = None
+
+
+class Rerun(msgspec.Struct, frozen=True, tag="rerun", omit_defaults=True):
+    """New jobs like these, which must have finished, but for `changes`: one block of ids in the order of the old
+    ones, all or none. `token` as in `Submit`."""
+
+    rid: int
+    token: str
+    selector: Selector
+    changes: Changes = Changes()
+
+
+class Change(msgspec.Struct, frozen=True, tag="change", omit_defaults=True):
+    """Change jobs that have not started."""
+
+    rid: int
+    selector: Selector
+    changes: Changes
 
 
 class ListWorkers(msgspec.Struct, frozen=True, tag="list_workers"):
@@ -496,12 +521,15 @@ class ServerInfo(msgspec.Struct, frozen=True, tag="server_info"):
 ClientMessage = (
     Submit
     | ListJobs
+    | SelectJobs
     | ShowJob
     | ReadLog
     | Watch
     | Unwatch
     | Cancel
     | Clean
+    | Rerun
+    | Change
     | ListWorkers
     | ShowWorker
     | ListResources
@@ -570,6 +598,9 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     stdout_path: OsString | None = None
     stderr_path: OsString | None = None
     submit_host: str = ""
+    retries: int = 0
+    retry_at: float | None = None
+    rerun_of: int | None = None
 
 
 class JobCounts(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -596,6 +627,17 @@ class JobPage(msgspec.Struct, frozen=True, tag="job_page", omit_defaults=True):
     counts: JobCounts | None = None
 
 
+class JobsSelected(msgspec.Struct, frozen=True, tag="jobs_selected", omit_defaults=True):
+    """A page of what a selector names: `ranges` of ids in order, `counts` of these by state. `cursor` is None when
+    that was all; `newest`: the highest id in the table."""
+
+    rid: int
+    ranges: tuple[Range, ...] = ()
+    counts: JobCounts = JobCounts()
+    cursor: int | None = None
+    newest: int = 0
+
+
 class JobDetail(msgspec.Struct, frozen=True, tag="job_detail", omit_defaults=True):
     """All about one job. The tails are the last `TAIL_BYTES` of each stream of the last finished attempt."""
 
@@ -609,6 +651,9 @@ class JobDetail(msgspec.Struct, frozen=True, tag="job_detail", omit_defaults=Tru
     stdout_tail: bytes | None = None
     stderr_tail: bytes | None = None
     context: bytes | None = None
+    max_retries: int = 0
+    retry_delay_seconds: float = 0.0
+    retry_on: tuple[int, ...] = ()
 
 
 class LogChunk(msgspec.Struct, frozen=True, tag="log_chunk", omit_defaults=True):
@@ -662,9 +707,38 @@ class Canceled(msgspec.Struct, frozen=True, tag="canceled", omit_defaults=True):
     unknown: tuple[Range, ...] = ()
 
 
-class Cleaned(msgspec.Struct, frozen=True, tag="cleaned"):
+class Cleaned(msgspec.Struct, frozen=True, tag="cleaned", omit_defaults=True):
+    """So many jobs left the table; `kept`: of the selected ones so many stay, being unfinished or of a state that
+    was not asked for, or because an attempt of them may live."""
+
     rid: int
     dropped: int
+    kept: int = 0
+
+
+class Reran(msgspec.Struct, frozen=True, tag="reran", omit_defaults=True):
+    """The new jobs are durable: ids `first … first + count - 1` (`count` may be 0). `unfinished` and `refused`
+    (`reason`: why the first of these) count the others of the selected. A repeated token gets the ids only."""
+
+    rid: int
+    first: int
+    count: int
+    unfinished: int = 0
+    refused: int = 0
+    reason: Reason | None = None
+    warnings: tuple[Reason, ...] = ()
+
+
+class Changed(msgspec.Struct, frozen=True, tag="changed", omit_defaults=True):
+    """So many were changed, durably. The others of the selected had `started` or been handed over (or an attempt of
+    them may live), had `finished`, or were `refused` (`reason`: why the first of them)."""
+
+    rid: int
+    changed: int
+    started: int = 0
+    finished: int = 0
+    refused: int = 0
+    reason: Reason | None = None
 
 
 class Pause(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -764,11 +838,14 @@ class Failure(msgspec.Struct, frozen=True, tag="failure"):
 ToClient = (
     Submitted
     | JobPage
+    | JobsSelected
     | JobDetail
     | LogChunk
     | WatchState
     | Canceled
     | Cleaned
+    | Reran
+    | Changed
     | WorkerPage
     | WorkerDetail
     | ResourcePage

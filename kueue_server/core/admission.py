@@ -21,6 +21,7 @@ MAX_PRIORITY = 1000
 MAX_NAME_CHARACTERS = 1000
 MAX_GLOBS = 100
 MAX_RESOURCES = 100
+MAX_RETRY_DELAY = 366 * 86400
 _REMEMBERED = 1000
 
 _OK = Reason("", "")
@@ -163,6 +164,14 @@ def _refusal_of_settings(spec: Spec) -> Reason | None:
     limit = spec.time_limit_seconds
     if limit is not None and not (limit > 0 and math.isfinite(limit)):
         return Reason("bad_time_limit", "the time limit must be longer than nothing")
+    if not 0 <= spec.max_retries <= MAX_AMOUNT:
+        return Reason("bad_retries", f"max_retries {spec.max_retries}: must be 0 to {MAX_AMOUNT}")
+    if spec.max_retries and not spec.restart:
+        return Reason("bad_retries", "a job that runs at most once is not tried again")
+    if not 0 <= (spec.retry_delay_seconds or 0.0) <= MAX_RETRY_DELAY:
+        return Reason("bad_retries", f"the retry delay must be 0 to {MAX_RETRY_DELAY} s")
+    if len(spec.retry_on) > 255 or not all(1 <= code <= 255 for code in spec.retry_on):
+        return Reason("bad_retries", "exit codes to retry on are 1 to 255")
     if len(spec.name) > MAX_NAME_CHARACTERS:
         return _too_long("name")
     if len(spec.group) > MAX_NAME_CHARACTERS:

@@ -11,6 +11,7 @@ from typing import assert_never
 
 from kueue.job import FINISHED, End, JobState
 from kueue.wire.messages import TAIL_BYTES, AttemptRef, AttemptView, FinishedAttempt, Reason
+from kueue_server.core import retries
 from kueue_server.core.instructions import DropStop, SaveStop, SaveTails
 from kueue_server.core.outbox import Why
 from kueue_server.core.outcomes import CANCELED, outcome_of, paused_reason, reason_of
@@ -181,6 +182,9 @@ def take_end(state: State, worker: Worker, end: FinishedAttempt) -> None:
             if (worker.closed or worker.lacks) and end.end is not End.NOT_STARTED:
                 reopen(state, worker, job)
             worker.backoffs.pop(job.queue.shape.number, None)
+            if not canceled and retries.may_retry(job, end):
+                _try_again(state, job, end)
+                return
             _close(state, job, S.FAILED if reason else S.SUCCEEDED, reason, outcome_of(end, state.wall))
         case End.STOPPED | End.INTERRUPTED:
             if canceled:
@@ -221,6 +225,7 @@ def cancel_pending(state: State, job: Job) -> None:
         if (job.id, fence) not in holder.stops:
             order_stop(state, holder, job, fence, "canceled")
     job.outcome = None
+    job.retry_at = None
     state.table.move(job, S.CANCELED)
     job.reason = CANCELED
     job.outcome = Outcome(state.wall)
@@ -350,6 +355,34 @@ def _close(state: State, job: Job, end: JobState, reason: Reason | None, outcome
     assert end in FINISHED
     state.retention.finished(job.id, failed=end is S.FAILED, now=state.now)
     _note(state, job)
+
+
+def _try_again(state: State, job: Job, end: FinishedAttempt) -> None:
+    """The attempt failed, the job is not over: pending again, or waiting until its time has come."""
+    job.retries += 1
+    job.fence = job.worker = 0  # no attempt is current: whatever is said of this one is said again
+    delay = retries.delay_of(job)
+    if not delay:
+        _to_pending(state, job)
+        return
+    if job.state is S.PENDING:
+        state.dequeue(job)
+    state.table.move(job, S.WAITING)
+    job.started_at = None
+    job.outcome = None
+    job.reason = retries.why_waiting(job, end)
+    job.retry_at = state.wall + delay
+    state.retries.add(state.now + delay, job.id)
+    _note(state, job)
+
+
+def retry_due(state: State) -> None:
+    """On each tick: those whose time has come are pending."""
+    for job_id in state.retries.pop_due(state.now):
+        job = state.table.get(job_id)
+        if job is not None and job.state is S.WAITING:
+            job.retry_at = None
+            requeue(state, job)
 
 
 def _count_loss(state: State, worker: Worker, job: Job, outcome: Outcome) -> None:

@@ -7,10 +7,13 @@ the jobs that exist, not the width of its ranges.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kueue.job import FINISHED, JobState
-from kueue_server.core import attempts
+from kueue.wire.messages import Range, Selector
+from kueue_server.core import attempts, verbs
 from kueue_server.core.events import CancelRequested
-from kueue_server.core.idset import RangeList, merged
+from kueue_server.core.idset import RangeList, merged, without
 from kueue_server.core.instructions import AnswerCancel
 from kueue_server.core.state import State
 from kueue_server.core.table import Job
@@ -19,28 +22,56 @@ S = JobState
 
 MAX_RANGES = 10_000
 """Ranges in each list of an answer."""
+_NO_LIMIT = 2**62
 
 
 def cancel(state: State, event: CancelRequested) -> None:
     """Cancel what may be canceled, and answer."""
-    canceled = 0
-    finished, running, unknown = RangeList(MAX_RANGES), RangeList(MAX_RANGES), RangeList(MAX_RANGES)
-    for first, last in merged(event.ranges):
-        expected = first
-        for job_id in state.table.walk(((first, last),)):
-            unknown.add(expected, job_id - 1)
-            expected = job_id + 1
-            job = state.table.jobs[job_id]
-            if job.state in FINISHED:
-                finished.add(job_id, job_id)
-            elif _cancel(state, job, event.kill):
-                canceled += 1
-            else:
-                running.add(job_id, job_id)
-        unknown.add(expected, last)
-    state.outbox.send(
-        AnswerCancel(event.request, canceled, finished.ranges(), running.ranges(), unknown.ranges())
-    )
+    wanted = merged(event.ranges)
+    verb = Canceling(event.request, event.kill, wanted if event.selector is None else ())
+    if event.selector is not None:
+        verbs.begin(state, event.selector, verb, event.wall)
+    elif wanted:
+        verbs.begin(state, Selector(ranges=tuple(wanted)), verb, event.wall)
+    else:
+        state.outbox.send(verb.answer())
+
+
+class Canceling:
+    """Cancel each job. `wanted` are ids of which all are told about, also if there is no such job."""
+
+    needs_stillness = True
+
+    def __init__(self, request: int, kill: bool, wanted: Sequence[Range]) -> None:
+        self._request = request
+        self._kill = kill
+        self._wanted = wanted
+        self._canceled = 0
+        self._known = RangeList(_NO_LIMIT)
+        self._finished = RangeList(MAX_RANGES)
+        self._running = RangeList(MAX_RANGES)
+
+    def apply(self, state: State, job: Job) -> None:
+        """Cancel one job if that may be."""
+        if self._wanted:
+            self._known.add(job.id, job.id)
+        if job.state in FINISHED:
+            self._finished.add(job.id, job.id)
+        elif _cancel(state, job, self._kill):
+            self._canceled += 1
+        else:
+            self._running.add(job.id, job.id)
+
+    def pause(self, state: State) -> None:
+        """Nothing is left over."""
+
+    def answer(self) -> AnswerCancel:
+        """How many were, and which were not."""
+        unknown = RangeList(MAX_RANGES)
+        for first, last in without(self._wanted, self._known.ranges()):
+            unknown.add(first, last)
+        finished, running = self._finished.ranges(), self._running.ranges()
+        return AnswerCancel(self._request, self._canceled, finished, running, unknown.ranges())
 
 
 def _cancel(state: State, job: Job, kill: bool) -> bool:

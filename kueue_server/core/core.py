@@ -8,29 +8,31 @@ in which a job meets them: admission, table, pending, placement, holding, attemp
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import assert_never
 
 import msgspec
 
-from kueue.job import JobState
 from kueue.wire.messages import (
     BATCH_BYTES,
+    Changes,
     JobChange,
     JobCounts,
     JobDetail,
-    JobFilter,
     JobView,
     Range,
     Reason,
     ResourceView,
+    Selector,
     Spec,
     WorkerDetail,
     WorkerView,
 )
 from kueue_server.core import (
     arrivals,
+    attempts,
     canceling,
+    changing,
+    cleaning,
     holding,
     invariants,
     leases,
@@ -40,11 +42,13 @@ from kueue_server.core import (
     starvation,
     steering,
     submission,
+    verbs,
     views,
 )
 from kueue_server.core.admission import Admission
 from kueue_server.core.events import (
     CancelRequested,
+    ChangeRequested,
     CleanRequested,
     Event,
     ForgetWorkerRequested,
@@ -54,6 +58,7 @@ from kueue_server.core.events import (
     PauseRequested,
     ResumeRequested,
     Tick,
+    TurnCame,
     WorkerConnected,
     WorkerDisconnected,
     WorkerHeard,
@@ -62,7 +67,8 @@ from kueue_server.core.events import (
 )
 from kueue_server.core.instructions import AnswerForgetWorker, Instruction
 from kueue_server.core.records import Restored, RestoredJob
-from kueue_server.core.retention import CleanOrder
+from kueue_server.core.rerunning import Reruns, gather
+from kueue_server.core.selection import PORTION, SelectedPart, Selection, part
 from kueue_server.core.state import State
 from kueue_server.core.table import spec_of
 from kueue_server.core.waiting import WhyWaiting
@@ -126,7 +132,12 @@ class Core:
                 state.wall = event.wall
                 canceling.cancel(state, event)
             case CleanRequested():
-                self._clean(event)
+                cleaning.clean(state, event)
+            case ChangeRequested():
+                state.wall = event.wall
+                changing.change(state, event, self._admission)
+            case TurnCame():
+                verbs.go_on(state)
             case ForgetWorkerRequested():
                 state.wall = event.wall
                 self._forget_worker(event)
@@ -142,7 +153,8 @@ class Core:
                 self._tick()
             case _:
                 assert_never(event)
-        placement.place(state)
+        if not verbs.need_stillness(state):
+            placement.place(state)
         return state.outbox.flush(state.table)
 
     def _tick(self) -> None:
@@ -152,16 +164,16 @@ class Core:
         holding.give_up_surplus(state)
         holding.steal(state, holding.hungry_workers(state))
         state.retention.tick(state)
-        placement.resume(state)
+        attempts.retry_due(state)
+        verbs.go_on(state)
+        if not verbs.need_stillness(state):
+            placement.resume(state)
         state.last_tick = state.now
 
-    def _clean(self, event: CleanRequested) -> None:
-        state = self._state
-        states = (JobState.SUCCEEDED, JobState.CANCELED, JobState.FAILED)
-        last = max(state.table.present.last() or 0, 0)
-        order = CleanOrder(event.request, states if event.failed else states[:2], last)
-        state.retention.orders.append(order)
-        state.retention.clean(state)
+    @property
+    def is_under_way(self) -> bool:
+        """Does a verb of many jobs wait for its turn?"""
+        return bool(self._state.verbs)
 
     def _forget_worker(self, event: ForgetWorkerRequested) -> None:
         state = self._state
@@ -203,6 +215,20 @@ class Core:
         """What the submitter of accepted jobs should know, each reason once."""
         return self._admission.warnings_for(specs)
 
+    def refusal_of_changes(self, changes: Changes, *, may_be_none: bool) -> Reason | None:
+        """Why no job can be changed so; None if some may."""
+        return changing.refusal_of(changes, self._admission, may_be_none=may_be_none)
+
+    def select_reruns(self, selector: Selector, wall: float) -> Selection:
+        """For `gather_reruns`."""
+        return Selection(self._state, selector, wall)
+
+    def gather_reruns(
+        self, selection: Selection, changes: Changes, last: int, most: int, found: Reruns
+    ) -> None:
+        """Add a portion of the specs of jobs that are to be run again."""
+        gather(selection, changes, self._admission, last, most, found)
+
     # ---------------------------------------------------------------- reads: jobs
 
     def job_view(self, job_id: int, now: float, attempts: bool = True) -> JobView | None:
@@ -230,27 +256,39 @@ class Core:
 
     def page(
         self,
-        filter: JobFilter,
+        filter: Selector,
         newest_first: bool,
         cursor: int | None,
         limit: int,
         attempts: bool,
         now: float,
+        wall: float = 0.0,
     ) -> tuple[list[JobView], int | None]:
-        """At most `limit` rows beyond `cursor`, fewer where they are long, and the next cursor; None if these
-        were the last."""
+        """At most `limit` rows beyond `cursor`, fewer where they are long or far between, and the next cursor;
+        None if these were the last."""
         state = self._state
-        found = list(islice(state.table.select(filter, newest_first, cursor), limit + 1))
+        selection = Selection(state, filter, wall)
         why = WhyWaiting(state)
         rows: list[JobView] = []
-        size = 0
-        for job_id in found:
-            if len(rows) == limit or size >= BATCH_BYTES:
-                return rows, rows[-1].id
-            job = state.table.jobs[job_id]
-            rows.append(views.job_view(state, job, spec_of(job), why, now, attempts=attempts))
-            size += len(_encode(rows[-1]))
+        size, left = 0, PORTION
+        for job, named in selection.walk(newest_first, cursor):
+            if len(rows) == limit or size >= BATCH_BYTES or left <= 0:
+                return rows, cursor
+            left -= selection.cost
+            cursor = job.id
+            if named:
+                rows.append(views.job_view(state, job, spec_of(job), why, now, attempts=attempts))
+                size += len(_encode(rows[-1]))
         return rows, None
+
+    def select(self, selector: Selector, cursor: int | None, most_ranges: int, wall: float) -> SelectedPart:
+        """A portion of what a selector names."""
+        return part(Selection(self._state, selector, wall), cursor, most_ranges)
+
+    @property
+    def newest(self) -> int:
+        """The highest id in the table, 0 if it is empty."""
+        return self._state.table.present.last() or 0
 
     def job_ids(self, ranges: tuple[Range, ...]) -> Iterator[int]:
         """The ids to show for ranges, lazily: all of them where they are few, those of jobs in the table

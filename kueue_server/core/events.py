@@ -11,10 +11,12 @@ import msgspec
 from kueue.resources import Capacity
 from kueue.wire.messages import (
     AttemptRef,
+    Changes,
     FinishedAttempt,
     Range,
     Report,
     RunningAttempt,
+    Selector,
     Spec,
     Status,
     SystemInfo,
@@ -76,15 +78,35 @@ class WorkerHeard(msgspec.Struct, frozen=True):
 
 
 class CancelRequested(msgspec.Struct, frozen=True):
+    """`ranges` are ids of which all are told about; with `selector` that says which jobs."""
+
     request: int
     ranges: tuple[Range, ...]
     kill: bool
     wall: float
+    selector: Selector | None = None
 
 
 class CleanRequested(msgspec.Struct, frozen=True):
+    """`selector` None: the whole table."""
+
     request: int
     failed: bool
+    wall: float = 0.0
+    selector: Selector | None = None
+
+
+class ChangeRequested(msgspec.Struct, frozen=True):
+    """`changes` are some that `Core.refusal_of_changes` does not refuse."""
+
+    request: int
+    selector: Selector
+    changes: Changes
+    wall: float
+
+
+class TurnCame(msgspec.Struct, frozen=True):
+    """Peers were heard; a verb of many jobs that is under way may go on."""
 
 
 class ForgetWorkerRequested(msgspec.Struct, frozen=True):
@@ -149,6 +171,8 @@ Event = (
     | WorkerHeard
     | CancelRequested
     | CleanRequested
+    | ChangeRequested
+    | TurnCame
     | ForgetWorkerRequested
     | PauseRequested
     | ResumeRequested

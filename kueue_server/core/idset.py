@@ -158,6 +158,20 @@ def merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return result
 
 
+def without(ranges: Sequence[tuple[int, int]], taken: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What is left of ordered ranges without the ids of others, which are ordered, too, and within them."""
+    rest = iter(taken)
+    cut = next(rest, None)
+    for first, last in ranges:
+        while cut is not None and cut[0] <= last:
+            if first < cut[0]:
+                yield first, cut[0] - 1
+            first = cut[1] + 1
+            cut = next(rest, None)
+        if first <= last:
+            yield first, last
+
+
 class RangeList:
     """Collects ascending ids or ranges into inclusive ranges, at most `limit`; the rest is left out."""
 
@@ -173,6 +187,10 @@ class RangeList:
             self._ranges[-1] = (self._ranges[-1][0], last)
         elif len(self._ranges) < self._limit:
             self._ranges.append((first, last))
+
+    def takes(self, number: int) -> bool:
+        """Is there room for this id, which is above those before?"""
+        return len(self._ranges) < self._limit or bool(self._ranges and self._ranges[-1][1] + 1 == number)
 
     def ranges(self) -> tuple[tuple[int, int], ...]:
         """What was collected."""

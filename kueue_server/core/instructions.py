@@ -25,6 +25,13 @@ class SaveJob(msgspec.Struct, frozen=True, gc=False):
     progress: bytes
 
 
+class SaveSpec(msgspec.Struct, frozen=True, gc=False):
+    """Write what is asked for by a job that was changed."""
+
+    job: int
+    spec: bytes
+
+
 class SaveTails(msgspec.Struct, frozen=True, gc=False):
     """Keep the ends of an attempt's output."""
 
@@ -115,6 +122,18 @@ class AnswerCancel(msgspec.Struct, frozen=True, gc=False):
 class AnswerClean(msgspec.Struct, frozen=True, gc=False):
     request: int
     dropped: int
+    kept: int = 0
+
+
+class AnswerChange(msgspec.Struct, frozen=True, gc=False):
+    """`reason`: why the first of the `refused` was."""
+
+    request: int
+    changed: int
+    started: int
+    finished: int
+    refused: int
+    reason: Reason | None
 
 
 class AnswerForgetWorker(msgspec.Struct, frozen=True, gc=False):
@@ -148,7 +167,16 @@ class LogLine(msgspec.Struct, frozen=True, gc=False):
 
 
 JournalWrite = (
-    SaveJob | SaveTails | SaveWorker | DropWorker | SaveStop | DropStop | SavePause | DropPause | DropJobs
+    SaveJob
+    | SaveSpec
+    | SaveTails
+    | SaveWorker
+    | DropWorker
+    | SaveStop
+    | DropStop
+    | SavePause
+    | DropPause
+    | DropJobs
 )
 Instruction = (
     JournalWrite
@@ -157,6 +185,7 @@ Instruction = (
     | CloseSession
     | AnswerCancel
     | AnswerClean
+    | AnswerChange
     | AnswerForgetWorker
     | AnswerSteering
     | JobsChanged

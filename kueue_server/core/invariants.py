@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
+
+import msgspec
 
 from kueue.job import JobState
 from kueue_server.core.pending import job_of
 from kueue_server.core.state import State
-from kueue_server.core.table import Job
+from kueue_server.core.table import Job, SpecHead
 from kueue_server.core.workers import Worker
 
 S = JobState
+
+_head_of = lru_cache(10_000)(msgspec.json.Decoder(SpecHead).decode)
 
 
 def check(state: State) -> None:
@@ -21,6 +26,8 @@ def check(state: State) -> None:
     """
     _check_table(state)
     _check_pending(state)
+    lost = set(state.table.by_state[S.WAITING]) - state.retries.jobs()
+    assert not lost, f"nobody will ever retry {lost}"
     for worker in state.workers.by_id.values():
         _check_worker(state, worker)
     held = Counter(known for worker in state.workers.by_id.values() for known in worker.held)
@@ -35,7 +42,8 @@ def story(job: Job) -> str:
     """A job in one line, for people who look for a fault."""
     return (
         f"job {job.id}: {job.state.value}, worker {job.worker}, fence {job.fence}, attempt {job.attempt}, "
-        f"losses {job.losses}, holding {job.holding}, reason {job.reason}, attempts {job.attempts}"
+        f"losses {job.losses}, retries {job.retries}, holding {job.holding}, reason {job.reason}, "
+        f"attempts {job.attempts}"
     )
 
 
@@ -130,8 +138,13 @@ def _check_job(state: State, job: Job) -> None:
         if fence != job.fence or number != job.worker:
             assert (job.id, fence) in workers[number].stops, f"superseded without a stop order: {story(job)}"
     assert len(set(job.holding)) == len(job.holding), story(job)
-    if job.state is S.PENDING:
+    if job.state in (S.PENDING, S.WAITING):
         assert job.outcome is None, story(job)
+    assert (job.retry_at is not None) == (job.state is S.WAITING), f"waits for a retry or not: {story(job)}"
+    spec = _head_of(job.spec)
+    assert job.retries <= spec.max_retries, f"tried too often: {story(job)}"
+    told = (spec.shape, spec.group, spec.priority)
+    assert (job.queue.shape.shape, job.group, job.priority) == told, f"not as its spec says: {story(job)}"
 
 
 def _check_ledger(state: State) -> None:

@@ -28,7 +28,7 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     `worker` and `fence` name the current attempt, the one whose reports count; they stay after a lost
     worker until a newer one is handed out; `fence` 0: there is none (never handed out, or refused).
     `holding`: attempts `(worker, fence)` that are unconfirmed, so may still live and hold licences.
-    `attempt` counts handings-over that may have started.
+    `attempt` counts handings-over that may have started. `retry_at`: when a waiting job is tried again, by the wall.
     """
 
     fence: int = 0
@@ -41,6 +41,7 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     outcome: Outcome | None = None
     reason: Reason | None = None
     attempts: tuple[AttemptView, ...] = ()
+    retry_at: float | None = None
 
 
 class WorkerRecord(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -14,6 +14,7 @@ from kueue.job import FINISHED, JobState
 from kueue.wire.messages import Pause
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.records import Progress, Restored, RestoredJob
+from kueue_server.core.retries import delay_of
 from kueue_server.core.state import State
 from kueue_server.core.table import Job, SpecHead
 from kueue_server.core.workers import Worker
@@ -74,6 +75,9 @@ def _job(state: State, row: RestoredJob) -> Job:
     known = job.queue.shape
     if job.state is JobState.PENDING:
         state.enqueue(job)
+    elif job.state is JobState.WAITING:
+        left = max(0.0, (job.retry_at or 0.0) - state.wall)
+        state.retries.add(state.now + min(left, delay_of(job)), job.id)
     elif worker is not None and job.state in (JobState.OFFERED, JobState.RUNNING):
         if job.state is JobState.OFFERED:
             worker.offered[job.id] = state.now + state.limits.job_offer_timeout_seconds

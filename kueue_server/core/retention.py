@@ -1,4 +1,4 @@
-"""Which finished jobs leave the table, and when: by age, by number, and on a person's request.
+"""Which finished jobs leave the table by themselves, and when: by age and by number.
 
 Ages count the server's own running time, so neither a clock that jumps nor a long downtime empties the table.
 Work is done in portions, so that nobody waits for a large clean-up. Jobs of which an attempt is
@@ -15,15 +15,13 @@ import msgspec
 from kueue.job import JobState
 from kueue.wire.messages import Forget, Range
 from kueue_server.core.idset import RangeList
-from kueue_server.core.instructions import AnswerClean, DropJobs, SendWorker
+from kueue_server.core.instructions import DropJobs, SendWorker
 
 if TYPE_CHECKING:
     from kueue_server.core.state import State
 
 PORTION = 5000
-"""Jobs that one step drops by age or number."""
-CLEAN_PORTION = 20_000
-"""Jobs that one step drops on request: a person waits."""
+"""Jobs that one step drops."""
 _BUCKET_SECONDS = 1.0
 _BUCKET_JOBS = 4096
 
@@ -62,25 +60,14 @@ class _Line:
         return None
 
 
-class CleanOrder(msgspec.Struct):
-    """A clean-up that a person asked for; it goes on until `last`."""
-
-    request: int
-    states: tuple[JobState, ...]
-    last: int
-    next: int = 0
-    dropped: int = 0
-
-
 class Retention:
-    """Remembers in which order jobs finished, and what clean-ups are going on."""
+    """Remembers in which order jobs finished."""
 
     def __init__(self, now: float) -> None:
         self._done = _Line()  # succeeded and canceled
         self._failed = _Line()
         self._looked = now
         self._aging = False
-        self.orders: deque[CleanOrder] = deque()
 
     def finished(self, job: int, *, failed: bool, now: float) -> None:
         """A job has finished (again)."""
@@ -107,27 +94,6 @@ class Retention:
                 self._choose(state, popped, failed=failed, doomed=doomed)
                 excess -= len(doomed) - before_count
         drop(state, doomed)
-        self.clean(state)
-
-    def clean(self, state: State) -> None:
-        """Go on with the clean-ups that were asked for."""
-        left = CLEAN_PORTION
-        while self.orders and left:
-            order = self.orders[0]
-            doomed: list[int] = []
-            for job_id in state.table.in_states(order.states, order.next, order.last):
-                order.next = job_id + 1
-                left -= 1
-                if not state.table.jobs[job_id].holding:
-                    doomed.append(job_id)
-                if not left:
-                    break
-            else:
-                self.orders.popleft()
-            drop(state, doomed)
-            order.dropped += len(doomed)
-            if not self.orders or self.orders[0] is not order:
-                state.outbox.send(AnswerClean(order.request, order.dropped))
 
     def _choose(self, state: State, job_id: int, *, failed: bool, doomed: list[int]) -> None:
         job = state.table.get(job_id)

@@ -6,7 +6,9 @@ server itself was awake, so that a server that was held up holds it against nobo
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from kueue_server.core.events import Limits
 from kueue_server.core.ledger import Ledger
@@ -14,9 +16,13 @@ from kueue_server.core.outbox import Outbox
 from kueue_server.core.pace import Pace
 from kueue_server.core.pending import Pending, Queue
 from kueue_server.core.retention import Retention
+from kueue_server.core.retries import RetryLine
 from kueue_server.core.shapes import KnownShape, Shapes
 from kueue_server.core.table import Job, JobTable
 from kueue_server.core.workers import Worker, Workers
+
+if TYPE_CHECKING:
+    from kueue_server.core.verbs import UnderWay
 
 
 class State:
@@ -37,6 +43,8 @@ class State:
         self.outbox = Outbox()
         self.pace = Pace()
         self.retention = Retention(now)
+        self.retries = RetryLine()
+        self.verbs: deque[UnderWay] = deque()
         self.kept: dict[str, tuple[Queue, int]] = {}  # global resource -> the queue and head it is kept for
         self.looks = 0  # pending jobs looked at so far, for tests of what a decision costs
         self._fences = fences

@@ -13,7 +13,7 @@ import msgspec
 
 from kueue.job import FINISHED, UNFINISHED, JobId, JobState, check_transition
 from kueue.resources import Shape
-from kueue.wire.messages import AttemptView, JobFilter, OsString, Range, Reason, Spec
+from kueue.wire.messages import AttemptView, OsString, Range, Reason, Selector, Spec
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.idset import IdSet, merged, walk
 from kueue_server.core.pending import Queue, order_key
@@ -49,6 +49,7 @@ class Job(msgspec.Struct, gc=False):
     outcome: Outcome | None = None
     reason: Reason | None = None
     attempts: tuple[AttemptView, ...] = ()
+    retry_at: float | None = None
 
     @property
     def key(self) -> int:
@@ -70,6 +71,7 @@ class SpecHead(msgspec.Struct, gc=False):
     group: str = ""
     priority: int = 0
     restart: bool = True
+    max_retries: int = 0
 
 
 class _Place(msgspec.Struct, gc=False):
@@ -131,6 +133,7 @@ def encoded_progress(job: Job) -> bytes:
             job.outcome,
             job.reason,
             job.attempts,
+            job.retry_at,
         )
     )
 
@@ -158,11 +161,27 @@ class JobTable:
         self.present.add(job.id)
         self.by_state[job.state].add(job.id)
         job.queue.jobs += 1
+        self._join_group(job)
+
+    def _join_group(self, job: Job) -> None:
         if job.group:
             group = self.groups.get(job.group)
             if group is None:
                 group = self.groups[job.group] = IdSet()
             group.add(job.id)
+
+    def _leave_group(self, job: Job) -> None:
+        if job.group:
+            group = self.groups[job.group]
+            group.discard(job.id)
+            if not group:
+                del self.groups[job.group]
+
+    def regroup(self, job: Job, group: str) -> None:
+        """Put a job into another group."""
+        self._leave_group(job)
+        job.group = group
+        self._join_group(job)
 
     def move(self, job: Job, state: JobState) -> None:
         """Change a job's state.
@@ -180,11 +199,7 @@ class JobTable:
         del self.jobs[job.id]
         self.present.discard(job.id)
         self.by_state[job.state].discard(job.id)
-        if job.group:
-            group = self.groups[job.group]
-            group.discard(job.id)
-            if not group:
-                del self.groups[job.group]
+        self._leave_group(job)
 
     def count(self, *states: JobState) -> int:
         """How many jobs are in these states."""
@@ -209,7 +224,7 @@ class JobTable:
         """The ids of jobs in these states, from `first` to `last`. The table may change meanwhile."""
         return walk(self.present, [self.by_state[state] for state in states], first, last)
 
-    def select(self, wanted: JobFilter, newest_first: bool, cursor: int | None) -> Iterator[int]:
+    def select(self, wanted: Selector, newest_first: bool, cursor: int | None) -> Iterator[int]:
         """The ids that a filter lets through, beyond `cursor`."""
         base = self.present
         if wanted.group is not None:

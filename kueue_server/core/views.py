@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from kueue.job import FINISHED, JobState
+from kueue.output_names import OutputNames
 from kueue.wire.messages import (
     MAX_ITEMS,
     AttemptView,
@@ -60,6 +61,12 @@ def job_view(state: State, job: Job, spec: Spec, why: WhyWaiting, now: float, *,
         run_seconds = outcome.run_seconds if job.attempt else None
     elif job.state is S.RUNNING:
         run_seconds = max(0.0, now - state.workers.by_id[job.worker].running[job.id])
+    stdout_path, stderr_path = spec.stdout, spec.stderr
+    if stdout_path is not None or stderr_path is not None or outcome is not None:
+        names = _names(job, spec, job.attempt, worker_name(state, job), state)
+        reported = (outcome.stdout_path, outcome.stderr_path) if outcome is not None else (None, None)
+        stdout_path = _path(spec, stdout_path, names, reported[0])
+        stderr_path = _path(spec, stderr_path, names, reported[1])
     return JobView(
         id=job.id,
         state=job.state.value,
@@ -86,9 +93,12 @@ def job_view(state: State, job: Job, spec: Spec, why: WhyWaiting, now: float, *,
         run_seconds=run_seconds,
         cpu_seconds=outcome.cpu_seconds if outcome is not None and job.attempt else None,
         peak_ram_mb=outcome.peak_ram_mb if outcome is not None and job.attempt else None,
-        stdout_path=_path(spec, spec.stdout, outcome.stdout_path if outcome is not None else None),
-        stderr_path=_path(spec, spec.stderr, outcome.stderr_path if outcome is not None else None),
+        stdout_path=stdout_path,
+        stderr_path=stderr_path,
         submit_host=spec.submit_host,
+        retries=job.retries,
+        retry_at=job.retry_at,
+        rerun_of=spec.rerun_of,
     )
 
 
@@ -103,6 +113,9 @@ def job_detail(state: State, job: Job, now: float) -> JobDetail:
         time_limit_seconds=spec.time_limit_seconds,
         workers=spec.shape.workers,
         not_workers=spec.shape.not_workers,
+        max_retries=spec.max_retries,
+        retry_delay_seconds=spec.retry_delay_seconds or 0.0,
+        retry_on=spec.retry_on,
     )
 
 
@@ -141,12 +154,24 @@ def _attempts(state: State, job: Job) -> tuple[AttemptView, ...]:
     return (*job.attempts, AttemptView(job.attempt, name, started_at=job.started_at))
 
 
-def _path(spec: Spec, asked: OsString | None, reported: OsString | None = None) -> OsString | None:
+def _names(job: Job, spec: Spec, attempt: int, worker: str | None, state: State) -> OutputNames | None:
+    """What is in the names of output files; None while there is no attempt."""
+    if not attempt or worker is None:
+        return None
+    known = state.workers.by_name.get(worker)
+    return OutputNames(job.id, spec.name, spec.group, attempt, "" if known is None else known.record.host)
+
+
+def _path(
+    spec: Spec, asked: OsString | None, names: OutputNames | None, reported: OsString | None = None
+) -> OsString | None:
     """Where output goes: as asked for, below the working directory; else as the worker reported."""
-    if asked is None:
+    if asked is None or (reported is not None and b"%" in path_bytes(asked)):
         return reported
     if asked == "null":
         return asked
+    if names is not None:
+        asked = names.fill(asked) or asked
     path = path_bytes(asked)
     if path.startswith(b"/"):
         return asked
@@ -169,6 +194,7 @@ def log_place(state: State, job_id: int, attempt: int | None) -> LogPlace | Reas
         return Reason("unknown_attempt", f"job {job_id} has no attempt {number}; the last is {max(known)}")
     worker = state.workers.by_name.get(view.worker)
     spec = spec_of(job)
+    names = _names(job, spec, number, view.worker, state)
     return LogPlace(
         worker=worker.id if worker is not None else 0,
         worker_name=view.worker,
@@ -176,8 +202,8 @@ def log_place(state: State, job_id: int, attempt: int | None) -> LogPlace | Reas
         fence=job.fence if number == job.attempt else 0,
         attempt=number,
         finished=bool(view.end),
-        stdout_path=_path(spec, spec.stdout),
-        stderr_path=_path(spec, spec.stderr),
+        stdout_path=_path(spec, spec.stdout, names),
+        stderr_path=_path(spec, spec.stderr, names),
     )
 
 

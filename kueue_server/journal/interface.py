@@ -29,6 +29,9 @@ class AddJobs(msgspec.Struct, frozen=True, gc=False):
     content_hash: str
     used_at: float = 0.0
     """When the token was used, by a clock that does not jump; 0: the journal says when."""
+    whole: int = 0
+    """How many jobs the token stands for, if this is the first of several blocks that are written together; the
+    others have no token. 0: for just these."""
 
 
 Write = JournalWrite | AddJobs

@@ -14,7 +14,7 @@ CREATE TABLE context (
     refs    INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- What was asked for: `spec` is the encoded Spec. Rows are inserted and deleted, never changed.
+-- What was asked for: `spec` is the encoded Spec. Rows change only when a person changes a job that has not started.
 CREATE TABLE job (
     id           INTEGER PRIMARY KEY,
     submitted_at REAL NOT NULL,

@@ -17,6 +17,7 @@ from kueue_server.core.instructions import (
     DropWorker,
     SaveJob,
     SavePause,
+    SaveSpec,
     SaveStop,
     SaveTails,
     SaveWorker,
@@ -34,6 +35,7 @@ INSERT OR REPLACE INTO progress (job, state, progress)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), CAST(json_extract(value, '$[2]') AS BLOB)
 FROM json_each(?)
 """
+_SAVE_SPEC = "UPDATE job SET spec = ? WHERE id = ?"
 _SAVE_TAIL = "INSERT INTO tail (job, attempt, stdout, stderr) VALUES (?, ?, ?, ?)"
 
 
@@ -43,6 +45,7 @@ class Batch:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._saved: dict[int, SaveJob] = {}
+        self._specs: dict[int, bytes] = {}
         self._tails: list[SaveTails] = []
         self.next_job = 0
         self.tail_bytes = 0
@@ -54,6 +57,8 @@ class Batch:
             match write:
                 case SaveJob():
                     self._saved[write.job] = write
+                case SaveSpec():
+                    self._specs[write.job] = write.spec
                 case AddJobs():
                     self._add_jobs(write)
                 case SaveTails():
@@ -105,6 +110,9 @@ class Batch:
             )
             self._connection.execute(_SAVE_JOBS, (f"[{rows.decode()}]",))
             self._saved.clear()
+        if self._specs:
+            self._connection.executemany(_SAVE_SPEC, [(spec, job) for job, spec in self._specs.items()])
+            self._specs.clear()
         if self._tails:
             self._connection.executemany(
                 _SAVE_TAIL, [(tail.job, tail.attempt, tail.stdout, tail.stderr) for tail in self._tails]
@@ -123,12 +131,14 @@ class Batch:
             for digest, spec in zip(block.context_of, block.specs, strict=True)
         )
         self._connection.execute(_ADD_JOBS, (block.first, block.submitted_at, f"[{rows.decode()}]"))
+        self.next_job = max(self.next_job, block.first + len(block.specs))
+        if not block.token:
+            return
         # An old token may be there still, though it counts no more: they are swept once an hour.
         self._connection.execute(
             "INSERT OR REPLACE INTO submit_token VALUES (?, ?, ?, ?, ?)",
-            (block.token, block.first, len(block.specs), block.content_hash, block.used_at),
+            (block.token, block.first, block.whole or len(block.specs), block.content_hash, block.used_at),
         )
-        self.next_job = max(self.next_job, block.first + len(block.specs))
 
     def _drop_jobs(self, write: DropJobs) -> None:
         for first, last in write.ranges:

@@ -229,10 +229,11 @@ class SqliteJournal:
     def _on_committed(self, blocks: list[AddJobs]) -> None:
         """On the loop, before the blocks' own callbacks."""
         for block in blocks:
-            self._tokens.add(_short(block.token))
-            self._recent[block.token] = KnownToken(
-                block.first, len(block.specs), block.content_hash, block.used_at
-            )
+            if block.token:
+                self._tokens.add(_short(block.token))
+                self._recent[block.token] = KnownToken(
+                    block.first, block.whole or len(block.specs), block.content_hash, block.used_at
+                )
             for digest, content in block.contexts:
                 self._cache(digest, content)
         while len(self._recent) > 10_000:

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from kueue_server.core.instructions import SaveJob, SaveTails
+from kueue_server.core.instructions import SaveJob, SaveSpec, SaveTails
 from kueue_server.journal.interface import AddJobs, JournalBrokenError, JournalFullError, Write
 from kueue_server.journal.statements import Batch
 
@@ -295,6 +295,8 @@ def _size_of(writes: tuple[Write, ...]) -> int:
             )
         elif isinstance(write, SaveJob):
             size += len(write.progress) + 64
+        elif isinstance(write, SaveSpec):
+            size += len(write.spec) + 64
         elif isinstance(write, SaveTails):
             size += len(write.stdout) + len(write.stderr) + 64
         else:

@@ -28,6 +28,8 @@ LONGEST_WAIT_SECONDS = 30.0
 GOODBYE_SECONDS = 1.0
 DEAF_SECONDS = 1.0
 """Without a descriptor for a new connection: let it wait so long, instead of looking at it all the time."""
+STARTS_WAIT_SECONDS = 0.005
+"""Nobody waits for the news that a job has started: that of a short one goes with its end."""
 
 
 class Loop:
@@ -54,6 +56,7 @@ class Loop:
         self._silent: dict[int, Wire] = {}
         self._idle_since = boottime()
         self._deaf_until: float | None = None
+        self._starts_due: float | None = None
         self._epoll = select.epoll()
         self._told_to_end: list[int] = []
         self._signals = _catch_signals(self._told_to_end)
@@ -79,7 +82,7 @@ class Loop:
                 self._epoll.modify(self._listener, select.EPOLLIN)
             keeper.on_time(now)
             keeper.save(now)
-            self._send()
+            self._send(now)
         self._say_goodbye()
 
     # ---------------------------------------------------------------- time
@@ -93,6 +96,8 @@ class Loop:
             times.append(self._deaf_until)
         if self._is_idle():
             times.append(self._idle_since + self._idle)
+        if self._starts_due is not None:
+            times.append(self._starts_due)
         # epoll counts in milliseconds; too early would be a turn for nothing
         return max(0.0, min(times) - now + 0.001)
 
@@ -177,13 +182,20 @@ class Loop:
         self._agent_most_bytes = wire.queued_bytes + MOST_UNREAD_BYTES
         self._agent_writes = False
 
-    def _send(self) -> None:
-        """Send what the keeper has to tell, all of one turn in one frame."""
+    def _send(self, now: float) -> None:
+        """Send what the keeper has to tell, all of one turn in one frame; mere starts wait a moment for more."""
         messages = self._keeper.out
         wire = self._agent
         if wire is None:
             messages.clear()
+            self._starts_due = None
             return
+        if messages and all(message["m"] == "started" for message in messages):
+            if self._starts_due is None:
+                self._starts_due = now + STARTS_WAIT_SECONDS
+            if now < self._starts_due and not wire.wants_write:
+                return
+        self._starts_due = None
         try:
             if messages:
                 wire.send(messages)
@@ -214,7 +226,7 @@ class Loop:
         until = boottime() + GOODBYE_SECONDS
         while self._agent is not None and self._agent.wants_write and boottime() < until:
             self._epoll.poll(0.05)
-            self._send()
+            self._send(boottime())
         self._say("ends")
 
 

@@ -26,7 +26,8 @@ MOST_WAITING_DESCRIPTORS = 2 * MOST_DESCRIPTORS
 MOST_RECORDS = 500
 """In a frame of `state`."""
 MOST_FRAME_BYTES = 16 * 1024 * 1024
-READ_BYTES = 256 * 1024
+READ_BYTES = 64 * 1024
+"""More would be memory from the system, and given back to it, for each message."""
 LENGTH = struct.Struct(">I")
 ROOM_FOR_DESCRIPTORS = socket.CMSG_SPACE(253 * 4)
 # Lone surrogates, which stand for bytes that are not UTF-8, are escaped: the frame is ASCII.

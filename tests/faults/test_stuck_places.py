@@ -102,8 +102,8 @@ def test_outputs_that_can_not_be_written_fail_the_job_with_the_reason(wide: Obse
     read = wide.submit("echo", out="fifo")
     assert failure(wide, read) == ("output", "cannot write fifo: not a regular file")
     os.close(reader)
-    absent = wide.submit("true", out="absent/out.log")
-    assert failure(wide, absent) == ("output", "cannot write absent/out.log: No such file or directory")
+    below = wide.submit("true", out="fifo/out.log")
+    assert failure(wide, below) == ("output", "cannot write fifo/out.log: Not a directory")
     device = wide.submit("echo something || exit 9", out="/dev/full")
     assert failure(wide, device) == ("output", "cannot write /dev/full: not a regular file")
     stuck = wide.submit("cat < fifo")  # as input it holds up only its own job

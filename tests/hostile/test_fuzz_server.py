@@ -34,11 +34,14 @@ CLIENT_KINDS = {tag_of(kind): kind for kind in message_types(ClientMessage)}
 ANSWERS = {
     "submit": "submitted",
     "list_jobs": "job_page",
+    "select_jobs": "jobs_selected",
     "show_job": "job_detail",
     "read_log": "log_chunk",
     "watch": "watch_state",
     "cancel": "canceled",
     "clean": "cleaned",
+    "rerun": "reran",
+    "change": "changed",
     "list_workers": "worker_page",
     "show_worker": "worker_detail",
     "list_resources": "resource_page",
@@ -377,6 +380,12 @@ ABSURD_JOBS: dict[str, tuple[dict[str, Any], str]] = {
     "a negative licence": (spec(shape={"resources": [["genus", -1]]}), "bad_amount"),
     "a huge licence": (spec(shape={"resources": [["genus", HUGE]]}), "bad_amount"),
     "a licence twice": (spec(shape={"resources": [["genus", 1], ["genus", 1]]}), "bad_resource"),
+    "retries without end": (spec(max_retries=2**40), "bad_retries"),
+    "a retry in the past": (spec(max_retries=1, retry_delay_seconds=-1.0), "bad_retries"),
+    "a retry after the universe": (spec(max_retries=1, retry_delay_seconds=1e300), "bad_retries"),
+    "retries of what runs once": (spec(max_retries=1, restart=False), "bad_retries"),
+    "retries on no exit code": (spec(retry_on=[0]), "bad_retries"),
+    "retries on every number": (spec(retry_on=list(range(1, 1000))), "bad_retries"),
     "a directory with a NUL": (spec(cwd="/a\0b"), "bad_command"),
     "a directory of a megabyte": (spec(cwd="/" + MEGABYTE), "bad_directory"),
     "a relative volume": (spec(volume="data"), "bad_directory"),
@@ -426,7 +435,11 @@ async def test_absurd_ranges_and_pages_are_answered(checked: CheckedServer) -> N
     peer.send(
         {"type": "list_jobs", "rid": 4, "filter": {"ranges": odd}, "limit": 10**30, "newest_first": True}
     )
-    peer.send({"type": "list_jobs", "rid": 10**30, "cursor": 10**30, "filter": {"states": ["x"] * 100}})
+    peer.send({"type": "list_jobs", "rid": 10**30, "cursor": 10**30, "filter": {"states": ["failed"] * 100}})
+    peer.send({"type": "list_jobs", "rid": 11, "filter": {"states": ["x"] * 100}})
+    selector = {"ranges": odd, "since_seconds": 1e300, "exit_code": -(10**30), "name": "[", "cwd": "/\0"}
+    peer.send({"type": "select_jobs", "rid": 12, "selector": selector, "cursor": -(10**30)})
+    peer.send({"type": "change", "rid": 13, "selector": {"ranges": odd}, "changes": {"cpus": 10**30}})
     peer.send({"type": "watch", "rid": 5, "ranges": odd, "since": 10**30})
     peer.send({"type": "watch", "rid": 6, "ranges": []})
     peer.send({"type": "cancel", "rid": 7, "ranges": [[1, 1]] * 10_001})
@@ -436,15 +449,20 @@ async def test_absurd_ranges_and_pages_are_answered(checked: CheckedServer) -> N
         {"type": "read_log", "rid": 8, "job": 10**30, "stream": "stdout", "attempt": -1, "offset": 10**30}
     )
     peer.send({"type": "cancel", "rid": 9, "ranges": odd[1:2]})
-    await peer.until(lambda told: {2, 3, 4, 10**30, 5, 6, 7, 8, 9} <= {message.rid for message in told})
+    await peer.until(
+        lambda told: {2, 3, 4, 10**30, 5, 6, 7, 8, 9, 11, 12, 13} <= {message.rid for message in told}
+    )
     answers = {message.rid: message for message in peer.told}
     pages: dict[int, JobPage] = {rid: answers[rid] for rid in (3, 4, 10**30)}
     assert [len(pages[rid].jobs) for rid in (3, 4, 10**30)] == [1, 5, 0]
-    assert [answers[rid].reason.code for rid in (6, 7, 8)] == [
+    assert [answers[rid].reason.code for rid in (6, 7, 8, 11, 13)] == [
         "too_many_ranges",
         "too_many_ranges",
         "unknown_job",
+        "bad_selector",
+        "bad_amount",
     ]
+    assert answers[12].ranges == ()
     assert (answers[2].canceled, answers[9].canceled) == (0, 5)
     assert answers[9].unknown == ((0, 0), (6, 10**30))
     assert not peer.closed.is_set()

@@ -132,7 +132,7 @@ class SimulatedAgent:
                 text = f"{order.note.fence} of {order.note.job}".encode()
                 self.process.later(random.choice((0.0, 0.001)), self.post, e.TailsRead(order.key, text, b""))
             case i.TellStarted() | i.TellFinished() | i.TellRefused() | i.TellReleased() | i.TellKept():
-                self.session.tell(order)
+                self.session.tell(order, more=bool(self.core.book.held))
             case i.SendStatus():
                 self.session.send(order.status)
             case i.SendInventory():

@@ -47,10 +47,11 @@ class Disk:
             self.rows.jobs[number] = RestoredJob(number, write.submitted_at, JobState.PENDING, spec, None)
         self.rows.next_job = max(self.rows.next_job, write.first + len(write.specs))
         self.contexts.update(write.contexts)
+        if not write.token:
+            return
         assert write.token not in self.tokens, f"token {write.token} was used twice"
-        self.tokens[write.token] = KnownToken(
-            write.first, len(write.specs), write.content_hash, write.submitted_at
-        )
+        count = write.whole or len(write.specs)
+        self.tokens[write.token] = KnownToken(write.first, count, write.content_hash, write.submitted_at)
 
 
 class SimulatedJournal:

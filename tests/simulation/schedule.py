@@ -9,6 +9,9 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from tests.simulation.steering import draw_steering
+from tests.simulation.verbs import draw_verbs
+
 MACHINES = ("w1", "w2", "w3")
 DIRECTORIES = ("/data/a", "/data/b", "/data/c/d")
 MOST_ACTIONS = 500
@@ -59,10 +62,9 @@ def draw(seed: int) -> Schedule:
         actions.append(Action(at, kind, DRAW[kind](dice, lease)))
     if dice.random() < 0.3:
         actions += _lost_in_the_middle(dice, seconds, lease)
-    if dice.random() < 0.1:
-        actions += _killed_and_canceled(dice, seconds)
-    if dice.random() < 0.1:
-        actions += _mended_on_one(dice, seconds)
+    times = [action.at for action in actions]
+    more = (*draw_verbs(seed, seconds, times), *draw_steering(seed, seconds, lease, times, MACHINES))
+    actions += [Action(*drawn) for drawn in more][: max(0, MOST_ACTIONS - len(actions))]
     actions.sort(key=lambda action: action.at)
     alone = dice.choice((None, None, None, 0.8 * lease))
     return Schedule(seed, seconds, lease, alone, tuple(actions))
@@ -93,31 +95,6 @@ def _lost_in_the_middle(dice: random.Random, seconds: float, lease: float) -> li
     ]
 
 
-def _killed_and_canceled(dice: random.Random, seconds: float) -> list[Action]:
-    """A machine is emptied, and before it has heard of that somebody cancels what ran there."""
-    at = dice.uniform(0.1 * seconds, 0.9 * seconds)
-    host = dice.choice(MACHINES)
-    return [
-        Action(round(at, 3), "submit", {"count": 8, "seconds": 20.0, "cpus": 1, "wait": False}),
-        Action(round(at + 2.0, 3), "cut", {"host": host, "ways": "to", "seconds": dice.choice((0.5, 5.0))}),
-        Action(round(at + 2.1, 3), "pause", {"host": host, "kill": True}),
-        Action(round(at + 2.2, 3), "cancel", {"place": 1.0, "width": 40, "kill": True}),
-    ]
-
-
-def _mended_on_one(dice: random.Random, seconds: float) -> list[Action]:
-    """A program that two machines lack is installed on one of them, and asked for again."""
-    at = dice.uniform(0.1 * seconds, 0.8 * seconds)
-    first, second = dice.choice((("w2", "w3"), ("w3", "w2")))
-    job = {"count": 1, "seconds": 0.5, "cpus": 2, "wait": False, "program": "tool"}
-    return [
-        Action(round(at, 3), "lack", {"host": first, "seconds": 3.0}),
-        Action(round(at, 3), "lack", {"host": second, "seconds": 20.0}),
-        Action(round(at + 0.1, 3), "submit", job),
-        Action(round(at + 5.0, 3), "submit", job),
-    ]
-
-
 def _submit(dice: random.Random, lease: float) -> dict[str, Any]:
     how: dict[str, Any] = {
         "count": dice.choice((1, 1, 2, 3, 8)),
@@ -139,8 +116,6 @@ def _submit(dice: random.Random, lease: float) -> dict[str, Any]:
         how["time_limit"] = round(dice.uniform(0.02, 20.0), 3)
     if dice.random() < 0.3:
         how["cwd"] = dice.choice(DIRECTORIES)
-    if dice.random() < 0.2:
-        how["program"] = "tool"
     if dice.random() < 0.2:
         how["dies"] = dice.randrange(6)  # the submitting program, at this instruction
     elif dice.random() < 0.15:
@@ -202,14 +177,6 @@ def _wall(dice: random.Random, _: float) -> dict[str, Any]:
     return {"seconds": dice.choice((-3600.0, 3600.0, -30 * 86400.0, 30 * 86400.0, -5.0, 5.0))}
 
 
-def _pause(dice: random.Random, _: float) -> dict[str, Any]:
-    return {"host": dice.choice(MACHINES), "kill": dice.random() < 0.5}
-
-
-def _lack(dice: random.Random, lease: float) -> dict[str, Any]:
-    return {"host": dice.choice((*MACHINES, *MACHINES, "all")), "seconds": round(_while(dice, lease), 3)}
-
-
 def _hide(dice: random.Random, lease: float) -> dict[str, Any]:
     return {
         "host": dice.choice(MACHINES),
@@ -266,9 +233,6 @@ USUAL = {
     "drain": 0.5,
     "upgrade": 1.0,
     "forget": 0.7,
-    "pause": 1.5,
-    "resume": 1.5,
-    "lack": 1.0,
     "wall": 1.0,
     "hide": 1.0,
     "disk full": 0.7,
@@ -294,9 +258,6 @@ DRAW = {
     "drain": _host_for,
     "upgrade": _host_for,
     "forget": _host,
-    "pause": _pause,
-    "resume": _host,
-    "lack": _lack,
     "wall": _wall,
     "hide": _hide,
     "disk full": _for_a_while,
@@ -306,5 +267,5 @@ DRAW = {
     "restore": _restore,
 }
 
-FAULTS = frozenset(USUAL) - {"submit", "cancel", "clean", "licences", "forget", "pause", "resume"}
+FAULTS = frozenset(USUAL) - {"submit", "cancel", "clean", "licences", "forget"}
 """What goes wrong, in distinction to what people do."""

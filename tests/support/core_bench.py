@@ -54,6 +54,7 @@ from kueue_server.core.instructions import (
     OfferJobs,
     SaveJob,
     SavePause,
+    SaveSpec,
     SaveStop,
     SaveTails,
     SaveWorker,
@@ -115,6 +116,8 @@ class MemoryJournal:
             case SaveJob(job, state, progress):
                 old = self.jobs[job]
                 self.jobs[job] = RestoredJob(job, old.submitted_at, state, old.spec, progress)
+            case SaveSpec(job, spec):
+                self.jobs[job] = msgspec.structs.replace(self.jobs[job], spec=spec)
             case SaveTails(job, attempt, stdout, stderr):
                 self.tails[job, attempt] = (stdout, stderr)
             case SaveWorker(worker, _, record):

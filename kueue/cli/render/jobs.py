@@ -78,7 +78,8 @@ def count_line(counts: JobCounts, shown: int, *, colour: bool) -> str:
     total = sum(getattr(counts, state) for state in STATE_STYLES)
     if not total:
         return "no jobs"
-    line = f"{shown} of {total} jobs: " if shown < total else f"{total} jobs: "
+    noun = "job" if total == 1 else "jobs"
+    line = f"{shown} of {total} {noun}: " if shown < total else f"{total} {noun}: "
     line += ", ".join(parts)
     if counts.average_run_seconds is not None:
         line += f"; average run time {format_duration(counts.average_run_seconds)}"
@@ -128,6 +129,10 @@ def detail_lines(detail: JobDetail, now: float, context: Context | None, *, colo
     if job.peak_ram_mb is not None:
         fields.append(("peak memory", format_ram(job.peak_ram_mb)))
     fields.append(("restarts", _restarts(detail)))
+    if detail.max_retries:
+        fields.append(("retries", _retries(detail)))
+    if job.rerun_of is not None:
+        fields.append(("rerun of", str(job.rerun_of)))
     if detail.time_limit_seconds is not None:
         fields.append(("time limit", format_duration(detail.time_limit_seconds)))
     fields.append(("stdout", _place(job, "stdout")))
@@ -170,6 +175,17 @@ def _restarts(detail: JobDetail) -> str:
     if not detail.restart:
         return "none: at most once"
     return f"{detail.job.restarts} of at most {detail.max_restarts}"
+
+
+def _retries(detail: JobDetail) -> str:
+    text = f"{detail.job.retries} of at most {detail.max_retries}"
+    if detail.retry_delay_seconds:
+        text += f", {format_duration(detail.retry_delay_seconds)} later"
+    if detail.retry_on:
+        text += f", on exit {' '.join(map(str, detail.retry_on))}"
+    if detail.job.retry_at is not None:
+        text += f"; the next at {local_time(detail.job.retry_at)}"
+    return text
 
 
 def _place(job: JobView, stream: str) -> str:

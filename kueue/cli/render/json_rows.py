@@ -80,6 +80,9 @@ def job_row(job: JobView) -> dict[str, Any]:
         "stdout_path": _text(job.stdout_path),
         "stderr_path": _text(job.stderr_path),
         "submit_host": job.submit_host,
+        "retries": job.retries,
+        "retry_at": iso(job.retry_at),
+        "rerun_of": job.rerun_of,
     }
 
 
@@ -89,6 +92,9 @@ def job_object(detail: JobDetail, context: Context | None) -> dict[str, Any]:
     row |= {
         "max_restarts": detail.max_restarts,
         "restart": detail.restart,
+        "max_retries": detail.max_retries,
+        "retry_delay_seconds": detail.retry_delay_seconds,
+        "retry_on": list(detail.retry_on),
         "time_limit_seconds": detail.time_limit_seconds,
         "workers": list(detail.workers),
         "not_workers": list(detail.not_workers),

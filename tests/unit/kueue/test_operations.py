@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 
 from kueue.effects import Close, Emit, Open, Receive, Send, Values, ask, failure
-from kueue.errors import RequestError, UnknownJobError, UnknownWorkerError, UsageError
-from kueue.operations import follow, list_jobs, parts_of, ranges_of, watch
+from kueue.errors import ProtocolError, RequestError, UnknownJobError, UnknownWorkerError, UsageError
+from kueue.operations import follow, list_jobs, parts_of, ranges_of, read_log, watch
 from kueue.wire.connection import ConnectionLostError
 from kueue.wire.messages import (
     Failure,
     JobChange,
-    JobFilter,
     ListJobs,
     ListWorkers,
     LogChunk,
     ReadLog,
     Reason,
+    Selector,
     Watch,
     WatchState,
     WorkerPage,
@@ -78,7 +78,7 @@ def test_a_no_becomes_the_error_that_its_code_says(code: str, kind: type, exit_c
 
 
 def test_a_question_has_a_fresh_id_each_time_it_is_asked() -> None:
-    driver = Driver(ask(ListWorkers))
+    driver = Driver(ask(ListWorkers, WorkerPage))
     driver.lose()
     assert [message.rid for message in driver.sent] == [1, 2]
     with pytest.raises(StopIteration) as done:
@@ -87,9 +87,20 @@ def test_a_question_has_a_fresh_id_each_time_it_is_asked() -> None:
 
 
 def test_a_no_to_a_question_is_raised() -> None:
-    driver = Driver(ask(ListWorkers))
+    driver = Driver(ask(ListWorkers, WorkerPage))
     with pytest.raises(RequestError, match="busy"):
         driver.answer((1, Failure(1, Reason("busy", "busy"))))
+
+
+def test_an_answer_to_another_question_is_a_fault_of_the_server() -> None:
+    expected = "answered with LogChunk where WorkerPage was expected"
+    driver = Driver(ask(ListWorkers, WorkerPage))
+    with pytest.raises(ProtocolError, match=expected):
+        driver.answer(chunk(1, b""))
+    with pytest.raises(ProtocolError, match="WorkerPage where WatchState"):
+        Driver(watch(((1, 2),), None)).answer((1, WorkerPage(1, ())))
+    with pytest.raises(ProtocolError, match="WorkerPage where LogChunk"):
+        Driver(read_log(3, "stdout", None)).answer((1, WorkerPage(1, ())))
 
 
 def test_a_watch_goes_on_from_the_last_complete_answer() -> None:
@@ -126,8 +137,8 @@ def test_ids_become_ranges() -> None:
 
 
 def test_a_page_is_asked_for_when_the_one_before_is_used_up() -> None:
-    driver = Driver(list_jobs(JobFilter(states=("failed",)), True, 1500))
-    assert driver.sent == [ListJobs(1, JobFilter(states=("failed",)), True, None, 1000, attempts=True)]
+    driver = Driver(list_jobs(Selector(states=("failed",)), True, 1500))
+    assert driver.sent == [ListJobs(1, Selector(states=("failed",)), True, None, 1000, attempts=True)]
 
 
 # ---------------------------------------------------------------- following output

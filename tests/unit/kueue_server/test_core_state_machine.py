@@ -21,11 +21,11 @@ from kueue.wire.messages import (
     AttemptRef,
     FinishedAttempt,
     Forget,
-    JobFilter,
     RefusedAttempt,
     Report,
     Retract,
     RunningAttempt,
+    Selector,
     Spec,
     Stop,
 )
@@ -396,7 +396,7 @@ class ServerAndWorkers(RuleBasedStateMachine):
         if hasattr(self, "bench"):
             present = set(self.bench.journal.jobs)
             assert present == set(self.submitted) - self.cleaned
-            listed, cursor = self.bench.core.page(JobFilter(), False, None, 1000, False, 0.0)
+            listed, cursor = self.bench.core.page(Selector(), False, None, 1000, False, 0.0)
             assert {view.id for view in listed} == present
             assert cursor is None
 

@@ -19,6 +19,8 @@ from kueue_server.journal.interface import Journal, JournalBrokenError
 class ScriptedCore:
     """Answers each event with the next list of instructions."""
 
+    is_under_way = False
+
     def __init__(self, *answers: list[Instruction]) -> None:
         self.answers = list(answers)
         self.events: list[Event] = []

@@ -27,8 +27,9 @@ from kueue.wire.messages import (
     SystemInfo,
 )
 from kueue_worker import keeper_process
-from kueue_worker.agent import Agent, Options
+from kueue_worker.agent import Agent
 from kueue_worker.core.machine import Settings
+from kueue_worker.options import Options
 from kueue_worker.place import name_on_host
 from kueue_worker.spawning import JobPolicy
 from kueue_worker.spool import Spool
@@ -78,6 +79,8 @@ class Lab:
                 max_output_mb=0,
                 spool_max_bytes=2**30,
                 spool_max_seconds=1e6,
+                server="localhost:11236",
+                config="/none",
                 pid=os.getpid(),
             )
         )
@@ -233,15 +236,25 @@ async def test_output_goes_to_the_job_s_own_files(connected: Lab) -> None:
     assert data.data == b"again\n"
 
 
+async def test_output_goes_to_files_named_after_the_attempt(connected: Lab) -> None:
+    script = "echo here; echo there >&2"
+    connected.server.offer(1, "sh", "-c", script, cwd=connected.cwd, stdout="logs/%j.%a.%%", stderr="%n.e")
+    end = await connected.server.end_of(1)
+    assert end.end is End.EXITED, end.reason
+    assert end.stdout_path == f"{connected.cwd}/logs/1.1.%"
+    assert (connected.work / "logs" / "1.1.%").read_text() == "here\n"
+    assert (connected.work / ".e").read_text() == "there\n"
+
+
 async def test_output_that_can_not_be_written_is_an_end_of_the_job(connected: Lab) -> None:
     os.mkfifo(connected.work / "fifo")
     connected.server.offer(1, "true", cwd=connected.cwd, stdout="fifo")
-    connected.server.offer(2, "true", cwd=connected.cwd, stderr="no/such")
+    connected.server.offer(2, "true", cwd=connected.cwd, stderr="fifo/out")
     reason = (await connected.server.end_of(1)).reason
     assert reason == Reason("output", "cannot write fifo: not a regular file")
     end = await connected.server.end_of(2)
     assert end.end is End.NOT_STARTED
-    assert end.reason == Reason("output", "cannot write no/such: No such file or directory")
+    assert end.reason == Reason("output", "cannot write fifo/out: Not a directory")
     assert connected.keeper.spawned == []
 
 

@@ -235,10 +235,10 @@ async def test_what_is_told_in_one_moment_is_one_report_and_comes_before_what_is
         peer = await lab.welcomed()
         running = RunningAttempt(1, 10, 1, 0.0)
         finished = FinishedAttempt(1, 10, 1, End.EXITED, exit_code=0)
-        session.tell(TellStarted(running))
-        session.tell(TellFinished(finished))
+        session.tell(TellStarted(running), more=False)
+        session.tell(TellFinished(finished), more=False)
         assert await peer.next() == Report(started=(running,), finished=(finished,))
-        session.tell(TellStarted(running))
+        session.tell(TellStarted(running), more=False)
         session.send(Leaving(text="x"))
         assert await peer.next() == Report(started=(running,))
         assert await peer.next() == Leaving(text="x")
@@ -274,7 +274,9 @@ async def test_a_server_that_is_away_is_waited_for_with_one_line_each_way(
         await said(caplog, "connected to the server")
         await lab.stop()
         assert await lab.event() == e.ServerGone()
-        session.tell(TellStarted(RunningAttempt(1, 10, 1, 0.0)))  # nobody to tell: the inventory will
+        session.tell(
+            TellStarted(RunningAttempt(1, 10, 1, 0.0)), more=False
+        )  # nobody to tell: the inventory will
         await asyncio.sleep(0.5)
         await lab.listen()
         peer = await lab.welcomed()
@@ -366,7 +368,7 @@ async def test_leaving_delivers_what_was_told(lab: Lab) -> None:
     session = lab.session()
     async with Running(session):
         peer = await lab.welcomed()
-        session.tell(TellStarted(RunningAttempt(1, 10, 1, 0.0)))
+        session.tell(TellStarted(RunningAttempt(1, 10, 1, 0.0)), more=False)
         await session.leave(Leaving(text="bye"), 5.0)
         assert isinstance(await peer.next(), Report)
         assert await peer.next() == Leaving(text="bye")

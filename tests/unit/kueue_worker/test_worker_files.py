@@ -198,13 +198,21 @@ def test_the_null_device_is_fine_and_a_dangling_link_is_created(tmp_path: Path) 
     assert (tmp_path / "new").exists()
 
 
+def test_directories_of_an_output_that_are_missing_are_made_as_the_job_would(tmp_path: Path) -> None:
+    opened = open_outputs(str(tmp_path), "a/b/out", "a/c/../err", truncate=True, umask=0o027)
+    close_outputs(opened)
+    made = {
+        path: (tmp_path / path).stat().st_mode & 0o777 for path in ("a", "a/b", "a/c", "a/b/out", "a/err")
+    }
+    assert made == {"a": 0o750, "a/b": 0o750, "a/c": 0o750, "a/b/out": 0o640, "a/err": 0o640}
+
+
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
         ("fifo", "cannot write fifo: not a regular file"),
         ("read_fifo", "cannot write read_fifo: not a regular file"),
         ("dir", "cannot write dir: not a regular file"),
-        ("no/such/out", "cannot write no/such/out: No such file or directory"),
         ("/dev/zero", "cannot write /dev/zero: not a regular file"),
         ("file/out", "cannot write file/out: Not a directory"),
     ],

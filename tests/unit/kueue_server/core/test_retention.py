@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from kueue.job import End
 from kueue.wire.messages import Forget, JobChange
-from kueue_server.core import retention
-from kueue_server.core.events import Limits
+from kueue_server.core.events import Limits, TurnCame
 from kueue_server.core.instructions import AnswerClean, DropJobs, JobsChanged, SendWorker
 from tests.support.core_bench import Bench, make_spec, plain
 
@@ -44,7 +43,7 @@ def test_a_job_with_an_unconfirmed_attempt_stays() -> None:
     bench.submit(make_spec())
     bench.disconnect(session)
     bench.cancel((1, 1))
-    assert plain(bench.clean(failed=True)) == [AnswerClean(2, 0)]
+    assert plain(bench.clean(failed=True)) == [AnswerClean(2, 0, kept=1)]
     session, _ = bench.connect()
     assert plain(bench.clean(failed=True))[-1] == AnswerClean(3, 1)
 
@@ -52,14 +51,22 @@ def test_a_job_with_an_unconfirmed_attempt_stays() -> None:
 def test_a_large_clean_goes_on_in_portions_and_is_answered_at_the_end() -> None:
     bench = Bench()
     bench.checked = False
-    count = retention.CLEAN_PORTION + 1000
-    for _ in range(count // 1000):
+    for _ in range(2):
         bench.submit(*[make_spec()] * 1000)
-    bench.cancel((1, count))
+    bench.cancel((1, 2000))
+    while bench.core.is_under_way:
+        bench.handle(TurnCame())
     result = bench.clean()
-    assert plain(result) == [DropJobs(((1, retention.CLEAN_PORTION),))]
-    result = bench.tick()
-    assert plain(result) == [DropJobs(((retention.CLEAN_PORTION + 1, count),)), AnswerClean(2, count)]
+    steps = [result]
+    while bench.core.is_under_way:
+        steps.append(bench.handle(TurnCame()))
+    drops = [one for step in steps for one in plain(step) if isinstance(one, DropJobs)]
+    assert len(drops) > 1
+    assert drops[0].ranges[0][0] == 1
+    assert drops[-1].ranges[-1][1] == 2000
+    answers = [one for step in steps for one in step if isinstance(one, AnswerClean)]
+    assert answers == [AnswerClean(2, 2000)]
+    assert answers[0] in steps[-1]
 
 
 def test_old_succeeded_and_canceled_jobs_go_and_failed_ones_stay() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from kueue.job import End
-from kueue.wire.messages import JobFilter, RawBytes, Reason
+from kueue.wire.messages import RawBytes, Reason, Selector
 from kueue_server.core.events import Limits
 from kueue_server.core.views import LogPlace
 from tests.support.core_bench import Bench, make_spec
 
 
 def page(
-    bench: Bench, filter: JobFilter, newest: bool = False, cursor: int | None = None, limit: int = 100
+    bench: Bench, filter: Selector, newest: bool = False, cursor: int | None = None, limit: int = 100
 ) -> tuple[list[int], int | None]:
     rows, following = bench.core.page(filter, newest, cursor, limit, False, bench.time)
     return [row.id for row in rows], following
@@ -21,30 +21,30 @@ def page(
 def test_pages_go_up_and_down_from_a_cursor() -> None:
     bench = Bench()
     bench.submit(*[make_spec()] * 5)
-    assert page(bench, JobFilter(), limit=2) == ([1, 2], 2)
-    assert page(bench, JobFilter(), cursor=2, limit=2) == ([3, 4], 4)
-    assert page(bench, JobFilter(), cursor=4, limit=2) == ([5], None)
-    assert page(bench, JobFilter(), newest=True, limit=2) == ([5, 4], 4)
-    assert page(bench, JobFilter(), newest=True, cursor=2, limit=2) == ([1], None)
-    assert page(bench, JobFilter(), limit=5) == ([1, 2, 3, 4, 5], None)
+    assert page(bench, Selector(), limit=2) == ([1, 2], 2)
+    assert page(bench, Selector(), cursor=2, limit=2) == ([3, 4], 4)
+    assert page(bench, Selector(), cursor=4, limit=2) == ([5], None)
+    assert page(bench, Selector(), newest=True, limit=2) == ([5, 4], 4)
+    assert page(bench, Selector(), newest=True, cursor=2, limit=2) == ([1], None)
+    assert page(bench, Selector(), limit=5) == ([1, 2, 3, 4, 5], None)
 
 
 def test_filters_hold_together() -> None:
     bench = Bench()
     bench.submit(*(make_spec(group="ab"[place % 2]) for place in range(8)))
     bench.cancel((3, 6))
-    assert page(bench, JobFilter(states=("canceled",))) == ([3, 4, 5, 6], None)
-    assert page(bench, JobFilter(states=("canceled", "pending"), group="a")) == ([1, 3, 5, 7], None)
-    assert page(bench, JobFilter(((1, 3), (6, 2**62)), ("pending",), "b"), newest=True) == ([8, 2], None)
-    assert page(bench, JobFilter(group="")) == ([], None)
-    assert page(bench, JobFilter(group="c")) == ([], None)
-    assert page(bench, JobFilter(states=("nonsense",))) == ([], None)
+    assert page(bench, Selector(states=("canceled",))) == ([3, 4, 5, 6], None)
+    assert page(bench, Selector(states=("canceled", "pending"), group="a")) == ([1, 3, 5, 7], None)
+    assert page(bench, Selector(((1, 3), (6, 2**62)), ("pending",), "b"), newest=True) == ([8, 2], None)
+    assert page(bench, Selector(group="")) == ([], None)
+    assert page(bench, Selector(group="c")) == ([], None)
+    assert page(bench, Selector(states=("nonsense",))) == ([], None)
 
 
 def test_a_page_beyond_all_jobs_is_empty() -> None:
     bench = Bench()
     bench.submit(make_spec())
-    assert page(bench, JobFilter(), cursor=10**18) == ([], None)
+    assert page(bench, Selector(), cursor=10**18) == ([], None)
 
 
 def test_ids_for_watchers_include_unknown_ones_of_narrow_ranges_only() -> None:
@@ -93,11 +93,11 @@ def test_a_clock_that_is_set_changes_no_run_time(jump: float) -> None:
     bench.started(session, (1, 1), (2, 2))
     bench.time += 7
     bench.clock_set_by = jump
-    rows, _ = bench.core.page(JobFilter(), False, None, 10, False, bench.time)
+    rows, _ = bench.core.page(Selector(), False, None, 10, False, bench.time)
     assert [row.run_seconds for row in rows] == [7.0, 7.0]
     bench.restart()  # the journal knows wall clocks only; the worker knows better
     session, _ = bench.connect(running=((1, 1, 1), (2, 2, 1)))
-    rows, _ = bench.core.page(JobFilter(), False, None, 10, False, bench.time)
+    rows, _ = bench.core.page(Selector(), False, None, 10, False, bench.time)
     assert [row.run_seconds for row in rows] == [5.0, 5.0], "as long as the worker says"
     bench.clock_set_by = -jump
     bench.disconnect(session)
@@ -125,6 +125,22 @@ def test_output_places() -> None:
     assert [place.stdout_path for place in paths if isinstance(place, LogPlace)] == ["/abs/x", "null"]
     assert bench.core.log_place(1, 7) == Reason("unknown_attempt", "job 1 has no attempt 7; the last is 2")
     assert bench.core.log_place(9, None) == Reason("unknown_job", "no job 9")
+
+
+def test_marks_in_output_names_are_those_of_the_attempt() -> None:
+    bench = Bench()
+    waiting = make_spec(stdout="%j.%a.log", cpus=64)
+    bench.submit(make_spec(stdout="%n-%j.%a.%h"), waiting)
+    rows, _ = bench.core.page(Selector(), False, None, 10, False, bench.time)
+    assert [row.stdout_path for row in rows] == ["/data/work/%n-%j.%a.%h", "/data/work/%j.%a.log"]
+    session = bench.worker()
+    place = bench.core.log_place(1, None)
+    assert isinstance(place, LogPlace)
+    assert place.stdout_path == "/data/work/-1.1.w1"
+    bench.finished(session, (1, 1), end=End.INTERRUPTED, code=None)
+    places = [bench.core.log_place(1, attempt) for attempt in (1, 2)]
+    names = [place.stdout_path for place in places if isinstance(place, LogPlace)]
+    assert names == ["/data/work/-1.1.w1", "/data/work/-1.2.w1"]
 
 
 def test_output_of_a_job_that_has_not_started_is_nowhere() -> None:

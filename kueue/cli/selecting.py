@@ -1,0 +1,192 @@
+"""Which jobs a command is about: one table of options for every verb, and the question before many are changed."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from kueue.cli import options
+from kueue.cli.cmd_options import Option
+from kueue.cli.session import Session
+from kueue.client import Client
+from kueue.directories import current_directory
+from kueue.errors import UsageError
+from kueue.wire.codec import to_os
+from kueue.wire.messages import JobCounts, JobsSelected, Selector
+from kueue.wire.selector import fault_of, is_open
+
+Ids = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="ID", help="Ids, ranges (20-400), or last, the newest."),
+]
+
+SELECTOR = (
+    Option("group", ("-g", "--group"), "text", "Of this group (default: KUEUE_GROUP).", "NAME"),
+    Option("name", ("--name",), "text", "With such a name.", "GLOB"),
+    Option("cwd", ("--cwd",), "text", "With this directory, or one below.", "DIR"),
+    Option("state", ("--state",), "many", "In these states: pending,running (many).", "S,..."),
+    Option("worker", ("--worker",), "text", "On such workers or hosts, now or last.", "GLOB"),
+    Option("since", ("--since",), "text", "Submitted, started or finished within 90s, 2h, 3d.", "DUR"),
+    Option("exit_code", ("--exit-code",), "text", "Finished with this code.", "N"),
+)
+"""All of them hold together, with the ids, too."""
+EVERYTHING = Option("everything", ("--all",), "flag", "All jobs.", None, False)
+CARE = (
+    Option("yes", ("-y", "--yes"), "flag", "Don't ask.", None, False),
+    Option("dry_run", ("--dry-run",), "flag", "Only list which jobs.", None, False),
+)
+_WORD = "a job is a number, a range like 20-400, or last"
+
+
+def selector_of(words: list[str] | None, values: Mapping[str, Any]) -> Selector:
+    """What ids and options say.
+
+    Raises:
+        UsageError: they can't be meant.
+    """
+    ranges = [_range(word) for word in words or () if word != "last"]
+    group = values["group"]
+    if group is None and not words and not values["everything"]:
+        group = os.environ.get("KUEUE_GROUP") or None
+    states = [state for listed in values["state"] for state in listed.split(",") if state]
+    since = values["since"]
+    code = values["exit_code"]
+    selector = Selector(
+        ranges=tuple(ranges),
+        states=tuple(dict.fromkeys(states)),
+        group=group or None,
+        last="last" in (words or ()),
+        name=values["name"],
+        cwd=None if values["cwd"] is None else to_os(_directory(values["cwd"])),
+        worker=values["worker"],
+        since_seconds=options.duration(since),
+        exit_code=options.amount(code, "--exit-code", 0),
+        everything=values["everything"],
+    )
+    fault = fault_of(selector)
+    if fault is not None:
+        raise UsageError(fault[1])
+    return selector
+
+
+def changing_selector_of(words: list[str] | None, values: Mapping[str, Any]) -> Selector:
+    """As `selector_of`, for a command that must be told which jobs.
+
+    Raises:
+        UsageError: it is not.
+    """
+    selector = selector_of(words, values)
+    if is_open(selector) and not selector.everything:
+        raise UsageError("which jobs? give ids, a condition such as -g GROUP or --state failed, or --all")
+    return selector
+
+
+def are_single_ids(words: list[str] | None, selector: Selector) -> bool:
+    """Nothing but ids, one by one: then each is spoken of by itself, and nothing is asked."""
+    alone = selector == Selector(ranges=selector.ranges)
+    return bool(words) and alone and all(first == last for first, last in selector.ranges)
+
+
+def decide(
+    session: Session,
+    client: Client,
+    selector: Selector,
+    values: Mapping[str, Any],
+    what: str,
+    *,
+    has_ids: bool,
+) -> Selector | int:
+    """How many jobs that is, and whether it is really meant: the selector, which leaves out what is submitted
+    meanwhile, or the exit code of a command that changes nothing. `what` is to be done to them, e.g. `cancel`.
+
+    Raises:
+        UsageError: nobody can be asked, and `-y` is missing.
+    """
+    terminal = session.terminal
+    if values["dry_run"]:
+        from kueue.cli.render.jobs import job_lines
+
+        jobs = list(client.job_views(which=selector, limit=_MOST_LISTED))
+        found = client.select(selector)
+        terminal.print(job_lines(jobs, time.time(), terminal.width, colour=terminal.colour))
+        number = total(found.counts)
+        if number > len(jobs):
+            terminal.say(f"and {number - len(jobs)} more")
+        terminal.say(f"would {what} {described(found.counts)}")
+        return 0
+    found = client.select(selector)
+    number = total(found.counts)
+    if not number:
+        terminal.say("no job is selected")
+        return 1
+    if number > 1 and not values["yes"]:
+        question = f"{what} {described(found.counts)}"
+        if sys.stdin.isatty() and sys.stderr.isatty():
+            sys.stdout.flush()
+            sys.stderr.write(f"{question}? [y/N] ")
+            sys.stderr.flush()
+            if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+                terminal.say("nothing was changed")
+                return 1
+        elif not has_ids:
+            raise UsageError(f"to {question}, give -y: there is no terminal to ask on")
+    return bound(selector, found)
+
+
+_MOST_LISTED = 10_000
+
+
+def bound(selector: Selector, found: JobsSelected) -> Selector:
+    """The same jobs, whatever is submitted from now on."""
+    ranges = selector.ranges
+    if selector.last:
+        ranges = (*ranges, (found.newest, found.newest))
+    elif not ranges:
+        ranges = ((1, found.newest),)
+    return msgspec.structs.replace(selector, ranges=ranges, last=False)
+
+
+def total(counts: JobCounts) -> int:
+    """Of all states."""
+    return sum(number for _, number in _by_state(counts))
+
+
+def described(counts: JobCounts) -> str:
+    """`400 jobs (390 pending, 10 running)`."""
+    parts = ", ".join(f"{number} {state}" for state, number in _by_state(counts) if number)
+    return f"{many(total(counts))} ({parts})" if parts else "0 jobs"
+
+
+def many(number: int) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{number} job{'s' if number != 1 else ''}"
+
+
+def _by_state(counts: JobCounts) -> list[tuple[str, int]]:
+    from kueue.job import JobState
+
+    return [(state.value, getattr(counts, state.value)) for state in JobState]
+
+
+def _range(word: str) -> tuple[int, int]:
+    first, dash, last = word.partition("-")
+    if not dash:
+        number = options.job_id(word)
+        return number, number
+    try:
+        found = options.job_id(first), options.job_id(last)
+    except UsageError:
+        raise UsageError(f"{word!r}: {_WORD}") from None
+    if found[0] > found[1]:
+        raise UsageError(f"{word!r}: a range begins with the lower number")
+    return found
+
+
+def _directory(text: str) -> str:
+    return os.path.normpath(os.path.join(current_directory(), os.path.expanduser(text)))

@@ -1,0 +1,18 @@
+"""The smallest parts of messages: strings of the operating system, and ranges of ids.
+
+Apart from `messages.py` so that other parts of the wire can be made of them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class RawBytes(msgspec.Struct, frozen=True, gc=False):
+    """An OS string that is not UTF-8; JSON carries it as base64."""
+
+    b64: bytes
+
+
+OsString = str | RawBytes
+Range = tuple[int, int]

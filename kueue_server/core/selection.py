@@ -1,0 +1,127 @@
+"""What a selector means: the jobs it names, found by the indexes as far as there are some.
+
+Ids, group and state have indexes; for the other conditions each job that these leave is looked at. Whoever walks
+does so in portions, counted in looks, so that nobody waits for a table of a million jobs. Reads the state and
+changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fnmatch import translate
+
+import msgspec
+
+from kueue.job import FINISHED, JobState
+from kueue.wire.messages import OsString, Selector
+from kueue.wire.selector import looks_at_jobs
+from kueue_server.core.closed import path_bytes
+from kueue_server.core.idset import RangeList
+from kueue_server.core.state import State
+from kueue_server.core.table import Job
+from kueue_server.core.views import worker_name
+
+INDEX_COST = 1
+LOOK_COST = 2
+"""What it costs to be led to a job by an index, and to look into it, too; about in microseconds."""
+PORTION = 8_000
+"""What is spent in one go."""
+
+
+class _Shown(msgspec.Struct, gc=False):
+    """The part of an encoded `Spec` that conditions are about."""
+
+    cwd: OsString
+    name: str = ""
+
+
+_decode_shown = msgspec.json.Decoder(_Shown).decode
+
+
+class Selection:
+    """The jobs that a selector names; `wall` is what its `since_seconds` goes back from."""
+
+    def __init__(self, state: State, selector: Selector, wall: float) -> None:
+        self._state = state
+        self._looks = looks_at_jobs(selector)
+        # A long pattern may be tried at each character of a long name.
+        self.cost = LOOK_COST + len(selector.name or "") // 4 if self._looks else INDEX_COST
+        self._name = None if selector.name is None else re.compile(translate(selector.name)).match
+        self._cwd = None if selector.cwd is None else path_bytes(selector.cwd).rstrip(b"/") + b"/"
+        self._worker = None if selector.worker is None else re.compile(translate(selector.worker)).match
+        self._workers: dict[str | None, bool] = {None: False}
+        self._since = None if selector.since_seconds is None else wall - selector.since_seconds
+        self._exit_code = selector.exit_code
+        if selector.exit_code is not None and not selector.states:
+            selector = msgspec.structs.replace(selector, states=tuple(sorted(FINISHED)))
+        if selector.last:
+            newest = state.table.present.last() or 0
+            ranges = (*selector.ranges, (newest, newest))
+            selector = msgspec.structs.replace(selector, ranges=ranges, last=False)
+        self._by_index = selector
+
+    def walk(self, newest_first: bool = False, cursor: int | None = None) -> Iterator[tuple[Job, bool]]:
+        """The jobs that the indexes lead to, beyond `cursor`, and whether each is one. The table may change
+        meanwhile."""
+        table = self._state.table
+        for job_id in table.select(self._by_index, newest_first, cursor):
+            job = table.jobs.get(job_id)
+            if job is not None:
+                yield job, not self._looks or self._holds(job)
+
+    def _holds(self, job: Job) -> bool:
+        outcome = job.outcome
+        if self._exit_code is not None and (outcome is None or outcome.exit_code != self._exit_code):
+            return False
+        if self._since is not None:
+            finished = outcome.finished_at if outcome is not None and job.state in FINISHED else 0.0
+            if max(job.submitted_at, job.started_at or 0.0, finished) < self._since:
+                return False
+        if self._worker is not None and not self._on_worker(worker_name(self._state, job)):
+            return False
+        if self._name is None and self._cwd is None:
+            return True
+        shown = _decode_shown(job.spec)
+        if self._name is not None and not self._name(shown.name):
+            return False
+        return self._cwd is None or (path_bytes(shown.cwd) + b"/").startswith(self._cwd)
+
+    def _on_worker(self, name: str | None) -> bool:
+        known = self._workers.get(name)
+        if known is None:
+            assert name is not None
+            assert self._worker is not None
+            worker = self._state.workers.by_name.get(name)
+            host = worker is not None and bool(self._worker(worker.record.host))
+            known = self._workers[name] = host or bool(self._worker(name))
+        return known
+
+
+class SelectedPart(msgspec.Struct, frozen=True):
+    """A portion of what a selector names. `cursor`: where the next begins, None if this was the last."""
+
+    ranges: tuple[tuple[int, int], ...]
+    counts: dict[str, int]
+    cursor: int | None
+
+
+def part(selection: Selection, cursor: int | None, most_ranges: int) -> SelectedPart:
+    """The next portion beyond `cursor`."""
+    found = RangeList(most_ranges)
+    counts: dict[JobState, int] = {}
+    left = PORTION
+    for job, named in selection.walk(cursor=cursor):
+        if left <= 0 or (named and not found.takes(job.id)):
+            return SelectedPart(found.ranges(), counts_by_name(counts), cursor)
+        left -= selection.cost
+        cursor = job.id
+        if named:
+            found.add(job.id, job.id)
+            counts[job.state] = counts.get(job.state, 0) + 1
+    return SelectedPart(found.ranges(), counts_by_name(counts), None)
+
+
+def counts_by_name(counts: dict[JobState, int]) -> dict[str, int]:
+    """States by the names that people see."""
+    return {state.value: number for state, number in counts.items()}

@@ -1,0 +1,89 @@
+"""What people ask of many jobs at once: one verb at a time, in portions, as if it were done in one go.
+
+A verb of up to some hundred jobs is one step. A larger one goes on in further steps, which the shell makes follow
+each other at once (`TurnCame`): peers are heard in between, but nothing is handed out, so no job that the verb is
+about starts before its turn. See `docs/decisions/0005-verbs-of-many-jobs.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from kueue.wire.messages import Selector
+from kueue_server.core.instructions import Instruction
+from kueue_server.core.selection import PORTION, Selection
+from kueue_server.core.state import State
+from kueue_server.core.table import Job
+
+CHANGE_COST = 15
+"""What it costs to change a job (see `selection`): a step changes five hundred."""
+
+
+class Verb(Protocol):
+    """Something that is done to each job of a selection."""
+
+    needs_stillness: bool
+    """Nothing is to be handed out while it is under way."""
+
+    def apply(self, state: State, job: Job) -> None:
+        """Do it to one job, or count why not."""
+        ...
+
+    def pause(self, state: State) -> None:
+        """A portion is over."""
+        ...
+
+    def answer(self) -> Instruction:
+        """All is done."""
+        ...
+
+
+class UnderWay:
+    """A verb with the jobs that are still to come. Jobs that were submitted after it began are not among them."""
+
+    def __init__(self, state: State, selection: Selection, verb: Verb) -> None:
+        self.verb = verb
+        self.cost = selection.cost
+        self._selection = selection
+        self._last = state.table.present.last() or 0
+        self._cursor: int | None = None
+
+    def jobs(self) -> Iterator[tuple[Job, bool]]:
+        """Those that are led to, and whether they are named, from where the last portion ended."""
+        for job, named in self._selection.walk(cursor=self._cursor):
+            if job.id > self._last:
+                return
+            self._cursor = job.id
+            yield job, named
+
+
+def begin(state: State, selector: Selector, verb: Verb, wall: float) -> None:
+    """A verb comes to the end of the line, and is done at once if it is small and alone."""
+    state.verbs.append(UnderWay(state, Selection(state, selector, wall), verb))
+    if len(state.verbs) == 1:
+        go_on(state)
+
+
+def go_on(state: State) -> None:
+    """Do a portion."""
+    left = PORTION
+    while state.verbs and left > 0:
+        current = state.verbs[0]
+        for job, named in current.jobs():
+            left -= current.cost
+            if named:
+                left -= CHANGE_COST
+                current.verb.apply(state, job)
+            if left <= 0:
+                break
+        else:
+            state.verbs.popleft()
+        current.verb.pause(state)
+        if not state.verbs or state.verbs[0] is not current:
+            state.outbox.send(current.verb.answer())
+
+
+def need_stillness(state: State) -> bool:
+    """Is something under way that would be disturbed if jobs started?"""
+    return any(current.verb.needs_stillness for current in state.verbs)
