@@ -115,7 +115,7 @@ MUTANTS = {
         "Submissions.answer_known_token",
         "known = self._journal.token(token)",
         "known = None",
-        2,
+        10,
     ),
     "forget-tokens-in-flight": Mutant(
         "a submit that is repeated while the first is being written counts as a new one",
@@ -123,7 +123,7 @@ MUTANTS = {
         "Submissions.answer_known_token",
         "flight = self._in_flight.get(token)",
         "flight = None",
-        271,
+        2,
     ),
     "new-token-for-a-repeat": Mutant(
         "the client repeats a submit under another token",
@@ -147,7 +147,7 @@ MUTANTS = {
         "review",
         "silence >= timeout and",
         "silence >= 0 and",
-        9,
+        12,
     ),
     "own-sleep-counts": Mutant(
         "a server that slept holds it against the workers",
@@ -243,7 +243,7 @@ MUTANTS = {
         "pause",
         "state.outbox.write(SavePause(worker.id, since, event.reason))",
         "pass",
-        1,
+        10,
     ),
     "resume-not-kept": Mutant(
         "a pause that a person has ended is back after a restart",
@@ -251,7 +251,7 @@ MUTANTS = {
         "resume",
         "state.outbox.write(DropPause(worker.id))",
         "pass",
-        1,
+        2,
     ),
     "paused-and-idle": Mutant(
         "a paused worker is among those that get jobs",
@@ -267,7 +267,7 @@ MUTANTS = {
         "_takes_held",
         "and worker.paused is None",
         "",
-        1,
+        180,
     ),
     "pause-kills-what-runs-only": Mutant(
         "a pause with kill lets what was handed over start",
@@ -275,7 +275,7 @@ MUTANTS = {
         "end_all",
         "worker.current_jobs()",
         "worker.running",
-        1,
+        11,
     ),
     "pause-kill-counts": Mutant(
         "what a pause ends counts as a loss if its worker is given up before it has said so",
@@ -283,7 +283,7 @@ MUTANTS = {
         "lose",
         "(counts and why is None)",
         "counts",
-        1,
+        26,
     ),
     "order-to-end-not-kept": Mutant(
         "an order to end is forgotten with the server's life",
@@ -299,7 +299,7 @@ MUTANTS = {
         "order_stop",
         'worker.stops.get((job.id, fence)) not in (why, "canceled")',
         "(job.id, fence) not in worker.stops",
-        1,
+        19,
     ),
     "program-missing-somewhere": Mutant(
         "a job fails when one worker lacks its program",
@@ -307,7 +307,7 @@ MUTANTS = {
         "_all_have_refused",
         "return 0",
         "continue",
-        1,
+        2,
     ),
     "program-missing-away": Mutant(
         "a worker that is away for a moment is not waited for",
@@ -315,7 +315,7 @@ MUTANTS = {
         "_all_have_refused",
         "worker.session is None and (worker.lost or worker.left)",
         "worker.session is None",
-        1,
+        4,
     ),
     "program-missed-before": Mutant(
         "a refusal of before counts for jobs that came later",
@@ -323,7 +323,7 @@ MUTANTS = {
         "MissingPrograms._of",
         "and job <= lack.last_job",
         "",
-        1,
+        28,
     ),
     "retry-not-counted": Mutant(
         "a job that fails is tried again for ever",
