@@ -355,7 +355,7 @@ MUTANTS = {
         "take_end",
         "if not canceled and retries.may_retry(job, end):",
         "if retries.may_retry(job, end):",
-        213,
+        829,
     ),
     "change-not-saved": Mutant(
         "a change is in memory only",
