@@ -24,12 +24,20 @@ from kueue_server.core.events import (
     WorkerReported,
     WorkerStatus,
 )
-from kueue_server.core.instructions import AnswerChange, DropJobs, Instruction, OfferJobs, SendWorker
+from kueue_server.core.instructions import (
+    AnswerChange,
+    AnswerSteering,
+    DropJobs,
+    Instruction,
+    OfferJobs,
+    SendWorker,
+)
 from kueue_server.engine import TICK_SECONDS
 from kueue_server.journal.interface import JournalBrokenError
 from kueue_server.server import Server
 from tests.simulation.disk import Disk, SimulatedJournal
 from tests.simulation.network import SECRET
+from tests.simulation.steered import Watcher
 from tests.simulation.truth import Truth
 from tests.simulation.verbs import VerbTruth
 from tests.simulation.world import Host, Process, World
@@ -121,12 +129,15 @@ class SimulatedServer:
     # ---------------------------------------------------------------- watching the core
 
     def _watch(self, core: Core) -> None:
+        watcher = self._watcher = Watcher(self._truth, self.disk)
         handle = core.handle
         perform = self.server.engine._perform
 
         def handle_and_check(event: Event, now: float) -> list[Instruction]:
+            watcher.before(core)
             self._hear_ends(event)
             instructions = handle(event, now)
+            watcher.after(core, event)
             self._hear(core, event)
             self._note_offers(core, instructions)
             if instructions or not isinstance(event, Tick | WorkerHeard):
@@ -147,6 +158,7 @@ class SimulatedServer:
             if isinstance(instruction, OfferJobs):
                 host = self._sessions[instruction.session]
                 for job, fence, *_ in instruction.jobs:
+                    self._watcher.handed_out(host, job)
                     self._truth.handed_out(
                         self.journal.uuid, job, fence, host, self._hosts, self.since, licences
                     )
@@ -198,6 +210,8 @@ class SimulatedServer:
                 truth.count("retractions", len(attempts))
             case SendWorker(_, Stop(attempts, why)):
                 truth.count(f"stops: {why}", len(attempts))
+            case AnswerSteering():
+                self._watcher.answered(self.server.core, instruction)
             case DropJobs():
                 raise AssertionError("a journal write leaves the server")
             case _:

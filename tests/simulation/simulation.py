@@ -141,6 +141,7 @@ class Simulation:
         quiet = self.schedule.lease_seconds + 20.0
         while not self.world.faults and quiet_since + quiet > self.world.now < deadline:
             self.world.run(self.world.now + 5.0)
+            self._resume_paused()
             if not self._is_settled():
                 quiet_since = self.world.now
         if not self.world.faults:
@@ -216,6 +217,7 @@ class Simulation:
         priority: int = 0,
         time_limit: float | None = None,
         cwd: str = "/data/a",
+        program: str = "run",
         retries: int = 0,
         retry_delay: float | None = None,
         retry_on: tuple[int, ...] = (),
@@ -226,7 +228,7 @@ class Simulation:
         self._submits += 1
         name = f"submit{self._submits}"
         spec = Spec(
-            payload=Command(("run", str(seconds), str(code))),
+            payload=Command((program, str(seconds), str(code))),
             cwd=cwd,
             volume="/data",
             shape=Shape(cpus, 100, 1, (("lic", licences),) if licences else ()),
@@ -283,6 +285,14 @@ class Simulation:
         """The configuration has another number of licences, and is read again."""
         self.truth.licences = amount
         self._client(5.0).ask(lambda client: client.reload())
+
+    def do_pause(self, host: str, kill: bool) -> None:
+        """A person keeps a machine from taking jobs."""
+        self._client(60.0).ask(lambda client: client.pause_workers(host, kill=kill, reason="hot"))
+
+    def do_resume(self, host: str) -> None:
+        """A person lets a machine take jobs again."""
+        self._client(60.0).ask(lambda client: client.resume_workers(host))
 
     def do_forget(self, host: str) -> None:
         """A person knows that a machine is off, and says so."""
@@ -428,6 +438,12 @@ class Simulation:
         machine.hidden.add(directory)
         self.world.after(seconds, lambda: machine.hidden.discard(directory))
 
+    def do_lack(self, host: str, seconds: float) -> None:
+        """A program is not installed on a machine, or on any, for a while."""
+        for machine in self.machines.values() if host == "all" else [self.machines[host]]:
+            machine.lacks_tool = True
+            self.world.after(seconds, partial(setattr, machine, "lacks_tool", False))
+
     def do_disk_full(self, seconds: float) -> None:
         """The server's disk is full for a while."""
         disk = self.disk
@@ -462,6 +478,7 @@ class Simulation:
             self.disk.rows.workers = dict(copy.workers)
             self.disk.rows.stops = dict(copy.stops)
             self.disk.rows.pauses = dict(copy.pauses)
+            self.disk.steered.come_from(old.steered)
             self.disk.rows.tails = dict(copy.tails)
             self.disk.rows.next_job = (copy.next_job // EPOCH_STEP + 1) * EPOCH_STEP
             self.disk.contexts = dict(old.contexts)
@@ -482,10 +499,21 @@ class Simulation:
         self.start_server()
         for name, machine in self.machines.items():
             machine.hidden.clear()
+            machine.lacks_tool = False
             machine.power_on()
             self.start_agent(name)
         self.truth.licences = MOST_LICENCES
         self._client(60.0).ask(lambda client: client.reload(), until_done=True)
+
+    def _resume_paused(self) -> None:
+        """Nothing stays paused; whoever wanted a pause before the peace may be answered only now."""
+        server = self.server
+        if server is None or not server.process.alive:
+            return
+        workers = server.server.core.workers(self.world.now)
+        names = [worker.name for worker in workers if worker.paused is not None]
+        if names:
+            self._client(60.0).ask(lambda client: client.resume_workers(names))
 
     def _is_settled(self) -> bool:
         server = self.server
@@ -559,6 +587,8 @@ class Simulation:
         runs = truth.runs.get(key, [])
         if job.state is JobState.CANCELED or not runs:
             return
+        if job.reason is not None and job.reason.code == "no_program":
+            return  # what ran were earlier attempts; `steered` looks whether it may fail so
         mine = [run for run in runs if run.fence == job.fence]
         outcome = job.outcome
         left = runs[0].spec.max_retries - job.retries

@@ -111,6 +111,8 @@ class Truth:
     tries: dict[tuple[str, int], set[int]] = field(default_factory=dict)
     """Of jobs that are to be tried again, the fences of attempts that failed by themselves and were acknowledged."""
     forgotten: set[tuple[str, int]] = field(default_factory=set)
+    ended_by_pause: set[FenceKey] = field(default_factory=set)
+    """Attempts that were ordered to end because a person has paused their worker."""
     seen: dict[tuple[str, int], str] = field(default_factory=dict)
     """How a waiting client was told that a job ended."""
     told: list[tuple[float, str]] = field(default_factory=list)
@@ -300,6 +302,7 @@ class Truth:
         if by_itself and is_retriable(other) and other.key in self.heard_ends:
             return  # how often that may be, its acknowledgements tell
         excused = by_itself and (not other.recorded or other.records_lost or self._interruptible(other))
+        excused = excused or (other.how == "stopped" and other.key in self.ended_by_pause)
         if not excused and other.how not in ("interrupted", "left over", "shutdown", "power"):
             self._break("G6", *job, f"{other.fence % 10000} ended ({other.how}), and the job starts again")
 
