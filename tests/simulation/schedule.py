@@ -62,7 +62,8 @@ def draw(seed: int) -> Schedule:
     if dice.random() < 0.3:
         actions += _lost_in_the_middle(dice, seconds, lease)
     times = [action.at for action in actions]
-    actions += [Action(*drawn) for drawn in draw_verbs(seed, seconds, times)]
+    room = MOST_ACTIONS - len(actions)
+    actions += [Action(*drawn) for drawn in draw_verbs(seed, seconds, times)][:room]
     actions.sort(key=lambda action: action.at)
     alone = dice.choice((None, None, None, 0.8 * lease))
     return Schedule(seed, seconds, lease, alone, tuple(actions))
