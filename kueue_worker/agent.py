@@ -12,64 +12,40 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar, assert_never
 
 import msgspec
 
-from kueue.clocks import SteadyClock
 from kueue.errors import KueueError, ServerUnreachableError
 from kueue.wire.codec import from_os
-from kueue.wire.messages import FetchLog, Forget, Leaving, LogData, OsString, Register, Stream, SystemInfo
+from kueue.wire.messages import FetchLog, Forget, Leaving, LogData, OsString, Register, Stream
 from kueue_worker.contexts import Contexts
 from kueue_worker.core import events as e
 from kueue_worker.core import instructions as i
-from kueue_worker.core.machine import Machine, Settings
+from kueue_worker.core.machine import Machine
 from kueue_worker.directories import Directories
 from kueue_worker.growth import Growth
 from kueue_worker.host import boottime, system_is_stopping
+from kueue_worker.housekeeping import HOUSEKEEPING_DEADLINE_SECONDS, keep_house, say_problem
+from kueue_worker.inquiries import Answer
 from kueue_worker.keeper_process import KeeperProcess
 from kueue_worker.logs import Logs
+from kueue_worker.options import Options
 from kueue_worker.output_cap import LOOK_SECONDS, OutputCap, output_of
 from kueue_worker.output_reading import read_tail
 from kueue_worker.preparation import DISCARDED, Preparations
 from kueue_worker.server_session import RefusedError, ServerSession
-from kueue_worker.spawning import JobPolicy, Spawner
-from kueue_worker.spool import Spool
+from kueue_worker.spawning import Spawner
 from kueue_worker.threads import DEADLINE_SECONDS, DeadlineThreads
 from kueue_worker.usage import UsageMeter
 
 log = logging.getLogger(__name__)
 
 MEASURE_SECONDS = 3.0
-HOUSEKEEPING_SECONDS = 60.0
-HOUSEKEEPING_DEADLINE_SECONDS = 3600.0
-DIRECTORY_SECONDS = 10.0
 GOODBYE_SECONDS = 2.0
 STOPPING_CHECK_SECONDS = 1.0
 T = TypeVar("T")
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Everything that an agent is made of."""
-
-    name: str
-    host: str
-    boot: str
-    version: str
-    secret: str
-    resolve: Callable[[], tuple[str, int]]
-    settings: Settings
-    system: SystemInfo
-    policy: JobPolicy
-    spool: Spool
-    keeper_address: str
-    max_output_mb: int
-    spool_max_bytes: int
-    spool_max_seconds: float
-    pid: int
 
 
 class Agent:
@@ -177,6 +153,21 @@ class Agent:
     def depart(self) -> None:
         """SIGUSR2: keeper and jobs stay."""
         self.post(e.DepartRequested())
+
+    def answer(self) -> Answer:
+        """Who and how it is, for those who ask."""
+        options, session = self._options, self._session
+        return Answer(
+            name=options.name,
+            version=options.version,
+            server=options.server,
+            config=options.config,
+            connected=session.alone_seconds == 0,
+            alone_seconds=session.alone_seconds,
+            why_alone=session.why_alone,
+            jobs=self.machine.running(),
+            leaving=self.machine.conditions.departure.begun,
+        )
 
     async def _end_well(self) -> None:
         if self._last_words is not None:
@@ -359,7 +350,7 @@ class Agent:
         live = frozenset(a.note.job for a in attempts if a.note.journal == journal)
         self._threads.run(
             lambda: self._spool.forget(journal, message.ranges, live),
-            lambda result: _say_problem("forgetting old output", result),
+            lambda result: say_problem("forgetting old output", result),
             deadline_seconds=HOUSEKEEPING_DEADLINE_SECONDS,
         )
 
@@ -414,23 +405,16 @@ class Agent:
                 self._output_cap.look(output_of(key, note, self._spool) for key, note in attempts)
 
     async def _keep_house(self) -> None:
-        """Close what is not used any more; keep the spool within its bounds."""
         options = self._options
-        clock = SteadyClock()  # a clock that is set forward empties no spool
-        tidied = -HOUSEKEEPING_SECONDS
-        while True:
-            await asyncio.sleep(DIRECTORY_SECONDS)
-            self._directories.close_unused()
-            self._spool.remake_directories()
-            # Without a keeper it is not known yet whose output is still being written.
-            if self._keeper_id is None or self._loop.time() - tidied < HOUSEKEEPING_SECONDS:
-                continue
-            tidied = self._loop.time()
-            attempts = self.machine.book.attempts.values()
-            live = frozenset((a.note.journal, a.note.job) for a in attempts)
-            oldest = clock() - options.spool_max_seconds
-            tidy = functools.partial(self._spool.tidy, options.spool_max_bytes, oldest, live)
-            _say_problem("tidying the spool", await self._look(tidy, HOUSEKEEPING_DEADLINE_SECONDS))
+        tidied = functools.partial(self._look, deadline_seconds=HOUSEKEEPING_DEADLINE_SECONDS)
+        await keep_house(
+            self._spool,
+            self._directories,
+            tidied,
+            lambda: None if self._keeper_id is None else self.machine.book.attempts.values(),
+            max_bytes=options.spool_max_bytes,
+            max_seconds=options.spool_max_seconds,
+        )
 
     def _ask_whether_stopping(self) -> None:
         """A job ended badly: is the whole system being shut down?"""
@@ -441,10 +425,3 @@ class Agent:
         self._threads.run(
             system_is_stopping, lambda result: self.post(e.SystemStopping()) if result is True else None
         )
-
-
-def _say_problem(what: str, result: object) -> None:
-    if isinstance(result, BaseException):
-        log.warning("%s: %s", what, result)
-    elif result:
-        log.debug("%s: %s files deleted", what, result)

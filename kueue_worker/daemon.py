@@ -18,10 +18,12 @@ from kueue.address import resolve_address
 from kueue.config import Config, WorkerSettings, load_config
 from kueue.errors import KueueError
 from kueue.logs import set_up_logging
-from kueue_worker.agent import Agent, Options
+from kueue_worker.agent import Agent
 from kueue_worker.core.machine import Settings
 from kueue_worker.environment import GPU
 from kueue_worker.host import capacity, system_info
+from kueue_worker.inquiries import Inquiries
+from kueue_worker.options import Options
 from kueue_worker.place import (
     AgentLock,
     AlreadyRunningError,
@@ -98,12 +100,16 @@ async def _serve(config: Config, arguments: argparse.Namespace) -> int:
         options = _options(config, name, hostname, spool, kill_jobs=arguments.kill_jobs)
         agent = Agent(options)
         loop = asyncio.get_running_loop()
+        inquiries = Inquiries(lock.socket, agent.answer)
         loop.add_signal_handler(signal.SIGINT, agent.interrupt)
         loop.add_signal_handler(signal.SIGTERM, agent.terminate)
         loop.add_signal_handler(signal.SIGUSR2, agent.depart)
         loop.add_signal_handler(signal.SIGHUP, _ignore)
         log.info("%s", _introduction(options))
-        return await agent.run()
+        try:
+            return await agent.run()
+        finally:
+            inquiries.close()
     finally:
         lock.release()
 
@@ -136,6 +142,8 @@ def _options(config: Config, name: str, hostname: str, spool: Spool, *, kill_job
         spool_max_bytes=settings.spool_max_mb * 2**20,
         spool_max_seconds=settings.spool_max_days * 86400,
         pid=os.getpid(),
+        server=f"{clients.server_name}:{clients.server_port}",
+        config=str(config.path),
     )
 
 

@@ -12,6 +12,8 @@ import socket
 
 from kueue_worker.keeper_link import peer_of
 
+CALLERS = 8
+"""How many may ask at the same time."""
 MACHINE_ID_FILES = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 
 
@@ -30,7 +32,8 @@ class NameTakenError(Exception):
 
 
 class AgentLock:
-    """Held as long as this object, or its process, lives. It listens, for others to see whose it is.
+    """Held as long as this object, or its process, lives. It listens, for others to see whose it is;
+    `inquiries.py` answers them.
 
     Raises:
         AlreadyRunningError: another agent of this user and spool holds it.
@@ -39,17 +42,17 @@ class AgentLock:
 
     def __init__(self, spool: str) -> None:
         address = f"\0{name_on_host('agent', spool)}"
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
-            self._socket.bind(address)
-            self._socket.listen(1)
+            self.socket.bind(address)
+            self.socket.listen(CALLERS)
         except OSError:
-            self._socket.close()
+            self.socket.close()
             raise (AlreadyRunningError if _is_ours(address) else NameTakenError) from None
 
     def release(self) -> None:
         """Let another agent in."""
-        self._socket.close()
+        self.socket.close()
 
 
 def _is_ours(address: str) -> bool:

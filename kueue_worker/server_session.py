@@ -107,6 +107,8 @@ class ServerSession:
         self._journal: str | None = None  # of this session, once we are welcome
         self._taken = False  # this session: our inventory was not refused
         self._ever_taken = False
+        self._alone_since: float | None = self._loop.time()
+        self.why_alone = ""
         self._away_said = False
         self._refusal_said = ""
         self._wake = asyncio.Event()
@@ -140,6 +142,11 @@ class ServerSession:
                 async with asyncio.timeout(pause * random.uniform(0.5, 1.0)):
                     await self._wake.wait()
             pause = min(pause * 1.6, LONGEST_PAUSE_SECONDS)
+
+    @property
+    def alone_seconds(self) -> float:
+        """For how long no server has taken this worker; 0 while one has."""
+        return 0.0 if self._alone_since is None else max(0.001, self._loop.time() - self._alone_since)
 
     def wake(self) -> None:
         """What was missing for a registration is there: try at once."""
@@ -237,6 +244,7 @@ class ServerSession:
         return self._taken
 
     def _on_refusal(self, reason: Reason) -> None:
+        self.why_alone = reason.text
         if self._ever_taken:
             if reason.text != self._refusal_said:
                 self._refusal_said = reason.text
@@ -254,6 +262,7 @@ class ServerSession:
             raise RefusedError(reason.text)
 
     def _say_away(self, text: str) -> None:
+        self.why_alone = text
         if not self._away_said:
             self._away_said = True
             log.warning(
@@ -293,6 +302,7 @@ class ServerSession:
         if self._taken or self._link is None:
             return
         self._taken = True
+        self._alone_since, self.why_alone = None, ""
         if self._away_said or not self._ever_taken:
             again = "again " if self._ever_taken else ""
             log.info("%sconnected to the server at %s", again, self._link.address)
@@ -357,6 +367,8 @@ class ServerSession:
 
     def on_closed(self, error: BaseException | None) -> None:
         """The link is gone."""
+        if self._alone_since is None:
+            self._alone_since = self._loop.time()
         for timer in (self._timer, self._taken_timer, self._flush_timer):
             if timer is not None:
                 timer.cancel()

@@ -35,15 +35,20 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    from kueue.cli.directives import with_directives
+    from kueue.cli.outcome import outcome
     from kueue.cli.quick import parse_cmd
 
-    call = parse_cmd(arguments)
+    complete: list[str] = []
+    code = outcome(lambda: complete.extend(with_directives(arguments)))
+    if code:
+        return code
+    call = parse_cmd(complete)
     if call is None:
         from kueue.cli.app import run
 
-        return run(arguments)
+        return run(complete)
     from kueue.cli import plain_cmd
-    from kueue.cli.outcome import outcome
 
     return outcome(lambda: plain_cmd.run(call))
 

@@ -28,8 +28,8 @@ OPTIONS = (
     Option("cpus", ("-c", "--cpus"), "text", "CPUs it needs.", "N"),
     Option("ram", ("-r", "--ram-mb"), "text", "Memory in MB, or 512M, 16G.", "N"),
     Option("resource", ("--resource",), "many", "Licence or other resource (many).", "NAME[=N]"),
-    Option("stdout", ("-o", "--stdout"), "text", "File for stdout; null discards.", "PATH"),
-    Option("stderr", ("-e", "--stderr"), "text", "File for stderr; null discards.", "PATH"),
+    Option("stdout", ("-o", "--stdout"), "text", "File for stdout (%j is the id); null discards.", "PATH"),
+    Option("stderr", ("-e", "--stderr"), "text", "File for stderr (%j is the id); null discards.", "PATH"),
     Option("cwd", ("-C", "--cwd"), "text", "Run it there.", "DIR"),
     Option("wait", ("-w", "--wait"), "flag", "Wait; print its return code and exit with it.", None, False),
     Option(
@@ -62,4 +62,8 @@ OPTIONS = (
     ),
     Option("worker", ("--worker",), "many", "Only on these workers (many).", "GLOB"),
     Option("not_worker", ("--not-worker",), "many", "Not on these workers (many).", "GLOB"),
+    Option(
+        "each_line", ("--each-line",), "text", "A job for each line; {} is the line (- is stdin).", "FILE"
+    ),
+    Option("from_json", ("--from-json",), "text", "A job for each object; {key} is its value.", "FILE"),
 )

@@ -23,6 +23,10 @@ def submit(session: Session, command: list[str], values: Mapping[str, Any], toke
     """
     wait, follow = values["wait"], values["follow"]
     try:
+        if values["each_line"] is not None or values["from_json"] is not None:
+            from kueue.cli.many_jobs import submit_many  # imported here: most submits are of one job
+
+            return submit_many(session, _spec(command, values, many=True), values)
         return _submit(session, _spec(command, values), token, wait=wait, follow=follow)
     except KueueError as error:
         if not (wait or follow):
@@ -31,11 +35,12 @@ def submit(session: Session, command: list[str], values: Mapping[str, Any], toke
         return OURS
 
 
-def _spec(command: list[str], values: Mapping[str, Any]) -> JobSpec:
-    directory = _directory(values["cwd"])
+def _spec(command: list[str], values: Mapping[str, Any], *, many: bool = False) -> JobSpec:
+    """With `many`, the command may be missing, and it and the directory have marks for what is in a file."""
+    directory = values["cwd"] if many and "{" in (values["cwd"] or "") else _directory(values["cwd"])
     group = values["group"]
     return JobSpec(
-        _command(command, directory),
+        command if many else _command(command, directory),
         cpus=options.amount(values["cpus"], "--cpus", 1),
         ram_mb=options.ram_mb(values["ram"]),
         job_slots=options.amount(values["job_slots"], "--job-slots", 1) or 1,

@@ -62,8 +62,8 @@ def draw(seed: int) -> Schedule:
     if dice.random() < 0.3:
         actions += _lost_in_the_middle(dice, seconds, lease)
     times = [action.at for action in actions]
-    room = MOST_ACTIONS - len(actions)
-    actions += [Action(*drawn) for drawn in draw_verbs(seed, seconds, times)][:room]
+    verbs = [Action(*drawn) for drawn in draw_verbs(seed, seconds, times)]
+    actions += verbs[: max(0, MOST_ACTIONS - len(actions))]
     actions.sort(key=lambda action: action.at)
     alone = dice.choice((None, None, None, 0.8 * lease))
     return Schedule(seed, seconds, lease, alone, tuple(actions))

@@ -14,6 +14,8 @@ from kueue.cli.app import app
 from kueue.cli.render import json_rows
 from kueue.config_model import ConfigModel
 from kueue.resources import Capacity
+from kueue.supervise import table
+from kueue.supervise.perform import Row
 from kueue.wire import messages
 from kueue.wire.handshake import Challenge, ClientProof, ServerProof, Versions
 from kueue.wire.messages import (
@@ -120,8 +122,9 @@ WORKER = WorkerView(1, "w", "h", "1", "connected", Capacity(1, 1, 1, (("gpu", 1)
         ("A job", json_rows.job_object(JobDetail(0, JOB), messages.Context())),
         ("A worker", json_rows.worker_object(WorkerDetail(0, WORKER))),
         ("A resource", json_rows.resource_row(ResourceView("genus", 0, 1))),
+        ("A host", table.json_object(Row("rax11"))),
     ],
-    ids=["job", "worker", "resource"],
+    ids=["job", "worker", "resource", "host"],
 )
 def test_each_key_of_the_json_is_documented(heading: str, row: dict[str, Any]) -> None:
     assert keys_of(row) - {"gpu"} - keys_in(section(JSON, heading)) == set()

@@ -27,8 +27,9 @@ from kueue.wire.messages import (
     SystemInfo,
 )
 from kueue_worker import keeper_process
-from kueue_worker.agent import Agent, Options
+from kueue_worker.agent import Agent
 from kueue_worker.core.machine import Settings
+from kueue_worker.options import Options
 from kueue_worker.place import name_on_host
 from kueue_worker.spawning import JobPolicy
 from kueue_worker.spool import Spool
@@ -78,6 +79,8 @@ class Lab:
                 max_output_mb=0,
                 spool_max_bytes=2**30,
                 spool_max_seconds=1e6,
+                server="localhost:11236",
+                config="/none",
                 pid=os.getpid(),
             )
         )

@@ -104,7 +104,6 @@ def test_usual_calls_are_parsed_quickly(words: list[str]) -> None:
             ["cmd", "-h", "x"],
             ["--version"],
             ["list-jobs", "cmd"],
-            ["cmd", "-wf", "x"],
         ),
         *(["cmd", "--wait=1", "x"], ["cmd", "--no-such", "x"], ["cmd", "-p", "x", "true"], ["cmd", "-j"]),
         *(["--color", "blue", "cmd", "true"], ["cmd", "--", "--"][:2], ["-c"]),

@@ -1,0 +1,124 @@
+"""Rounds over all machines: the server first, then all workers side by side, again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from kueue.config import Config, RestartWorkers
+from kueue.supervise.hosts import Host
+from kueue.supervise.pauses import pause_seconds
+from kueue.supervise.perform import Performer, Row
+from kueue.supervise.plan import Wish
+from kueue.supervise.programs import Programs
+from kueue.supervise.server import ServerKeeper, host_of, is_to_be_kept, why_silent
+from kueue.supervise.ssh import Connections
+
+OnRow = Callable[[Row], None]
+TOGETHER_SECONDS = 1.0
+"""Machines that are due so soon are looked at now."""
+NOT_TOUCHED = "left as it was, since an upgrade failed before it"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The configuration of a supervisor, read once, and the machines that it looks after."""
+
+    config: Config
+    settings: RestartWorkers
+    hosts: tuple[Host, ...]
+    with_server: bool = True
+
+    def is_server_kept(self) -> bool:
+        """Does the server have a row?"""
+        return self.with_server and is_to_be_kept(self.config, self.settings)
+
+    def labels(self) -> list[tuple[str, bool]]:
+        """Label and "is it the server's" of all rows in their order."""
+        server = [(host_of(self.config, self.hosts).label, True)] if self.is_server_kept() else []
+        return server + [(host.label, False) for host in self.hosts]
+
+
+async def one_round(
+    cluster: Cluster, wish: Wish, on_row: OnRow, hosts: Sequence[Host] | None = None
+) -> list[Row]:
+    """Do what is wished on all machines (or some); `on_row` gets each row as it is ready."""
+    settings = cluster.settings
+    look_seconds = settings.connect_timeout_seconds
+    programs = Programs(cluster.config, settings)
+    connections = Connections(settings)
+    chosen = list(cluster.hosts if hosts is None else hosts)
+    rows: list[Row] = []
+
+    def tell(row: Row) -> None:
+        rows.append(row)
+        on_row(row)
+
+    try:
+        if cluster.is_server_kept() and wish in (Wish.KEEP, Wish.LOOK):
+            host = host_of(cluster.config, cluster.hosts)
+            keeper = ServerKeeper(connections, programs, cluster.config, host, look_seconds)
+            tell(await keeper.keep(change=wish is Wish.KEEP))
+            serves = rows[0].is_well
+        else:
+            serves = await why_silent(cluster.config) is None
+        performer = Performer(connections, programs, programs.ours(server_answers=serves), look_seconds)
+        if wish is Wish.UPGRADE:
+            await _one_after_the_other(performer, chosen, tell)
+        else:
+            await _side_by_side(performer, chosen, wish, tell, settings.max_parallel_hosts)
+    finally:
+        connections.close()
+    return rows
+
+
+async def keep_on(cluster: Cluster, on_row: OnRow, on_round: Callable[[list[Row], float], None]) -> None:
+    """Rounds until cancelled. `on_round` gets each round's rows, and the seconds until the next one."""
+    interval = cluster.settings.sleep_minutes_before_recheck * 60
+    failures: dict[str, int] = {}
+    due = dict.fromkeys(cluster.hosts, 0.0)
+    while True:
+        now = time.monotonic()
+        chosen = [host for host in cluster.hosts if due[host] <= now + TOGETHER_SECONDS]
+        rows = await one_round(cluster, Wish.KEEP, on_row, chosen)
+        now = time.monotonic()
+        of_label = {row.host: row for row in rows if not row.is_server}
+        for host in chosen:
+            row = of_label[host.label]
+            failures[host.label] = 0 if row.is_well else failures.get(host.label, 0) + 1
+            pause = pause_seconds(interval, cluster.settings.backoff, failures[host.label], random.random())
+            due[host] = now + pause
+        next_round = min([*due.values(), now + interval])
+        seconds = max(0.0, next_round - time.monotonic())
+        on_round(rows, seconds)
+        await asyncio.sleep(seconds)
+
+
+async def _side_by_side(
+    performer: Performer, hosts: Sequence[Host], wish: Wish, tell: OnRow, most: int
+) -> None:
+    free = asyncio.Semaphore(most)
+
+    async def one(host: Host) -> None:
+        async with free:
+            row = await performer.perform(host, wish)
+        tell(row)
+
+    async with asyncio.TaskGroup() as tasks:
+        for host in hosts:
+            tasks.create_task(one(host))
+
+
+async def _one_after_the_other(performer: Performer, hosts: Sequence[Host], tell: OnRow) -> None:
+    """A failed restart ends it: better one machine without a worker than all."""
+    failed = False
+    for host in hosts:
+        if failed:
+            tell(Row(host.label, note=NOT_TOUCHED))
+            continue
+        row = await performer.perform(host, Wish.UPGRADE)
+        failed = row.tried and not row.is_well
+        tell(replace(row, done="" if failed else row.done))

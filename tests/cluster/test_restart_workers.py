@@ -1,0 +1,184 @@
+"""`kueue_restart_workers` on hosts of its own: what it mends in one round, what it names, what it leaves alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from tests.cluster.desk import Desk
+from tests.cluster.hosts import DESK, HOME
+from tests.support.waiting import wait_for
+
+TWELVE = [f"rax{number:02d}" for number in range(1, 13)]
+CONNECT_SECONDS = 20
+
+
+def started(row: dict[str, object]) -> bool:
+    """Was a worker launched, and does it serve now?"""
+    return str(row["done"]).startswith("started in ") and row["connected"] is True and row["error"] is None
+
+
+def test_one_round_starts_twelve_workers_the_next_changes_nothing_and_another_mends_what_can_be_mended(
+    make_desk: Callable[..., Desk],
+) -> None:
+    desk = make_desk(*TWELVE, supervisor=f"connect_timeout_seconds = {CONNECT_SECONDS}")
+    hosts = desk.hosts
+
+    rows = desk.rows("--once")
+    assert all(started(rows[name]) for name in TWELVE), rows
+    assert rows["server"]["done"] == "started in screen"
+    assert desk.connected() == set(TWELVE)
+
+    rows = desk.rows("--once")
+    assert not any(row["done"] or row["error"] for row in rows.values()), rows
+    assert desk.supervise("--once", "--quiet").stdout == ""
+
+    without_agent, without_keeper, rebooted = TWELVE[:3], TWELVE[3:6], TWELVE[6]
+    off, black_hole, other_key, hanging, well = TWELVE[7:]
+    hanging_shell = hosts.write_home("hang", "#!/bin/sh\nexec sleep 600\n", 0o755)
+    survivors = {name: (hosts.agents(name), hosts.keepers(name)) for name in TWELVE}
+    for name in without_agent:
+        hosts.signal(name, "KILL", *hosts.agents(name))
+    for name in without_keeper:
+        hosts.signal(name, "KILL", *hosts.agents(name), *hosts.keepers(name))
+    hosts.kill(rebooted)
+    hosts.kill(off)
+    hosts.boot(rebooted)
+    hosts.cut(black_hole)
+    hosts.change_host_key(other_key)
+    hosts.set_shell(hanging, f"{HOME}/{hanging_shell.name}")
+
+    began = time.monotonic()
+    rows = desk.rows("--once", code=1)
+    seconds = time.monotonic() - began
+    for name in (*without_agent, *without_keeper, rebooted):
+        assert started(rows[name]), rows[name]
+    for name in without_agent:
+        assert hosts.keepers(name) == survivors[name][1]
+    assert rows[well]["done"] is rows[well]["error"] is None
+    assert rows[well]["pid"] == survivors[well][0][0]
+    assert rows[off]["error"] in ("No route to host", "no answer within 20 s", "Network is unreachable")
+    assert rows[black_hole]["error"] == f"no answer within {CONNECT_SECONDS} s"
+    assert "host key has CHANGED" in rows[other_key]["error"]
+    assert f"ssh-keygen -R {other_key}" in rows[other_key]["error"]
+    assert rows[hanging]["error"].startswith("logged in, but no answer within")
+    assert seconds < CONNECT_SECONDS + 8, (
+        "as long as the slowest connect takes, and the supervisor's own start"
+    )
+    for name in (black_hole, other_key, hanging):
+        assert hosts.agents(name) == survivors[name][0]
+
+    hosts.boot(off)
+    hosts.mend(black_hole)
+    hosts.set_shell(hanging, "/bin/bash")
+    hosts.run(DESK, "ssh-keygen", "-R", other_key)
+    hosts.know_hosts()
+    rows = desk.rows("--once")
+    assert started(rows[off])
+    assert not any(row["done"] for name, row in rows.items() if name != off)
+    desk.wait_until_connected(set(TWELVE))
+
+
+def test_a_worker_is_judged_by_its_lock_not_by_the_name_of_a_session(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk("rax01", supervisor="connect_timeout_seconds = 20")
+    hosts = desk.hosts
+    hosts.run("rax01", "screen", "-dmS", "kueue_worker", "sleep", "600")
+
+    assert started(desk.rows("--once")["rax01"])  # though a session of that name was there
+    (agent,) = hosts.agents("rax01")
+    assert hosts.pids("rax01", "sleep"), "somebody's own session is left alone"
+
+    second = hosts.run("rax01", "kueue_worker", check=False)
+    assert second.returncode == 2
+    assert "runs on this machine already" in second.stderr
+
+    hosts.signal("rax01", "KILL", *hosts.pids("rax01", "screen"))
+    sockets = hosts.run("rax01", "screen", "-ls", check=False).stdout
+    assert "Dead ???" in sockets
+    row = desk.rows("--once")["rax01"]
+    assert row["pid"] == agent
+    assert row["done"] is None
+    assert "Dead ???" not in hosts.run("rax01", "screen", "-ls", check=False).stdout
+
+    hosts.signal("rax01", "STOP", agent)
+    assert desk.rows("--status", code=1)["rax01"]["error"] == "the agent does not answer"
+    row = desk.rows("--once")["rax01"]
+    assert row["done"] == "restarted in screen"
+    assert row["pid"] != agent
+    assert row["connected"]
+
+
+def test_a_job_runs_on_while_its_frozen_agent_is_replaced_and_its_workers_are_upgraded_and_drained(
+    make_desk: Callable[..., Desk],
+) -> None:
+    desk = make_desk("rax01", "rax02", supervisor="connect_timeout_seconds = 20")
+    hosts = desk.hosts
+    desk.rows("--once")
+    gate = f"{HOME}/gate"
+    for name in desk.names:
+        words = ["sh", "-c", f"echo $KUEUE_ATTEMPT >> {HOME}/runs; until [ -e {gate} ]; do sleep 0.1; done"]
+        desk.kueue("cmd", "--worker", f"{name}*", *words)
+    wait_for("both run", lambda: [job["state"] for job in desk.jobs()] == ["running"] * 2)
+    before = {name: hosts.agents(name) for name in desk.names}
+
+    hosts.signal("rax01", "STOP", *hosts.agents("rax01"))
+    assert desk.rows("--once")["rax01"]["done"] == "restarted in screen"
+    rows = desk.rows("--upgrade")
+    assert all(row["done"] == "restarted in screen" and row["jobs"] == 1 for row in rows.values()), rows
+    assert not any(set(hosts.agents(name)) & set(before[name]) for name in desk.names)
+
+    rows = desk.rows("--stop", "--drain")
+    assert all(row["done"] == "told to end when its jobs have" for row in rows.values())
+    rows = desk.rows("--status")
+    assert {row["note"] for row in rows.values() if row["role"] == "worker"} == {"it is ending, 1 job left"}
+    rows = desk.rows("--once")
+    assert not any(row["done"] for row in rows.values())
+
+    hosts.write_home("gate", "")
+    wait_for("the workers have gone", lambda: not any(hosts.agents(name) for name in desk.names))
+    jobs = desk.jobs()
+    assert [job["state"] for job in jobs] == ["succeeded"] * 2
+    assert (hosts.home / "runs").read_text() == "1\n1\n"
+
+
+def test_stop_ends_workers_and_their_jobs_also_where_only_a_keeper_is_left(
+    make_desk: Callable[..., Desk],
+) -> None:
+    desk = make_desk("rax01", "rax02", supervisor="connect_timeout_seconds = 20")
+    hosts = desk.hosts
+    desk.rows("--once")
+    for name in desk.names:
+        desk.kueue("cmd", "--worker", f"{name}*", "sleep", "600")
+    wait_for("both run", lambda: [job["state"] for job in desk.jobs()] == ["running"] * 2)
+    hosts.signal("rax02", "KILL", *hosts.agents("rax02"))
+
+    rows = desk.rows("--stop")
+    assert rows["rax01"]["done"] == "ended"
+    assert rows["rax02"]["done"] == "ended what was left"
+    for name in desk.names:
+        assert not hosts.agents(name)
+        assert not hosts.keepers(name)
+        assert not hosts.pids(name, "sleep")
+    rows = desk.rows("--stop")
+    assert {row["note"] for row in rows.values()} == {"no worker"}
+
+
+def test_the_server_is_started_before_the_workers_and_a_dead_one_again(
+    make_desk: Callable[..., Desk],
+) -> None:
+    desk = make_desk("rax01", supervisor="connect_timeout_seconds = 20")
+    hosts = desk.hosts
+    rows = desk.rows("--status", code=1)
+    assert "no server at desk:11236" in rows["server"]["error"]
+    assert rows["rax01"]["error"] == "no worker"
+
+    assert desk.rows("--once")["server"]["done"] == "started in screen"
+    (server,) = hosts.pids(DESK, "kueue_server")
+    hosts.signal(DESK, "KILL", server)
+    row = desk.rows("--once")["server"]
+    assert row["done"] == "started in screen"
+    assert hosts.pids(DESK, "kueue_server") != [server]
+    desk.wait_until_connected({"rax01"})
+
+    desk.write_config(supervisor="restart_server = false")
+    assert "server" not in desk.rows("--once")
