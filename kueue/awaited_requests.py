@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import TypeVar, Unpack
 
 from kueue import requests
 from kueue.effects import Operation
+from kueue.job_handle import Job
 from kueue.job_spec import ChangeOptions
 from kueue.wire.messages import (
     Canceled,
     Changed,
     Cleaned,
+    Explanation,
     JobCounts,
     JobsSelected,
     ResourcePage,
     Selector,
     ServerState,
+    Steered,
     WorkerDetail,
     WorkerView,
 )
@@ -44,6 +48,10 @@ class AwaitedRequests(ABC):
     async def select(self, which: Selector) -> JobsSelected:
         """Which jobs that is now: `ranges` of ids and `counts` by state. May be waited for as any jobs."""
         return await self._run(requests.select(which))
+
+    async def explain(self, job: Job | int) -> Explanation:
+        """Why a job waits: in short, and what each worker lacks for it."""
+        return await self._run(requests.explain(job))
 
     async def workers(self) -> tuple[WorkerView, ...]:
         """All workers that the server knows."""
@@ -87,6 +95,16 @@ class AwaitedRequests(ABC):
     async def forget_worker(self, name: str | int) -> tuple[str, ...]:
         """Confirm that what a lost worker was running is dead."""
         return await self._run(requests.forget_worker(name))
+
+    async def pause_workers(
+        self, workers: str | Iterable[str], *, kill: bool = False, reason: str = ""
+    ) -> Steered:
+        """As `Client.pause_workers`."""
+        return await self._run(requests.pause_workers(workers, kill, reason))
+
+    async def resume_workers(self, workers: str | Iterable[str]) -> Steered:
+        """As `Client.resume_workers`."""
+        return await self._run(requests.resume_workers(workers))
 
     async def backup(self, path: str | os.PathLike[str]) -> None:
         """Copy the journal to a new file on the server's machine."""

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import TypeVar, Unpack
 
 from kueue import requests
 from kueue.effects import Operation
+from kueue.job_handle import Job
 from kueue.job_spec import ChangeOptions
 from kueue.wire.messages import (
     Canceled,
     Changed,
     Cleaned,
+    Explanation,
     JobCounts,
     JobsSelected,
     ResourcePage,
     Selector,
     ServerState,
+    Steered,
     WorkerDetail,
     WorkerView,
 )
@@ -44,6 +48,10 @@ class BlockingRequests(ABC):
     def select(self, which: Selector) -> JobsSelected:
         """Which jobs that is now: `ranges` of ids and `counts` by state. May be waited for as any jobs."""
         return self._run(requests.select(which))
+
+    def explain(self, job: Job | int) -> Explanation:
+        """Why a job waits: in short, and what each worker lacks for it."""
+        return self._run(requests.explain(job))
 
     def workers(self) -> tuple[WorkerView, ...]:
         """All workers that the server knows."""
@@ -87,6 +95,15 @@ class BlockingRequests(ABC):
     def forget_worker(self, name: str | int) -> tuple[str, ...]:
         """Confirm that what a lost worker was running is dead."""
         return self._run(requests.forget_worker(name))
+
+    def pause_workers(self, workers: str | Iterable[str], *, kill: bool = False, reason: str = "") -> Steered:
+        """Have workers (ids, or globs over names and hosts) take no more jobs, until `resume_workers`; with `kill`
+        their jobs go back to the queue, without counting a loss."""
+        return self._run(requests.pause_workers(workers, kill, reason))
+
+    def resume_workers(self, workers: str | Iterable[str]) -> Steered:
+        """Have workers take jobs again; those that were paused."""
+        return self._run(requests.resume_workers(workers))
 
     def backup(self, path: str | os.PathLike[str]) -> None:
         """Copy the journal to a new file on the server's machine."""

@@ -26,6 +26,8 @@ from kueue.wire.messages import (
     Clean,
     Cleaned,
     Done,
+    Explain,
+    Explanation,
     ForgetWorker,
     JobCounts,
     JobDetail,
@@ -34,12 +36,14 @@ from kueue.wire.messages import (
     ListJobs,
     ListResources,
     ListWorkers,
+    PauseWorkers,
     Range,
     Reason,
     Reload,
     Reran,
     Rerun,
     ResourcePage,
+    ResumeWorkers,
     SelectJobs,
     Selector,
     ServerInfo,
@@ -47,6 +51,7 @@ from kueue.wire.messages import (
     ShowJob,
     ShowWorker,
     Shutdown,
+    Steered,
     WorkerDetail,
     WorkerPage,
     WorkerView,
@@ -120,6 +125,12 @@ def detail(job: Job | int, context: bool) -> Operation[JobDetail]:
     """All about one job."""
     number = id_of(job)
     return (yield from ask(lambda rid: ShowJob(rid, number, context), JobDetail))
+
+
+def explain(job: Job | int) -> Operation[Explanation]:
+    """Why a job waits."""
+    number = id_of(job)
+    return (yield from ask(lambda rid: Explain(rid, number), Explanation))
 
 
 def cancel(jobs: Jobs | Selector, kill: bool) -> Operation[Canceled]:
@@ -226,6 +237,22 @@ def forget_worker(name: str | int) -> Operation[tuple[str, ...]]:
     """Confirm that a lost worker's jobs are dead; lines for people."""
     text = str(name)
     return (yield from ask(lambda rid: ForgetWorker(rid, text), Done)).lines
+
+
+def pause_workers(globs: Iterable[str], kill: bool, reason: str) -> Operation[Steered]:
+    """Have workers take no more jobs."""
+    named = _globs(globs)
+    return (yield from ask(lambda rid: PauseWorkers(rid, named, kill, reason), Steered))
+
+
+def resume_workers(globs: Iterable[str]) -> Operation[Steered]:
+    """Have workers take jobs again."""
+    named = _globs(globs)
+    return (yield from ask(lambda rid: ResumeWorkers(rid, named), Steered))
+
+
+def _globs(globs: Iterable[str]) -> tuple[str, ...]:
+    return (globs,) if isinstance(globs, str) else tuple(globs)
 
 
 def backup(path: str | os.PathLike[str]) -> Operation[Any]:

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from kueue import __version__
-from kueue.cli import changing, cluster, cmd_command, listing, output, rerunning, serving, status
+from kueue.cli import (
+    changing,
+    cluster,
+    cmd_command,
+    explaining,
+    listing,
+    output,
+    rerunning,
+    serving,
+    status,
+    steering,
+)
 from kueue.cli.outcome import OURS, outcome
 from kueue.cli.session import Session
 from kueue.errors import UsageError
@@ -59,6 +70,7 @@ _OWN_OPTIONS_END = {"allow_interspersed_args": False}
 app.command("cmd", rich_help_panel=JOBS, context_settings=_OWN_OPTIONS_END)(cmd_command.cmd)
 app.command("list-jobs", rich_help_panel=JOBS)(listing.list_jobs)
 app.command("show-job", rich_help_panel=JOBS)(listing.show_job)
+app.command("explain", rich_help_panel=JOBS)(explaining.explain)
 app.command("logs", rich_help_panel=JOBS)(output.logs)
 app.command("wait-job", rich_help_panel=JOBS)(changing.wait_job)
 app.command("remove-job", rich_help_panel=JOBS)(changing.remove_job)
@@ -67,6 +79,8 @@ app.command("set-job", rich_help_panel=JOBS)(rerunning.set_job)
 app.command("clean-jobs", rich_help_panel=JOBS)(changing.clean_jobs)
 app.command("list-workers", rich_help_panel=CLUSTER)(cluster.list_workers)
 app.command("show-worker", rich_help_panel=CLUSTER)(cluster.show_worker)
+app.command("pause-worker", rich_help_panel=CLUSTER)(steering.pause_worker)
+app.command("resume-worker", rich_help_panel=CLUSTER)(steering.resume_worker)
 app.command("list-resources", rich_help_panel=CLUSTER)(cluster.list_resources)
 app.command("status", rich_help_panel=CLUSTER)(status.status)
 app.command("up", rich_help_panel=SERVER)(serving.up)

@@ -462,6 +462,13 @@ class ListWorkers(msgspec.Struct, frozen=True, tag="list_workers"):
     rid: int
 
 
+class Explain(msgspec.Struct, frozen=True, tag="explain"):
+    """Why does this job wait?"""
+
+    rid: int
+    job: int
+
+
 class ShowWorker(msgspec.Struct, frozen=True, tag="show_worker"):
     """`worker` is an id (digits), a worker's name, or its host's name where that is unique."""
 
@@ -478,6 +485,21 @@ class ForgetWorker(msgspec.Struct, frozen=True, tag="forget_worker"):
 
     rid: int
     worker: str
+
+
+class PauseWorkers(msgspec.Struct, frozen=True, tag="pause_workers", omit_defaults=True):
+    """Workers take no more jobs until `resume_workers`, whatever restarts. `workers` are ids, or globs over names and
+    hosts, each of which must name one; with `kill` what they have goes back to the queue."""
+
+    rid: int
+    workers: tuple[str, ...]
+    kill: bool = False
+    reason: str = ""
+
+
+class ResumeWorkers(msgspec.Struct, frozen=True, tag="resume_workers"):
+    rid: int
+    workers: tuple[str, ...]
 
 
 class Backup(msgspec.Struct, frozen=True, tag="backup"):
@@ -516,9 +538,12 @@ ClientMessage = (
     | Rerun
     | Change
     | ListWorkers
+    | Explain
     | ShowWorker
     | ListResources
     | ForgetWorker
+    | PauseWorkers
+    | ResumeWorkers
     | Backup
     | Reload
     | Shutdown
@@ -639,6 +664,21 @@ class JobDetail(msgspec.Struct, frozen=True, tag="job_detail", omit_defaults=Tru
     retry_on: tuple[int, ...] = ()
 
 
+class WorkerLacks(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one worker lacks for a job now; nothing: the job waits for something else."""
+
+    worker: str
+    lacks: tuple[Reason, ...] = ()
+
+
+class Explanation(msgspec.Struct, frozen=True, tag="explanation", omit_defaults=True):
+    """`job.reason` says why in short; `workers` are only those of a pending job, those that lack least first."""
+
+    rid: int
+    job: JobView
+    workers: tuple[WorkerLacks, ...] = ()  # at most MAX_ITEMS
+
+
 class LogChunk(msgspec.Struct, frozen=True, tag="log_chunk", omit_defaults=True):
     """Output bytes from `offset`. `at_end`: the attempt is over and this was the last of it. `tail`: the
     worker can't be asked; these are the bytes that the server keeps, and `path`, where the whole is."""
@@ -724,6 +764,13 @@ class Changed(msgspec.Struct, frozen=True, tag="changed", omit_defaults=True):
     reason: Reason | None = None
 
 
+class Pause(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A person keeps a worker from taking jobs: since when, and why."""
+
+    since: float
+    reason: str = ""
+
+
 class WorkerView(msgspec.Struct, frozen=True, omit_defaults=True):
     """`state`: `connected`, `silent` (not heard of, lease holds), `lost`, `leaving`."""
 
@@ -744,6 +791,7 @@ class WorkerView(msgspec.Struct, frozen=True, omit_defaults=True):
     last_seen_at: float | None = None
     system: SystemInfo = SystemInfo()
     status: Status | None = None
+    paused: Pause | None = None
 
 
 class WorkerPage(msgspec.Struct, frozen=True, tag="worker_page"):
@@ -759,6 +807,14 @@ class WorkerDetail(msgspec.Struct, frozen=True, tag="worker_detail", omit_defaul
     unconfirmed: tuple[int, ...] = ()
     address: str = ""
     closed: tuple[OsString, ...] = ()  # directories it is known not to see
+
+
+class Steered(msgspec.Struct, frozen=True, tag="steered", omit_defaults=True):
+    """These workers are paused now, or take jobs again; `lines` are for people."""
+
+    rid: int
+    workers: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
 
 
 class ResourceView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -807,6 +863,7 @@ ToClient = (
     | JobPage
     | JobsSelected
     | JobDetail
+    | Explanation
     | LogChunk
     | WatchState
     | Canceled
@@ -816,6 +873,7 @@ ToClient = (
     | WorkerPage
     | WorkerDetail
     | ResourcePage
+    | Steered
     | Done
     | ServerState
     | Failure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ ANSWERS = {
     "list_jobs": "job_page",
     "select_jobs": "jobs_selected",
     "show_job": "job_detail",
+    "explain": "explanation",
     "read_log": "log_chunk",
     "watch": "watch_state",
     "cancel": "canceled",
@@ -48,6 +50,8 @@ ANSWERS = {
     "backup": "done",
     "reload": "done",
     "forget_worker": "done",
+    "pause_workers": "steered",
+    "resume_workers": "steered",
 }
 SEEDS = 6
 SEEDS_LONG = 150
@@ -83,7 +87,13 @@ def seeds(long_form: bool) -> range:
 def registration(name: str, /, **fields: Any) -> dict[str, Any]:
     """A sensible one."""
     capacity = {"cpus": 4, "ram_mb": 4000, "job_slots": 4}
-    sensible = {"name": name, "host": "h", "version": "1", "keeper": f"k-{name}", "boot": "b"}
+    sensible = {
+        "name": name,
+        "host": socket.gethostname(),
+        "version": "1",
+        "keeper": f"k-{name}",
+        "boot": "b",
+    }
     return {"type": "register", **sensible, "capacity": capacity, "system": {}, **fields}
 
 
@@ -190,6 +200,7 @@ async def test_clients_that_say_anything_harm_nobody(checked: CheckedServer, lon
             source.texts = ["honest", "true", EMPTY_CONTEXT, "pending", "genus"]
             for _ in range(4):
                 await rave_as_a_client(checked, source)
+            await client.resume_workers("*")
             # One client may cancel and clean away what is another's, and say so.
             await all_goes_on(client, ("succeeded", "canceled", "unknown"))
     assert checked.events > 50

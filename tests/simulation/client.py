@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from kueue.async_client import AsyncClient
+from kueue.directories import Reach
 from kueue.errors import KueueError
 from kueue.submitting import submit
 from kueue.wire.messages import Canceled, Range, Selector, Spec
@@ -21,6 +22,8 @@ CONTEXT = b'{"umask":18}'
 
 class _ReadySpecs:
     """Stands where the client's encoder of jobs is: these are encoded already."""
+
+    reach = Reach()
 
     def encode(self, job: Spec) -> tuple[Spec, bytes]:
         return job, CONTEXT

@@ -82,7 +82,7 @@ MUTANTS = {
     "no-attempt-check": Mutant(
         "the end of any attempt counts as the job's",
         _ATTEMPTS,
-        "finish",
+        "take_end",
         "if job is None or job.fence != end.fence or job.worker != worker.id:",
         "if job is None:",
         9,
@@ -163,8 +163,8 @@ MUTANTS = {
         "a job to run at most once is handed out again if nobody has heard that it started",
         _ATTEMPTS,
         "lose",
-        "elif counts or not job.restart:",
-        "elif counts:",
+        "elif (counts and why is None) or not job.restart:",
+        "elif counts and why is None:",
         167,
     ),
     "missing-is-running": Mutant(
@@ -258,7 +258,7 @@ MUTANTS = {
     "killed-is-tried-again": Mutant(
         "a job that is to be killed and fails just then is tried again",
         _ATTEMPTS,
-        "finish",
+        "take_end",
         "if not canceled and retries.may_retry(job, end):",
         "if retries.may_retry(job, end):",
         213,

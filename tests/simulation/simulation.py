@@ -457,6 +457,7 @@ class Simulation:
             self.disk.rows.jobs = dict(copy.jobs)
             self.disk.rows.workers = dict(copy.workers)
             self.disk.rows.stops = dict(copy.stops)
+            self.disk.rows.pauses = dict(copy.pauses)
             self.disk.rows.tails = dict(copy.tails)
             self.disk.rows.next_job = (copy.next_job // EPOCH_STEP + 1) * EPOCH_STEP
             self.disk.contexts = dict(old.contexts)

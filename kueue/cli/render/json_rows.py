@@ -9,6 +9,7 @@ from kueue.wire.codec import from_os
 from kueue.wire.messages import (
     AttemptView,
     Context,
+    Explanation,
     JobDetail,
     JobView,
     OsString,
@@ -110,6 +111,19 @@ def _tail(data: bytes | None) -> str | None:
     return None if data is None else data.decode(errors="surrogateescape")
 
 
+def explanation_object(found: Explanation) -> dict[str, Any]:
+    """`explain`."""
+    return {
+        "job": found.job.id,
+        "state": found.job.state,
+        "reason": _reason(found.job.reason),
+        "workers": [
+            {"name": worker.worker, "lacks": [_reason(reason) for reason in worker.lacks]}
+            for worker in found.workers
+        ],
+    }
+
+
 def worker_row(worker: WorkerView) -> dict[str, Any]:
     """A worker of a list."""
     status, free = worker.status, dict(worker.resources_free)
@@ -119,6 +133,9 @@ def worker_row(worker: WorkerView) -> dict[str, Any]:
         "host": worker.host,
         "version": worker.version,
         "state": worker.state,
+        "paused": worker.paused is not None,
+        "paused_since": iso(worker.paused.since) if worker.paused is not None else None,
+        "pause_reason": worker.paused.reason if worker.paused is not None else None,
         "cpus": worker.capacity.cpus,
         "cpus_free": worker.cpus_free,
         "ram_mb": worker.capacity.ram_mb,

@@ -19,15 +19,19 @@ from kueue.wire.messages import (
     Cancel,
     Clean,
     ClientMessage,
+    Explain,
+    Explanation,
     ForgetWorker,
     Inventory,
     JobPage,
     Leaving,
     ListJobs,
+    PauseWorkers,
     ReadLog,
     Register,
     Report,
     ResourcePage,
+    ResumeWorkers,
     ShowJob,
     ShowWorker,
     Spec,
@@ -161,6 +165,10 @@ class Play:
                 self._check(bench.handle(CleanRequested(2, request.failed)))
             case ForgetWorker():
                 self._check(bench.forget(request.worker))
+            case PauseWorkers():
+                self._check(bench.pause(*request.workers, kill=request.kill, reason=request.reason))
+            case ResumeWorkers():
+                self._check(bench.resume(*request.workers))
             case ListJobs():
                 limit = max(1, min(request.limit, 1000))
                 jobs, cursor = core.page(
@@ -169,6 +177,10 @@ class Play:
                 self._told(JobPage(1, tuple(jobs), cursor, core.counts(now)))
             case ShowJob():
                 self._told(core.job_detail(request.job, now))
+            case Explain():
+                found_job = core.explain(request.job, now)
+                if found_job is not None:
+                    self._told(Explanation(1, *found_job))
             case ReadLog():
                 core.log_place(request.job, request.attempt)
             case ShowWorker():
