@@ -99,7 +99,7 @@ MUTANTS = {
         "Engine._drain",
         "self._keep_back(group, leaving)\n",
         "self._leave(leaving)\n",
-        5,
+        27,
     ),
     "answer-submit-before-commit": Mutant(
         "a submit is answered before it is on the disk",
