@@ -340,7 +340,7 @@ class Simulation:
         for process in self._parts(part, host):
             if not process.frozen:
                 process.freeze()
-                if part == "keeper" and host is not None:
+                if part in ("keeper", "both") and host is not None:
                     self.machines[host].keeper_deaths.append(self.world.now)  # it sees no shutdown either
                 self.world.after(seconds, partial(self._thaw, process, self.world.now))
 

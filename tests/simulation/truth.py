@@ -176,7 +176,9 @@ class Truth:
     def server_died(self, hosts: list[str], since: float) -> None:
         """What it had not written down is gone, also that a lost worker had just been heard of again."""
         self.review_leases(hosts, since)
-        self.lost.update(host for host, when in self.found.items() if self.world.now - when < UNWRITTEN_SECONDS)
+        self.lost.update(
+            host for host, when in self.found.items() if self.world.now - when < UNWRITTEN_SECONDS
+        )
         self.found.clear()
 
     def review_leases(self, hosts: list[str], since: float) -> None:
