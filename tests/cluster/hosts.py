@@ -166,7 +166,7 @@ class RealHosts:
         check: bool = True,
         text: str | None = None,
         environment: Mapping[str, str] | None = None,
-        seconds: float = 90,
+        seconds: float = 180,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as the user on a host, at home."""
         done = subprocess.run(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import pytest
+
 from tests.cluster.desk import Desk
 from tests.cluster.hosts import DESK, HOME
 from tests.support.waiting import wait_for
 
+pytestmark = pytest.mark.timeout(300)
 TWELVE = [f"rax{number:02d}" for number in range(1, 13)]
 CONNECT_SECONDS = 20
 
@@ -31,7 +34,6 @@ def test_one_round_starts_twelve_workers_the_next_changes_nothing_and_another_me
 
     rows = desk.rows("--once")
     assert not any(row["done"] or row["error"] for row in rows.values()), rows
-    assert desk.supervise("--once", "--quiet").stdout == ""
 
     without_agent, without_keeper, rebooted = TWELVE[:3], TWELVE[3:6], TWELVE[6]
     off, black_hole, other_key, hanging, well = TWELVE[7:]
@@ -118,7 +120,7 @@ def test_a_job_runs_on_while_its_frozen_agent_is_replaced_and_its_workers_are_up
     for name in desk.names:
         words = ["sh", "-c", f"echo $KUEUE_ATTEMPT >> {HOME}/runs; until [ -e {gate} ]; do sleep 0.1; done"]
         desk.kueue("cmd", "--worker", f"{name}*", *words)
-    wait_for("both run", lambda: [job["state"] for job in desk.jobs()] == ["running"] * 2)
+    desk.wait_until("running == 2")
     before = {name: hosts.agents(name) for name in desk.names}
 
     hosts.signal("rax01", "STOP", *hosts.agents("rax01"))
@@ -149,7 +151,7 @@ def test_stop_ends_workers_and_their_jobs_also_where_only_a_keeper_is_left(
     desk.rows("--once")
     for name in desk.names:
         desk.kueue("cmd", "--worker", f"{name}*", "sleep", "600")
-    wait_for("both run", lambda: [job["state"] for job in desk.jobs()] == ["running"] * 2)
+    desk.wait_until("running == 2")
     hosts.signal("rax02", "KILL", *hosts.agents("rax02"))
 
     rows = desk.rows("--stop")
