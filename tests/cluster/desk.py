@@ -41,13 +41,19 @@ class Desk:
         self.names = [name for name in hosts.hosts if name != DESK]
 
     def write_config(
-        self, *, supervisor: str = "", worker: str = "", server: str = "", names: str | None = None
+        self,
+        *,
+        supervisor: str = "",
+        worker: str = "",
+        server: str = "",
+        common: str = "",
+        names: str | None = None,
     ) -> None:
         """(Re)write the configuration; the arguments are TOML of their sections."""
         listed = " ".join(self.names) if names is None else names
         self.hosts.write_home(
             CONFIG,
-            f'[common_settings]\nshared_secret = "{SECRET}"\nserver_name = "{DESK}"\n'
+            f'[common_settings]\nshared_secret = "{SECRET}"\nserver_name = "{DESK}"\n{common}\n'
             f"[server_settings]\n{server}\n"
             f"[worker_settings]\ndynamic_check_free_resources = false\n{worker}\n"
             f"[client_settings]\njob_default_ram_mb = 16\n"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
+import pexpect
+import pyte
 import pytest
 
 from tests.cluster.desk import Desk
@@ -182,5 +185,43 @@ def test_the_server_is_started_before_the_workers_and_a_dead_one_again(
     assert hosts.pids(DESK, "kueue_server") != [server]
     desk.wait_until_connected({"rax01"})
 
+    hosts.run(DESK, "kueue", "shutdown")
     desk.write_config(supervisor="restart_server = false")
     assert "server" not in desk.rows("--once")
+
+
+def test_agents_follow_a_server_that_has_moved(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk("rax01", supervisor="connect_timeout_seconds = 20")
+    (before,) = [desk.rows("--once")["rax01"]["pid"]]
+    desk.kueue("shutdown")
+    desk.write_config(supervisor="connect_timeout_seconds = 20", common="server_port = 11300")
+    rows = desk.rows("--once")
+    assert rows["server"]["done"] == "started in screen"
+    assert rows["rax01"]["done"] == "restarted in screen"
+    assert rows["rax01"]["note"] is None
+    assert rows["rax01"]["connected"]
+    assert desk.hosts.agents("rax01") == [rows["rax01"]["pid"]] != [before]
+
+
+def test_on_a_terminal_the_table_is_filled_in_row_by_row(make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk("rax01", supervisor="connect_timeout_seconds = 20\nsleep_minutes_before_recheck = 0.02")
+    inside = desk.hosts.inside(DESK, {"TERM": "xterm", "COLUMNS": "160", "LINES": "40"})
+    terminal = pexpect.spawn(inside[0], [*inside[1:], "kueue_restart_workers"], encoding="utf-8", timeout=60)
+    screen = pyte.Screen(160, 40)
+    stream = pyte.Stream(screen)
+
+    def shows(text: str) -> bool:
+        with contextlib.suppress(pexpect.TIMEOUT):
+            stream.feed(terminal.read_nonblocking(65536, timeout=0.1))
+        return any(text in line for line in screen.display)
+
+    try:
+        wait_for("the server's row", lambda: shows("desk (server)"), seconds=60)
+        wait_for("the worker's row", lambda: shows("started in screen") and shows("rax01"), seconds=60)
+        wait_for("a second round", lambda: shows("1 of 1 host well; next look in"), seconds=60)
+        assert sum("rax01" in line for line in screen.display) == 1, "one table, kept up to date"
+        terminal.sendintr()
+        terminal.expect(pexpect.EOF)
+    finally:
+        terminal.close(force=True)
+    assert terminal.exitstatus == 130
