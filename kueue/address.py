@@ -7,7 +7,11 @@ local server is started.
 
 from __future__ import annotations
 
-from kueue.client_config import ClientConfig
+import contextlib
+import os
+
+from kueue.client_config import ClientConfig, load_client_config
+from kueue.errors import KueueError
 from kueue.owner import Owner, lives_here, owner_is_alive, owner_path, read_owner
 from kueue.text import visible
 
@@ -39,6 +43,39 @@ def resolve_address(config: ClientConfig) -> tuple[str, int]:
     if owner is None:
         return config.server_name, config.server_port
     return local_host(config, owner), owner.port
+
+
+class Whereabouts:
+    """Host and port of a configuration's server, asked for anew each time: the file may name another machine since
+    it was read, because the server has moved. A file that can't be read, or is faulty, changes nothing."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        self._config = config
+        self._stamp = _stamp_of(config.path)
+
+    def __call__(self) -> tuple[str, int]:
+        """Where to connect to now."""
+        stamp = _stamp_of(self._config.path)
+        if stamp is not None and stamp != self._stamp:
+            with contextlib.suppress(KueueError, OSError):
+                found = load_client_config(self._config.path, create=False)
+                self._config = ClientConfig(
+                    **{
+                        **vars(self._config),
+                        "server_name": found.server_name,
+                        "server_port": found.server_port,
+                    }
+                )
+                self._stamp = stamp
+        return resolve_address(self._config)
+
+
+def _stamp_of(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def local_host(config: ClientConfig, owner: Owner) -> str:

@@ -12,7 +12,7 @@ from kueue import __version__, operations, requests
 from kueue.awaited_requests import AwaitedRequests
 from kueue.errors import AuthenticationError, ServerUnreachableError
 from kueue.job_handle import Job, SubmittedJobs, job_of_change, job_of_view
-from kueue.job_spec import ChangeOptions, Encoder, JobOptions, JobSpec, Path, spec_of
+from kueue.job_spec import ChangeOptions, JobOptions, JobSpec, Path, spec_of
 from kueue.operations import Close, Emit, Open, Operation, Receive, Send
 from kueue.progress import SubmitCounter, counter_of
 from kueue.server_access import Dialing, ServerAccess
@@ -193,7 +193,7 @@ class AsyncClient(AwaitedRequests):
         self, jobs: Iterable[JobSpec], progress: bool | Callable[[int], None], token: str | None
     ) -> SubmittedJobs[AsyncClient]:
         report = counter_of(progress)
-        encoder = Encoder(self._access.default_cpus, self._access.default_ram_mb)
+        encoder = self._access.new_encoder()
         result: list[Any] = []
         try:
             async for count in self._stream(operations.submit(jobs, encoder, token), result):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import TypeVar, Unpack
 
 from kueue import requests
@@ -21,6 +22,7 @@ from kueue.wire.messages import (
     ResourcePage,
     Selector,
     ServerState,
+    Steered,
     WorkerDetail,
     WorkerView,
 )
@@ -87,6 +89,16 @@ class AwaitedRequests(ABC):
     async def forget_worker(self, name: str | int) -> tuple[str, ...]:
         """Confirm that what a lost worker was running is dead."""
         return await self._run(requests.forget_worker(name))
+
+    async def pause_workers(
+        self, workers: str | Iterable[str], *, kill: bool = False, reason: str = ""
+    ) -> Steered:
+        """As `Client.pause_workers`."""
+        return await self._run(requests.pause_workers(workers, kill, reason))
+
+    async def resume_workers(self, workers: str | Iterable[str]) -> Steered:
+        """As `Client.resume_workers`."""
+        return await self._run(requests.resume_workers(workers))
 
     async def backup(self, path: str | os.PathLike[str]) -> None:
         """Copy the journal to a new file on the server's machine."""

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import kueue
 from kueue.errors import ServerUnreachableError
+from kueue.logs import LOG_FILE, MAX_LOG_BYTES
 from kueue.private_files import make_directories
 
-MAX_LOG_BYTES = 5 * 1024 * 1024
-"""A log that is bigger at a start is put aside as `….1`, in place of the one before."""
 _LAST_BYTES = 4096
 
 
@@ -23,6 +22,7 @@ class LogFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         make_directories(path.parent)
+        # The daemon does the same while it runs.
         if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
             os.replace(path, path.with_name(f"{path.name}.1"))
         self._begin = path.stat().st_size if path.exists() else 0
@@ -52,7 +52,7 @@ def start_in_background(
     try:
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
-            env={**environment, **_python_path(environment)},
+            env={**environment, **_python_path(environment), LOG_FILE: str(log.path)},
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=descriptor,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import TypeVar, Unpack
 
 from kueue import requests
@@ -21,6 +22,7 @@ from kueue.wire.messages import (
     ResourcePage,
     Selector,
     ServerState,
+    Steered,
     WorkerDetail,
     WorkerView,
 )
@@ -87,6 +89,15 @@ class BlockingRequests(ABC):
     def forget_worker(self, name: str | int) -> tuple[str, ...]:
         """Confirm that what a lost worker was running is dead."""
         return self._run(requests.forget_worker(name))
+
+    def pause_workers(self, workers: str | Iterable[str], *, kill: bool = False, reason: str = "") -> Steered:
+        """Have workers (ids, or globs over names and hosts) take no more jobs, until `resume_workers`; with `kill`
+        their jobs go back to the queue, without counting a loss."""
+        return self._run(requests.pause_workers(workers, kill, reason))
+
+    def resume_workers(self, workers: str | Iterable[str]) -> Steered:
+        """Have workers take jobs again; those that were paused."""
+        return self._run(requests.resume_workers(workers))
 
     def backup(self, path: str | os.PathLike[str]) -> None:
         """Copy the journal to a new file on the server's machine."""

@@ -16,7 +16,7 @@ from kueue import __version__, operations, requests
 from kueue.blocking_requests import BlockingRequests
 from kueue.errors import AuthenticationError, ServerUnreachableError, UsageError
 from kueue.job_handle import Job, SubmittedJobs, job_of_change, job_of_view
-from kueue.job_spec import ChangeOptions, Encoder, JobOptions, JobSpec, Path, spec_of
+from kueue.job_spec import ChangeOptions, JobOptions, JobSpec, Path, spec_of
 from kueue.operations import Close, Effect, Emit, Open, Operation, Receive, Send
 from kueue.progress import SubmitCounter, counter_of
 from kueue.server_access import ServerAccess
@@ -146,7 +146,7 @@ class Client(BlockingRequests):
         self, jobs: Iterable[JobSpec], progress: bool | Callable[[int], None], token: str | None
     ) -> SubmittedJobs[Client]:
         report = counter_of(progress)
-        counts = self._stream(operations.submit(jobs, self._new_encoder(), token))
+        counts = self._stream(operations.submit(jobs, self._access.new_encoder(), token))
         try:
             while True:
                 try:
@@ -254,10 +254,6 @@ class Client(BlockingRequests):
         return self._stream(operations.follow(requests.id_of(job), streams, attempt))
 
     # ---------------------------------------------------------------- driving operations
-
-    def _new_encoder(self) -> Encoder:
-        """For one call: environment and directory may be others at the next."""
-        return Encoder(self._access.default_cpus, self._access.default_ram_mb)
 
     def _run(self, operation: Operation[T]) -> T:
         values = self._stream(operation)

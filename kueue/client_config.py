@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kueue.amounts import MAX_AMOUNT
-from kueue.config_places import state_place
+from kueue.config_places import named_place, state_place
 from kueue.config_reading import absolute, default_config_place, read_config
+from kueue.directories import HOST_ONLY_DIRECTORIES
 from kueue.errors import ConfigError
 from kueue.plain_toml import parse_plain
 
@@ -39,6 +41,7 @@ class ClientConfig:
         connect_timeout_seconds: float = 10,
         job_default_cpus: int = 1,
         job_default_ram_mb: int = 1024,
+        host_only_directories: Sequence[str] = HOST_ONLY_DIRECTORIES,
     ) -> None:
         self.path = path
         self.shared_secret = shared_secret
@@ -50,6 +53,7 @@ class ClientConfig:
         self.connect_timeout_seconds = connect_timeout_seconds
         self.job_default_cpus = job_default_cpus
         self.job_default_ram_mb = job_default_ram_mb
+        self.host_only_directories = tuple(host_only_directories)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ClientConfig) and vars(self) == vars(other)
@@ -74,6 +78,16 @@ class ClientConfig:
         from pathlib import Path
 
         return Path(self.state_place)
+
+    @property
+    def host_only_places(self) -> list[str]:
+        """Directories that each machine has its own of; absolute.
+
+        Raises:
+            ConfigError: no absolute path comes out of one.
+        """
+        key = "host_only_directories"
+        return [named_place(self.path, "client_settings", key, text) for text in self.host_only_directories]
 
     @property
     def bind_hosts(self) -> list[str]:
@@ -182,6 +196,7 @@ CHECKS = {
         "job_default_ram_mb": _is_amount,
         "autostart": lambda value: type(value) is bool,
         "connect_timeout_seconds": _is_timeout,
+        "host_only_directories": lambda value: isinstance(value, list) and all(map(_is_place, value)),
     },
 }
 """What is plain: never more than the models allow."""

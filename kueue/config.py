@@ -110,6 +110,7 @@ class Config:
             connect_timeout_seconds=client.connect_timeout_seconds,
             job_default_cpus=client.job_default_cpus,
             job_default_ram_mb=client.job_default_ram_mb,
+            host_only_directories=client.host_only_directories,
         )
 
     def spool_dir_for(self, worker_name: str, hostname: str) -> Path:

@@ -27,6 +27,7 @@ from kueue.config_values import (
     units,
     whole,
 )
+from kueue.directories import HOST_ONLY_DIRECTORIES
 
 YEAR_SECONDS = 365 * 86400
 
@@ -129,6 +130,7 @@ class ClientSettings(Section):
     job_default_ram_mb: Amount = 1024
     autostart: Flag = True
     connect_timeout_seconds: Annotated[float, number(0, 86400)] = 10
+    host_only_directories: Annotated[tuple[str, ...], several(place())] = HOST_ONLY_DIRECTORIES
 
 
 class RestartWorkers(Section):

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from kueue.inherited import current_umask, inherited_environment, soft_limits, volume_of
+from kueue.directories import volume_of
+from kueue.inherited import current_umask, inherited_environment, soft_limits
 from kueue.wire.codec import to_os
 from kueue.wire.messages import Context, OsString
 

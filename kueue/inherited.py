@@ -1,4 +1,4 @@
-"""What a job inherits from where it is submitted, as plain data: environment, umask, limits; its directory's volume.
+"""What a job inherits from where it is submitted, as plain data: environment, umask, limits.
 
 The standard library alone: it is on the way of `kueue cmd`, which is called a thousand times.
 """
@@ -94,38 +94,6 @@ def current_umask() -> int:
     umask = os.umask(0o077)
     os.umask(umask)
     return umask
-
-
-def current_directory() -> str:
-    """`$PWD` where it names the current directory (so that automounted and linked homes keep their name),
-    else the physical path.
-
-    Raises:
-        UsageError: the current directory does not exist any more.
-    """
-    try:
-        physical = os.getcwd()
-        named = os.environ.get("PWD", "")
-        if named.startswith("/") and os.path.samefile(named, physical):
-            return os.path.normpath(named)
-    except FileNotFoundError:
-        raise UsageError("the current directory does not exist any more") from None
-    except OSError:
-        pass
-    return physical
-
-
-def volume_of(directory: str) -> str:
-    """Mount point of a directory as it is seen here; for `/`, the first component of the path."""
-    path = directory
-    try:
-        while path not in ("/", "//", "") and not os.path.ismount(path):
-            path = os.path.dirname(path)
-    except (OSError, ValueError):
-        path = "/"
-    if path not in ("/", "//", ""):
-        return path
-    return "/" + directory.lstrip("/").split("/", 1)[0]
 
 
 def _follows(environ: Mapping[str, str], name: str, source: str) -> bool:

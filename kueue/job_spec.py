@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import NamedTuple, TypedDict
 
+from msgspec.structs import replace
+
 from kueue.amounts import MAX_AMOUNT
+from kueue.directories import Reach, current_directory
 from kueue.environment import Volumes, context_of, digest_of
 from kueue.errors import UsageError
-from kueue.inherited import current_directory
 from kueue.resources import Shape
 from kueue.wire.codec import to_os
 from kueue.wire.messages import Changes, Command, OsString, RawBytes, Spec
@@ -81,7 +83,8 @@ class JobSpec:
             timedelta), and only for the codes of `retry_on`, if there are some.
         time_limit: seconds, or a timedelta, after which it is ended.
         env: variables on top of the submitter's environment; with `clean_env`, of a bare minimum of it.
-        workers, not_workers: globs over names and hosts of workers.
+        workers, not_workers: globs over names and hosts of workers. A job without `workers` in one of the
+            configuration's `host_only_directories` runs on this machine only.
 
     Raises:
         UsageError: the command is no list of words.
@@ -139,9 +142,11 @@ class Encoder:
     """Makes wire specs; what many jobs share (environment, volume, directory) is worked out once.
 
     For one call of the client: it takes environment, umask and directory as they are when it is first used.
+    `reach` says which machines a directory is for, and has the warnings of all that were asked for.
     """
 
-    def __init__(self, default_cpus: int, default_ram_mb: int) -> None:
+    def __init__(self, default_cpus: int, default_ram_mb: int, reach: Reach | None = None) -> None:
+        self.reach = Reach() if reach is None else reach
         self._cpus = default_cpus
         self._ram_mb = default_ram_mb
         self._host = socket.gethostname()
@@ -173,11 +178,14 @@ class Encoder:
         directory = self._directory(job.cwd)
         digest, context = self._context(job)
         terms = self._terms(job)
+        shape = terms.shape
+        if not shape.workers and (here := self.reach.workers(directory)):
+            shape = replace(shape, workers=here)
         spec = Spec(
             payload=Command(words),
             cwd=_os_string("cwd", directory),
             volume=self._volumes.of(directory),
-            shape=terms.shape,
+            shape=shape,
             context=digest,
             stdout=None if job.stdout is None else _os_string("stdout", job.stdout),
             stderr=None if job.stderr is None else _os_string("stderr", job.stderr),

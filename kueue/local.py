@@ -22,7 +22,7 @@ from kueue.address import elsewhere, is_local, local_host, local_owner, resolve_
 from kueue.background import LogFile, start_in_background
 from kueue.client_config import ClientConfig
 from kueue.errors import KueueError, ServerUnreachableError, UsageError
-from kueue.owner import Owner, lives_here, read_process, this_process, write_process
+from kueue.owner import Owner, lives_here, read_owner, read_process, this_process, write_process
 from kueue.private_files import make_directories, why_not_own
 from kueue.processes import is_alive, send_signal, wait_until_ended
 
@@ -78,21 +78,21 @@ def ensure_running(
     """
     _check_local(config)
     started = []
-    with _lock(config):
+    with one_at_a_time(config):
         away = elsewhere(config)
         if away is not None:
             raise ServerUnreachableError(away)
         owner = local_owner(config)
         if owner is not None:
-            _wait_for_accept(config, owner, seconds)
+            wait_for_accept(config, owner, seconds)
         elif server:
-            owner = _start_server(config, seconds)
+            owner = start_server(config, seconds)
             started.append("server")
         else:
             raise ServerUnreachableError("no local server is running; kueue up starts one")
         fault = ""
         if worker and worker_process(config) is None:
-            fault = _start_worker(config)
+            fault = start_worker(config)
             if not fault:
                 started.append("worker")
     if started:
@@ -117,7 +117,7 @@ def stop_local(
         ServerUnreachableError: it runs on another machine, or does not end.
     """
     _check_local(config)
-    with _lock(config):
+    with one_at_a_time(config):
         away = elsewhere(config)
         if away is not None:
             raise ServerUnreachableError(away)
@@ -132,10 +132,10 @@ def stop_local(
             if kill:  # it reports what it interrupted: the server stays for that
                 wait_until_ended(worker.pid, worker.ticks, STOP_SECONDS)
         if owner is not None:
-            _end_server(config, owner, asked)
+            end_server(config, owner, asked=asked)
             say("the local server has ended")
         if worker is not None:
-            _say_of_worker(worker, kill, say)
+            say_of_worker(config, worker, kill, say)
     return True
 
 
@@ -153,33 +153,39 @@ def write_worker_pid(config: ClientConfig, pid: int | None = None) -> None:
 # ---------------------------------------------------------------- starting
 
 
-def _start_server(config: ClientConfig, seconds: float) -> Owner:
-    log = LogFile(_log_dir(config) / "server.log")
-    process = start_in_background(
-        SERVER_MODULE, ["--local", "-c", str(config.path)], _environment(config), log
-    )
+def start_server(config: ClientConfig, seconds: float) -> Owner:
+    """Start the server of this machine in the background; returns when it accepts connections.
+
+    Raises:
+        ServerUnreachableError: it did not start; the text says why.
+    """
+    log = LogFile(log_path(config, "server"))
+    arguments = [*(["--local"] if is_local(config) else []), "-c", str(config.path)]
+    process = start_in_background(SERVER_MODULE, arguments, _environment(config), log)
     try:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            owner = local_owner(config)
+            owner = owner_here(config)
             # Another server, started by hand at the same moment, is as good as ours.
             if owner is not None and _accepts(config, owner):
                 return owner
             if process.poll() is not None and owner is None:
                 why = log.last_line().removeprefix("kueue_server: ")
                 told = why or f"it ended at once with code {process.returncode}"
-                raise ServerUnreachableError(f"the local server did not start: {told} (log: {log.path})")
+                raise ServerUnreachableError(
+                    f"the {_local(config)}server did not start: {told} (log: {log.path})"
+                )
             time.sleep(_STEP_SECONDS)
         raise ServerUnreachableError(
-            f"the local server (pid {process.pid}) is not ready after {seconds:g} s; its log: {log.path}"
+            f"the {_local(config)}server (pid {process.pid}) is not ready after {seconds:g} s; its log: {log.path}"
         )
     finally:
         _let_go(process)
 
 
-def _start_worker(config: ClientConfig) -> str:
-    """Empty if it runs, else why it ended."""
-    log = LogFile(_log_dir(config) / "worker.log")
+def start_worker(config: ClientConfig) -> str:
+    """Start the worker of this machine in the background; empty if it runs, else why it ended."""
+    log = LogFile(log_path(config, "worker"))
     process = start_in_background(WORKER_MODULE, ["-c", str(config.path)], _environment(config), log)
     try:
         write_worker_pid(config, process.pid)
@@ -198,13 +204,18 @@ def _let_go(process: subprocess.Popen[bytes]) -> None:
         process.returncode = 0
 
 
-def _wait_for_accept(config: ClientConfig, owner: Owner, seconds: float) -> None:
+def wait_for_accept(config: ClientConfig, owner: Owner, seconds: float) -> None:
+    """Wait until a server that lives accepts connections.
+
+    Raises:
+        ServerUnreachableError: it does not, within `seconds`.
+    """
     deadline = time.monotonic() + seconds
     while not _accepts(config, owner):
         if time.monotonic() > deadline or not is_alive(owner.pid, owner.ticks):
             raise ServerUnreachableError(
-                f"the local server (pid {owner.pid}) does not answer on port {owner.port};"
-                f" its log: {_log_dir(config) / 'server.log'}"
+                f"the {_local(config)}server (pid {owner.pid}) does not answer on port {owner.port};"
+                f" its log: {log_path(config, 'server')}"
             )
         time.sleep(_STEP_SECONDS)
 
@@ -243,27 +254,35 @@ def _asked(config: ClientConfig, kill: bool, ask: Callable[[], object] | None) -
     return True
 
 
-def _end_server(config: ClientConfig, owner: Owner, asked: bool) -> None:
+def end_server(config: ClientConfig, owner: Owner, *, asked: bool = False) -> None:
+    """End a server of this machine; it gets a signal, unless it was `asked` and ends by itself.
+
+    Raises:
+        ServerUnreachableError: it does not end.
+    """
     if asked and wait_until_ended(owner.pid, owner.ticks, STOP_SECONDS):
         return
     send_signal(owner.pid, owner.ticks, signal.SIGTERM)
     if not wait_until_ended(owner.pid, owner.ticks, STOP_SECONDS):
         raise ServerUnreachableError(
-            f"the local server (pid {owner.pid}) does not end; its log: {_log_dir(config) / 'server.log'}"
+            f"the {_local(config)}server (pid {owner.pid}) does not end; its log: {log_path(config, 'server')}"
         )
 
 
-def _say_of_worker(worker: Owner, kill: bool, say: Say) -> None:
+def say_of_worker(config: ClientConfig, worker: Owner, kill: bool, say: Say) -> None:
+    """What became of a worker that was told to end."""
     ended = wait_until_ended(worker.pid, worker.ticks, STOP_SECONDS / 2 if kill else WORKER_WATCH_SECONDS)
     if kill and not ended:  # the server may not have reached it
         send_signal(worker.pid, worker.ticks, signal.SIGTERM)
         ended = wait_until_ended(worker.pid, worker.ticks, STOP_SECONDS / 2)
     if ended:
-        say("the local worker has ended")
+        say(f"the {_local(config)}worker has ended")
     elif kill:
-        say(f"the local worker (pid {worker.pid}) is still ending its jobs")
+        say(f"the {_local(config)}worker (pid {worker.pid}) is still ending its jobs")
     else:
-        say(f"the local worker (pid {worker.pid}) ends when its jobs have; kueue down --kill ends them now")
+        say(
+            f"the {_local(config)}worker (pid {worker.pid}) ends when its jobs have; kueue down --kill ends them now"
+        )
 
 
 # ---------------------------------------------------------------- places, and one at a time
@@ -271,6 +290,22 @@ def _say_of_worker(worker: Owner, kill: bool, say: Say) -> None:
 
 def _log_dir(config: ClientConfig) -> Path:
     return config.state_dir / "log"
+
+
+def _local(config: ClientConfig) -> str:
+    return "local " if is_local(config) else ""
+
+
+def log_path(config: ClientConfig, program: str) -> Path:
+    """The log of this machine's `server` or `worker`; those of several machines may be in one directory."""
+    host = "" if is_local(config) else f"-{socket.gethostname()}"
+    return _log_dir(config) / f"{program}{host}.log"
+
+
+def owner_here(config: ClientConfig) -> Owner | None:
+    """The server of the state directory, if it is a process of this machine that lives."""
+    owner = read_owner(config.state_place)
+    return owner if owner is not None and lives_here(owner) else None
 
 
 def _worker_path(config: ClientConfig) -> Path:
@@ -286,7 +321,7 @@ def _check_local(config: ClientConfig) -> None:
 
 
 @contextlib.contextmanager
-def _lock(config: ClientConfig) -> Iterator[None]:
+def one_at_a_time(config: ClientConfig) -> Iterator[None]:
     """One start or end of local programs at a time. Where the file system knows no locks, none is held."""
     try:
         make_directories(config.state_dir)

@@ -22,6 +22,10 @@ from kueue.text import visible, visible_block
 
 TRACE = 5
 """Level below DEBUG: every message of the wire and every decision."""
+LOG_FILE = "KUEUE_LOG_FILE"
+"""Environment variable of a daemon in the background: the file that its output goes to, and that it may put aside."""
+MAX_LOG_BYTES = 5 * 1024 * 1024
+"""A log that is bigger is put aside as `….1`, in place of the one before."""
 _LEVELS = {
     "trace": TRACE,
     "debug": logging.DEBUG,
@@ -119,6 +123,37 @@ class PatientHandler(logging.Handler):
                     item = item[os.write(self._descriptor, item) :]
 
 
+class RotatingHandler(logging.StreamHandler[TextIO]):
+    """Writes to the file that our output goes to, and puts it aside when it is too big."""
+
+    def __init__(self, stream: TextIO, path: str) -> None:
+        super().__init__(stream)
+        self._path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; a file that can't be put aside goes on."""
+        super().emit(record)
+        with contextlib.suppress(OSError):
+            if os.fstat(self.stream.fileno()).st_size > MAX_LOG_BYTES and self._is_ours():
+                self._rotate()
+
+    def _is_ours(self) -> bool:
+        """Is it still this file, or has somebody put it aside already?"""
+        return os.path.samestat(os.stat(self._path), os.fstat(self.stream.fileno()))
+
+    def _rotate(self) -> None:
+        os.replace(self._path, f"{self._path}.1")
+        fresh = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            # What does not come through here goes there, too: what libraries print, and the last words.
+            old = os.fstat(self.stream.fileno())
+            for descriptor in (1, 2):
+                if os.path.samestat(os.fstat(descriptor), old):
+                    os.dup2(fresh, descriptor)
+        finally:
+            os.close(fresh)
+
+
 def set_up_logging(level: str, stream: TextIO | None = None) -> None:
     """Send all logs of this process to `stream` (stderr); a second call replaces the first.
 
@@ -147,5 +182,6 @@ def _handler(stream: TextIO) -> logging.Handler:
     except (OSError, ValueError):  # no real file: a test's, or closed
         return logging.StreamHandler(stream)
     if stat.S_ISREG(mode):
-        return logging.StreamHandler(stream)
+        path = os.environ.get(LOG_FILE, "")
+        return RotatingHandler(stream, path) if path else logging.StreamHandler(stream)
     return PatientHandler(descriptor)

@@ -34,12 +34,14 @@ from kueue.wire.messages import (
     ListJobs,
     ListResources,
     ListWorkers,
+    PauseWorkers,
     Range,
     Reason,
     Reload,
     Reran,
     Rerun,
     ResourcePage,
+    ResumeWorkers,
     SelectJobs,
     Selector,
     ServerInfo,
@@ -47,6 +49,7 @@ from kueue.wire.messages import (
     ShowJob,
     ShowWorker,
     Shutdown,
+    Steered,
     WorkerDetail,
     WorkerPage,
     WorkerView,
@@ -226,6 +229,22 @@ def forget_worker(name: str | int) -> Operation[tuple[str, ...]]:
     """Confirm that a lost worker's jobs are dead; lines for people."""
     text = str(name)
     return (yield from ask(lambda rid: ForgetWorker(rid, text), Done)).lines
+
+
+def pause_workers(globs: Iterable[str], kill: bool, reason: str) -> Operation[Steered]:
+    """Have workers take no more jobs."""
+    named = _globs(globs)
+    return (yield from ask(lambda rid: PauseWorkers(rid, named, kill, reason), Steered))
+
+
+def resume_workers(globs: Iterable[str]) -> Operation[Steered]:
+    """Have workers take jobs again."""
+    named = _globs(globs)
+    return (yield from ask(lambda rid: ResumeWorkers(rid, named), Steered))
+
+
+def _globs(globs: Iterable[str]) -> tuple[str, ...]:
+    return (globs,) if isinstance(globs, str) else tuple(globs)
 
 
 def backup(path: str | os.PathLike[str]) -> Operation[Any]:

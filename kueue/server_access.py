@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from kueue.directories import HOST_ONLY_DIRECTORIES, Reach
 from kueue.errors import AuthenticationError, KueueError, ServerUnreachableError, UsageError
+from kueue.job_spec import Encoder
 from kueue.wire.dialing import RefusedError
 from kueue.wire.handshake import SECONDS
 
@@ -50,7 +52,8 @@ class ServerAccess:
         secret: str | None,
         connect_timeout: float | None,
     ) -> None:
-        self.default_cpus, self.default_ram_mb = 1, 1024
+        self._default_cpus, self._default_ram_mb = 1, 1024
+        self._host_only: Sequence[str] = HOST_ONLY_DIRECTORIES
         self._reached = False
         self._was_announced = False
         self._away_since: float | None = None
@@ -58,23 +61,30 @@ class ServerAccess:
         self._stretch = random.uniform(0.75, 1.25)
         if (address is None) != (secret is None):
             raise UsageError("address and secret belong together")
+        from kueue.address import LOCAL_NAMES, Whereabouts, announces_itself, is_local
+
         if address is not None and secret is not None:
             fixed = address
+            self._is_alone = address[0] in LOCAL_NAMES
             self.resolve: Callable[[], tuple[str, int]] = lambda: fixed
             self._is_announced: Callable[[], bool] = lambda: False
             self.secret = secret
             self._later = DEFAULT_PATIENCE_SECONDS if connect_timeout is None else connect_timeout
             self._first = 0.0 if connect_timeout is None else connect_timeout
             return
-        from kueue.address import announces_itself, resolve_address
-
         loaded = _loaded(config)
-        self.resolve = lambda: resolve_address(loaded)
+        self.resolve = Whereabouts(loaded)
         self._is_announced = lambda: announces_itself(loaded)
         self.secret = loaded.shared_secret
-        self.default_cpus, self.default_ram_mb = loaded.job_default_cpus, loaded.job_default_ram_mb
+        self._default_cpus, self._default_ram_mb = loaded.job_default_cpus, loaded.job_default_ram_mb
+        self._host_only, self._is_alone = loaded.host_only_places, is_local(loaded)
         self._later = float(loaded.connect_timeout_seconds)
         self._first = self._later if connect_timeout is None else connect_timeout
+
+    def new_encoder(self) -> Encoder:
+        """For jobs that are submitted in one call: environment and directory may be others at the next."""
+        reach = Reach(self._host_only, is_alone=self._is_alone)
+        return Encoder(self._default_cpus, self._default_ram_mb, reach)
 
     def dialing(self, on_retry: Callable[[str], None] | None, patience: float | None = None) -> Dialing:
         """One go at connecting. `patience`: seconds of it, if the server was there before (None: as

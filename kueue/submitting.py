@@ -103,6 +103,7 @@ def submit(
         yield Emit(done)
     if error is not None:
         raise _noted(error, ranges)
+    warnings.update(dict.fromkeys(Reason(code, text) for code, text in encoder.reach.warnings))
     return ranges, list(warnings)
 
 

@@ -17,7 +17,6 @@ from kueue.text import visible
 from kueue.wire.codec import os_bytes
 from kueue.wire.link import Link
 from kueue.wire.messages import (
-    LOG_CHUNK_BYTES,
     MAX_ITEMS,
     Backup,
     Cancel,
@@ -29,7 +28,6 @@ from kueue.wire.messages import (
     ClientMessage,
     Done,
     Failure,
-    FetchLog,
     ForgetWorker,
     Heartbeat,
     JobCounts,
@@ -38,20 +36,21 @@ from kueue.wire.messages import (
     ListJobs,
     ListResources,
     ListWorkers,
-    LogChunk,
-    LogData,
+    PauseWorkers,
     ReadLog,
     Reason,
     Reload,
     Reran,
     Rerun,
     ResourcePage,
+    ResumeWorkers,
     SelectJobs,
     Selector,
     ServerInfo,
     ShowJob,
     ShowWorker,
     Shutdown,
+    Steered,
     Submit,
     Submitted,
     ToClient,
@@ -60,13 +59,25 @@ from kueue.wire.messages import (
     WorkerPage,
 )
 from kueue.wire.selector import MAX_RANGES, fault_of
-from kueue_server.core.events import CancelRequested, ChangeRequested, CleanRequested, ForgetWorkerRequested
-from kueue_server.core.instructions import AnswerCancel, AnswerChange, AnswerClean, AnswerForgetWorker
-from kueue_server.core.views import LogPlace
+from kueue_server.core.events import (
+    CancelRequested,
+    ChangeRequested,
+    CleanRequested,
+    ForgetWorkerRequested,
+    PauseRequested,
+    ResumeRequested,
+)
+from kueue_server.core.instructions import (
+    AnswerCancel,
+    AnswerChange,
+    AnswerClean,
+    AnswerForgetWorker,
+    AnswerSteering,
+)
+from kueue_server.output_requests import read_log
 from kueue_server.services import Services
 
 MAX_WATCHED_SINGLES = 100_000
-MAX_WAIT_SECONDS = 60.0
 PAUSE_JOURNAL_BYTES = 64 * 1024 * 1024
 """Bytes not yet committed at which submitters are read from no more, until the journal has caught up."""
 MAX_UNREAD_BYTES = 1024 * 1024
@@ -101,7 +112,7 @@ class ClientSession:
             case ShowJob():
                 self._show_job(message)
             case ReadLog():
-                self._read_log(message)
+                read_log(self._services, message, self._send)
             case Watch():
                 self._watch(message)
             case Unwatch():
@@ -128,6 +139,14 @@ class ClientSession:
                     self._services.limits.global_max_parallel_jobs,
                 )
                 self._send(page)
+            case PauseWorkers():
+                request = self._expect_steering(message.rid)
+                globs, now = message.workers, time.time()
+                self._services.engine.post(PauseRequested(request, globs, message.kill, message.reason, now))
+            case ResumeWorkers():
+                self._services.engine.post(
+                    ResumeRequested(self._expect_steering(message.rid), message.workers)
+                )
             case ForgetWorker():
                 self._forget_worker(message)
             case Backup():
@@ -317,71 +336,6 @@ class ClientSession:
         request = self._services.desk.expect(answer)
         self._services.engine.post(ChangeRequested(request, message.selector, message.changes, time.time()))
 
-    # ---------------------------------------------------------------- output
-
-    def _read_log(self, message: ReadLog) -> None:
-        place = self._services.core.log_place(message.job, message.attempt)
-        if isinstance(place, Reason):
-            self._send(Failure(message.rid, place))
-            return
-        path = place.stdout_path if message.stream == "stdout" else place.stderr_path
-        if path == "null":
-            self._send(LogChunk(message.rid, place.attempt, at_end=True, worker=place.worker_name, path=path))
-            return
-        session = None if place.session is None else self._services.desk.workers.get(place.session)
-        if session is None:
-            self._send_tail(message, place)
-            return
-        fetch = FetchLog(
-            rid=0,
-            job=message.job,
-            attempt=place.attempt,
-            fence=place.fence,
-            stream=message.stream,
-            offset=message.offset,
-            limit=max(1, min(message.limit, LOG_CHUNK_BYTES)),
-            wait_seconds=max(0.0, min(message.wait_seconds, MAX_WAIT_SECONDS)),
-            path=path,
-        )
-
-        def answer(data: LogData | None) -> None:
-            if data is None or data.error is not None or len(data.data) > fetch.limit:
-                self._send_tail(message, place)
-                return
-            chunk = LogChunk(
-                rid=message.rid,
-                attempt=place.attempt,
-                offset=data.offset,
-                data=data.data,
-                size=data.size,
-                at_end=data.at_end,
-                worker=place.worker_name,
-                path=path,
-            )
-            self._send(chunk)
-
-        session.fetch_log(answer, fetch)
-
-    def _send_tail(self, message: ReadLog, place: LogPlace) -> None:
-        """The worker can't be asked: what the server keeps, and where the whole is."""
-        path = place.stdout_path if message.stream == "stdout" else place.stderr_path
-
-        def answer(tails: tuple[bytes, bytes] | None) -> None:
-            data = b"" if tails is None else tails[0 if message.stream == "stdout" else 1]
-            chunk = LogChunk(
-                rid=message.rid,
-                attempt=place.attempt,
-                data=data,
-                size=len(data),
-                at_end=place.finished,
-                tail=True,
-                worker=place.worker_name,
-                path=path,
-            )
-            self._send(chunk)
-
-        self._services.journal.read_tails(message.job, place.attempt, answer)
-
     # ---------------------------------------------------------------- workers and the server itself
 
     def _show_worker(self, message: ShowWorker) -> None:
@@ -405,6 +359,15 @@ class ClientSession:
 
         request = self._services.desk.expect(answer)
         self._services.engine.post(ForgetWorkerRequested(request, message.worker, time.time()))
+
+    def _expect_steering(self, rid: int) -> int:
+        def answer(given: AnswerSteering) -> None:
+            if given.error is not None:
+                self._send(Failure(rid, given.error))
+            else:
+                self._send(Steered(rid, given.workers, given.lines))
+
+        return self._services.desk.expect(answer)
 
     def _backup(self, message: Backup) -> None:
         def done(error: Exception | None) -> None:

@@ -24,6 +24,8 @@ from kueue.errors import KueueError
 from kueue.logs import set_up_logging
 from kueue.owner import owner_path, remove_owner, write_owner
 from kueue.private_files import make_directories, why_not_own
+from kueue.this_machine import is_this_machine
+from kueue_server.guard import Guard
 from kueue_server.journal.interface import JournalBrokenError
 from kueue_server.journal.store import JournalOpenError, begin_new_epoch, damaged, open_journal
 from kueue_server.server import Server
@@ -40,7 +42,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         description="The server of Kueue: holds the jobs and hands them to workers. Runs in the foreground;"
         " Ctrl-C ends it, running jobs go on and are taken back at the next start.",
         epilog="Exit codes: 0 ended as asked; 1 the journal failed; 2 bad usage or configuration, the port is"
-        " taken, or another server uses the journal.",
+        " taken, another server uses the journal, or server_name is another machine.",
     )
     parser.add_argument("-c", "--config", metavar="PATH", help="configuration file (default: KUEUE_CONFIG)")
     parser.add_argument(
@@ -53,6 +55,16 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="the journal is a restored backup: begin a new epoch, so that workers' memories of the lost"
         " time can't be mistaken for its jobs",
+    )
+    parser.add_argument(
+        "--take-over",
+        action="store_true",
+        help="the journal belongs to a server on another machine that has surely ended without saying so",
+    )
+    parser.add_argument(
+        "--any-host",
+        action="store_true",
+        help="serve though server_name is not this machine's (it is the name of a service, or of a gateway)",
     )
     parser.add_argument("--version", action="version", version=f"kueue_server {__version__}")
     return parser.parse_args(argv)
@@ -84,14 +96,23 @@ def main(argv: list[str] | None = None) -> int:
 
 
 async def _serve(config: Config, arguments: argparse.Namespace) -> int:
-    loop = asyncio.get_running_loop()
+    _check_host(config, arguments)
     directory = config.state_dir / "server"
     for place in (config.state_dir, directory):
         make_directories(place)
         why = why_not_own(place)
         if why:
             raise KueueServerError(f"the state directory is not safe: {why}")
-    path = directory / "journal.sqlite"
+    guard = Guard(directory)
+    guard.acquire(take_over=arguments.take_over)
+    try:
+        return await _serve_guarded(config, arguments, directory / "journal.sqlite", guard)
+    finally:
+        guard.release()
+
+
+async def _serve_guarded(config: Config, arguments: argparse.Namespace, path: Path, guard: Guard) -> int:
+    loop = asyncio.get_running_loop()
     if arguments.restored:
         begin_new_epoch(path)
         log.info(
@@ -115,6 +136,7 @@ async def _serve(config: Config, arguments: argparse.Namespace) -> int:
     hosts = [host for host, _ in addresses]
     address = "" if _REACHED_BY_LOOPBACK & set(hosts) else hosts[0]
     announcing = loop.create_task(_announce(config.state_dir, ports[0], address))
+    guarding = loop.create_task(guard.keep(_end_at_once))
     await asyncio.sleep(0)  # its first try is over when anybody is answered
     try:
         loop.add_signal_handler(signal.SIGTERM, server.stop)
@@ -132,10 +154,30 @@ async def _serve(config: Config, arguments: argparse.Namespace) -> int:
         )
         await server.run()
     finally:
+        guarding.cancel()
         announcing.cancel()
         remove_owner(config.state_dir)
     log.info("kueue_server has ended; running jobs go on")
     return 0
+
+
+def _check_host(config: Config, arguments: argparse.Namespace) -> None:
+    """One who starts a server on the wrong machine of a shared home would have two, or one that nobody finds."""
+    name = config.common_settings.server_name
+    if arguments.any_host or is_this_machine(name):
+        return
+    here = socket.gethostname()
+    raise KueueServerError(
+        f'server_name is "{name}", and this machine is {here}: start it there, or set server_name = "{here}"'
+        f" in {config.path} (--any-host serves here all the same)"
+    )
+
+
+def _end_at_once(host: str) -> None:
+    """Somebody else has the journal now: as if killed, since every further write would harm it."""
+    log.error("a kueue_server on %s has taken the journal over; this one ends at once", host)
+    logging.shutdown()
+    os._exit(1)
 
 
 async def _announce(state_dir: Path, port: int, address: str) -> None:

@@ -11,6 +11,7 @@ from kueue_server.core.instructions import (
     AnswerChange,
     AnswerClean,
     AnswerForgetWorker,
+    AnswerSteering,
     CloseSession,
     Instruction,
     JobsChanged,
@@ -64,7 +65,7 @@ class Desk:
                     session.refuse(instruction.reason)
                 elif session is not None:
                     session.link.close()
-            case AnswerCancel() | AnswerClean() | AnswerChange() | AnswerForgetWorker():
+            case AnswerCancel() | AnswerClean() | AnswerChange() | AnswerForgetWorker() | AnswerSteering():
                 self._waiting.pop(instruction.request)(instruction)
             case JobsChanged():
                 if self.hub is not None:

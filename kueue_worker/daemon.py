@@ -14,7 +14,7 @@ import sys
 import uvloop
 
 from kueue import __version__
-from kueue.address import resolve_address
+from kueue.address import Whereabouts
 from kueue.config import Config, WorkerSettings, load_config
 from kueue.errors import KueueError
 from kueue.logs import set_up_logging
@@ -115,15 +115,14 @@ async def _serve(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def _options(config: Config, name: str, hostname: str, spool: Spool, *, kill_jobs: bool) -> Options:
-    settings = config.worker_settings_for(hostname)
-    clients = config.for_clients
+    settings, clients = config.worker_settings_for(hostname), config.for_clients
     return Options(
         name=name,
         host=hostname,
         boot=boot_id(),
         version=__version__,
         secret=config.common_settings.shared_secret,
-        resolve=lambda: resolve_address(clients),
+        resolve=Whereabouts(clients),
         settings=Settings(
             capacity=capacity(settings.worker_max_parallel_jobs, settings.own_resources()),
             unit_names=_unit_names(settings),

@@ -147,7 +147,9 @@ class Preparations:
         if not self._wanted(job):
             return
         if isinstance(result, NoProgramError):
-            self._fail(job, Reason("no_program", str(result)))
+            name, path = from_os(job.spec.payload.argv[0]), job.context.search_path
+            where = job.spec.cwd if depends_on_directory(name, path) else None
+            self._refuse(job, Reason("no_program", str(result)), where)
         elif isinstance(result, BaseException):
             self._refuse(job, Reason("file_timeout", f"looking for the program: {result}"), None)
         else:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from kueue import __version__
-from kueue.cli import changing, cluster, cmd_command, listing, output, rerunning, serving
+from kueue.cli import changing, cluster, cmd_command, listing, output, rerunning, serving, status, steering
 from kueue.cli.outcome import OURS, outcome
 from kueue.cli.session import Session
 from kueue.errors import UsageError
@@ -67,7 +67,10 @@ app.command("set-job", rich_help_panel=JOBS)(rerunning.set_job)
 app.command("clean-jobs", rich_help_panel=JOBS)(changing.clean_jobs)
 app.command("list-workers", rich_help_panel=CLUSTER)(cluster.list_workers)
 app.command("show-worker", rich_help_panel=CLUSTER)(cluster.show_worker)
+app.command("pause-worker", rich_help_panel=CLUSTER)(steering.pause_worker)
+app.command("resume-worker", rich_help_panel=CLUSTER)(steering.resume_worker)
 app.command("list-resources", rich_help_panel=CLUSTER)(cluster.list_resources)
+app.command("status", rich_help_panel=CLUSTER)(status.status)
 app.command("up", rich_help_panel=SERVER)(serving.up)
 app.command("down", rich_help_panel=SERVER)(serving.down)
 app.command("backup", rich_help_panel=SERVER)(serving.backup)

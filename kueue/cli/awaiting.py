@@ -16,9 +16,7 @@ from kueue.text import visible
 from kueue.wire.messages import JobChange, LogChunk
 
 INTERRUPTED = 130
-_NEVER_RAN = frozenset(
-    {"no_program", "no_directory", "output", "spawn", "lost", "interrupted", "max_restarts"}
-)
+_NEVER_RAN = frozenset({"no_directory", "output", "spawn", "lost", "interrupted", "max_restarts"})
 
 
 def await_job(terminal: Terminal, client: Client, job: int, *, follow: bool) -> int:

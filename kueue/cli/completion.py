@@ -42,7 +42,7 @@ complete -c kueue -a '(__kueue_complete)'
 JOB_COMMANDS = frozenset(
     {"show-job", "logs", "list-jobs", "wait-job", "remove-job", "rerun-job", "set-job", "clean-jobs"}
 )
-WORKER_COMMANDS = frozenset({"show-worker", "forget-worker"})
+WORKER_COMMANDS = frozenset({"show-worker", "forget-worker", "pause-worker", "resume-worker"})
 
 
 def print_script(shell: str) -> int:

@@ -6,13 +6,14 @@ import os
 from typing import Any
 
 from kueue import __version__, quick_submit
-from kueue.address import may_start, resolve_address
+from kueue.address import is_local, may_start, resolve_address
 from kueue.amounts import MAX_AMOUNT
 from kueue.cli import options
 from kueue.cli.quick import Call
 from kueue.cli.terminal import Terminal
 from kueue.client_config import ClientConfig, plain_client_config
-from kueue.inherited import current_directory, inherited_environment, volume_of
+from kueue.directories import Reach, current_directory, volume_of
+from kueue.inherited import inherited_environment
 
 MAX_PRIORITY = 1000
 
@@ -43,7 +44,8 @@ def _submitted(call: Call, token: str) -> quick_submit.Submitted | None:
     if config is None or (config.autostart and may_start(config)):
         return None
     try:
-        fields = spec_fields(call.command, call.values, config)
+        reach = Reach(config.host_only_places, is_alone=is_local(config))
+        fields = spec_fields(call.command, call.values, config, reach)
         if fields is None:
             return None
         pairs = inherited_environment(
@@ -53,10 +55,15 @@ def _submitted(call: Call, token: str) -> quick_submit.Submitted | None:
     except UnicodeEncodeError:
         return None
     job = quick_submit.spec(fields, context)
-    return quick_submit.submit(config, resolve_address(config), token, job, context, __version__)
+    done = quick_submit.submit(config, resolve_address(config), token, job, context, __version__)
+    if done is not None:
+        done.warnings += reach.warnings
+    return done
 
 
-def spec_fields(command: list[str], values: dict[str, Any], config: ClientConfig) -> dict[str, Any] | None:
+def spec_fields(
+    command: list[str], values: dict[str, Any], config: ClientConfig, reach: Reach
+) -> dict[str, Any] | None:
     """The wire's `Spec` without what the environment gives; None for what the client has to look at.
 
     Raises:
@@ -85,7 +92,7 @@ def spec_fields(command: list[str], values: dict[str, Any], config: ClientConfig
         "ram_mb": config.job_default_ram_mb if ram_mb is None else ram_mb,
         "job_slots": options.amount(values["job_slots"], "--job-slots", 1),
         "resources": sorted(options.resources(values["resource"]).items()),
-        "workers": values["worker"],
+        "workers": values["worker"] or [*reach.workers(directory)],
         "not_workers": values["not_worker"],
     }
     group = os.environ.get("KUEUE_GROUP", "") if values["group"] is None else values["group"]

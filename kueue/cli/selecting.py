@@ -15,8 +15,8 @@ from kueue.cli import options
 from kueue.cli.cmd_options import Option
 from kueue.cli.session import Session
 from kueue.client import Client
+from kueue.directories import current_directory
 from kueue.errors import UsageError
-from kueue.inherited import current_directory
 from kueue.wire.codec import to_os
 from kueue.wire.messages import JobCounts, JobsSelected, Selector
 from kueue.wire.selector import fault_of, is_open

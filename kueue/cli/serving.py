@@ -8,15 +8,16 @@ import typer
 
 from kueue.cli.session import session_of
 
+ServerOnly = Annotated[bool, typer.Option("--server-only", help="Only the server.")]
+WorkerOnly = Annotated[bool, typer.Option("--worker-only", help="Only the worker.")]
 
-def up(context: typer.Context) -> int:
-    """Start the local server and worker in the background."""
-    from kueue.local import ensure_running
+
+def up(context: typer.Context, server_only: ServerOnly = False, worker_only: WorkerOnly = False) -> int:
+    """Start what belongs on this machine: a worker, and the server if it is server_name."""
+    from kueue.programs_here import start
 
     session = session_of(context)
-    running = ensure_running(session.config, session.terminal.say)
-    what = " and ".join(running.started)
-    session.terminal.say(f"started a local {what}" if what else "the local server and worker run already")
+    start(session.config, session.terminal.say, server_only=server_only, worker_only=worker_only)
     return 0
 
 
@@ -25,9 +26,11 @@ def down(
     kill: Annotated[
         bool, typer.Option("--kill", help="Interrupt running jobs; they start again later.")
     ] = False,
+    server_only: ServerOnly = False,
+    worker_only: WorkerOnly = False,
 ) -> int:
-    """End the local server and worker."""
-    from kueue.local import stop_local
+    """End what up has started on this machine."""
+    from kueue.programs_here import stop
 
     session = session_of(context)
     say = session.terminal.say
@@ -37,8 +40,7 @@ def down(
             for line in client.shutdown(workers=True, kill=kill):
                 say(line)
 
-    if not stop_local(session.config, kill, say, ask=ask):
-        say("no local server runs")
+    stop(session.config, say, kill=kill, server_only=server_only, worker_only=worker_only, ask=ask)
     return 0
 
 

@@ -480,6 +480,21 @@ class ForgetWorker(msgspec.Struct, frozen=True, tag="forget_worker"):
     worker: str
 
 
+class PauseWorkers(msgspec.Struct, frozen=True, tag="pause_workers", omit_defaults=True):
+    """Workers take no more jobs until `resume_workers`, whatever restarts. `workers` are ids, or globs over names and
+    hosts, each of which must name one; with `kill` what they have goes back to the queue."""
+
+    rid: int
+    workers: tuple[str, ...]
+    kill: bool = False
+    reason: str = ""
+
+
+class ResumeWorkers(msgspec.Struct, frozen=True, tag="resume_workers"):
+    rid: int
+    workers: tuple[str, ...]
+
+
 class Backup(msgspec.Struct, frozen=True, tag="backup"):
     """A consistent copy of the journal at `path` on the server's machine."""
 
@@ -519,6 +534,8 @@ ClientMessage = (
     | ShowWorker
     | ListResources
     | ForgetWorker
+    | PauseWorkers
+    | ResumeWorkers
     | Backup
     | Reload
     | Shutdown
@@ -724,6 +741,13 @@ class Changed(msgspec.Struct, frozen=True, tag="changed", omit_defaults=True):
     reason: Reason | None = None
 
 
+class Pause(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A person keeps a worker from taking jobs: since when, and why."""
+
+    since: float
+    reason: str = ""
+
+
 class WorkerView(msgspec.Struct, frozen=True, omit_defaults=True):
     """`state`: `connected`, `silent` (not heard of, lease holds), `lost`, `leaving`."""
 
@@ -744,6 +768,7 @@ class WorkerView(msgspec.Struct, frozen=True, omit_defaults=True):
     last_seen_at: float | None = None
     system: SystemInfo = SystemInfo()
     status: Status | None = None
+    paused: Pause | None = None
 
 
 class WorkerPage(msgspec.Struct, frozen=True, tag="worker_page"):
@@ -759,6 +784,14 @@ class WorkerDetail(msgspec.Struct, frozen=True, tag="worker_detail", omit_defaul
     unconfirmed: tuple[int, ...] = ()
     address: str = ""
     closed: tuple[OsString, ...] = ()  # directories it is known not to see
+
+
+class Steered(msgspec.Struct, frozen=True, tag="steered", omit_defaults=True):
+    """These workers are paused now, or take jobs again; `lines` are for people."""
+
+    rid: int
+    workers: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
 
 
 class ResourceView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -816,6 +849,7 @@ ToClient = (
     | WorkerPage
     | WorkerDetail
     | ResourcePage
+    | Steered
     | Done
     | ServerState
     | Failure

@@ -15,6 +15,7 @@ from kueue_server.core.events import Limits
 from kueue_server.core.outcomes import LONGEST_PATH
 from kueue_server.core.shapes import KnownShape
 from kueue_server.core.state import State
+from kueue_server.core.workers import Worker
 
 MAX_PRIORITY = 1000
 MAX_NAME_CHARACTERS = 1000
@@ -47,11 +48,15 @@ class Admission:
         for shape in {spec.shape: None for spec in specs}:
             known = KnownShape(0, shape)
             known.split(frozenset(self._state.ledger.totals))
-            if not any(
-                known.could_run_on(worker.name, worker.record.host, worker.record.capacity)
+            able = [
+                worker
                 for worker in connected
-            ):
+                if known.could_run_on(worker.name, worker.record.host, worker.record.capacity)
+            ]
+            if not able:
                 reasons[no_fit(known)] = None
+            elif all(worker.paused is not None for worker in able):
+                reasons[all_paused(able)] = None
         return tuple(reasons)
 
     def own_resources(self) -> frozenset[str]:
@@ -113,6 +118,13 @@ def no_fit(known: KnownShape) -> Reason:
         patterns = [*shape.workers, *(f"not {glob}" for glob in shape.not_workers)]
         text += f" and the right name ({', '.join(patterns)})"
     return Reason("no_fit", text)
+
+
+def all_paused(workers: Sequence[Worker]) -> Reason:
+    """A person has paused all that could run it."""
+    first = workers[0]
+    why = f": {first.paused.reason}" if first.paused is not None and first.paused.reason else ""
+    return Reason("paused", f"every worker that fits is paused ({first.name}{why}); kueue resume-worker")
 
 
 def _count(number: int, noun: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from kueue.job import JobState
 from kueue.wire.messages import AttemptRef, Reason, RunningAttempt
-from kueue_server.core import attempts, holding
+from kueue_server.core import attempts, holding, steering
 from kueue_server.core.events import WorkerConnected, WorkerDisconnected
 from kueue_server.core.instructions import CloseSession, SaveWorker
 from kueue_server.core.records import WorkerRecord, encoded_record
@@ -71,9 +71,10 @@ def connected(state: State, event: WorkerConnected) -> None:
     worker.heard = state.now
     worker.lost = worker.left = worker.restored = False
     worker.backoffs.clear()
-    worker.pause = None
+    worker.respite = None
     if not same_boot:
         worker.closed.clear()
+        worker.lacks.clear()
         worker.cursors.clear()
     capacity = event.capacity
     state.outbox.log(
@@ -82,6 +83,8 @@ def connected(state: State, event: WorkerConnected) -> None:
         f"{len(event.running)} jobs run there",
     )
     _take_inventory(state, worker, event, same_keeper)
+    if worker.paused is not None:
+        steering.take_back(state, worker)
 
 
 def disconnected(state: State, event: WorkerDisconnected) -> None:
@@ -176,8 +179,10 @@ def adopt_running(state: State, worker: Worker, running: RunningAttempt) -> None
     if not _is_current(worker, job, running.fence):
         attempts.haunt(state, worker, job, running.fence, "superseded", reserves=True)
     elif job.state in (S.OFFERED, S.PENDING) or job.failed_as_lost:
+        why = worker.stops.get((job.id, running.fence))
         attempts.start(state, worker, job, max(0.0, running.started_ago))
-        _repeat_stop(state, worker, ref)
+        if why is not None:  # that it is current again makes the order to end it no less so
+            attempts.order_stop(state, worker, job, running.fence, why)
     elif job.state is S.RUNNING:
         attempts.runs_since(state, worker, job, max(0.0, running.started_ago))
         _repeat_stop(state, worker, ref)

@@ -14,11 +14,11 @@ from kueue.wire.messages import TAIL_BYTES, AttemptRef, AttemptView, FinishedAtt
 from kueue_server.core import retries
 from kueue_server.core.instructions import DropStop, SaveStop, SaveTails
 from kueue_server.core.outbox import Why
-from kueue_server.core.outcomes import CANCELED, outcome_of, reason_of
+from kueue_server.core.outcomes import CANCELED, outcome_of, paused_reason, reason_of
 from kueue_server.core.records import Outcome
 from kueue_server.core.shapes import KnownShape
 from kueue_server.core.state import State
-from kueue_server.core.table import MAX_ATTEMPTS_KEPT, Job, cwd_of, max_restarts_of
+from kueue_server.core.table import MAX_ATTEMPTS_KEPT, Job, cwd_of, max_restarts_of, program_of
 from kueue_server.core.workers import Worker
 
 S = JobState
@@ -84,7 +84,7 @@ def start(state: State, worker: Worker, job: Job, started_ago: float) -> None:
     worker.reserve(job.queue.shape)
     state.take(job)
     state.outbox.changed(job.id)
-    if worker.closed:
+    if worker.closed or worker.lacks:
         reopen(state, worker, job)
     worker.backoffs.pop(job.queue.shape.number, None)
 
@@ -96,8 +96,9 @@ def runs_since(state: State, worker: Worker, job: Job, started_ago: float) -> No
 
 
 def reopen(state: State, worker: Worker, job: Job) -> None:
-    """A job runs in a place that the worker was thought not to see."""
-    if worker.closed.open(job.id, cwd_of(job), job.queue.volume):
+    """A job runs in a place, or a program, that the worker was thought not to have."""
+    opened = worker.closed.open(job.id, cwd_of(job), job.queue.volume)
+    if worker.lacks.open(job.queue, program_of(job)) or opened:
         worker.cursors.clear()
         state.wake(worker)
 
@@ -119,6 +120,7 @@ def adopt_held(state: State, worker: Worker, job: Job) -> None:
 
 def give_back(state: State, worker: Worker, job: Job) -> None:
     """The current attempt never started and never will: pending again, as if it had not been handed out."""
+    confirm(state, worker, job.id, job.fence, job)
     _detach(state, worker, job)
     job.fence = 0
     job.worker = 0
@@ -143,6 +145,11 @@ def finish(state: State, worker: Worker, end: FinishedAttempt) -> None:
     """A worker reports the end of an attempt: taken in if it is the current one, acknowledged in any case."""
     if worker.session is not None:
         state.outbox.acknowledge(worker.session, AttemptRef(end.job, end.fence))
+    take_end(state, worker, end)
+
+
+def take_end(state: State, worker: Worker, end: FinishedAttempt) -> None:
+    """Take in the end of an attempt if it is the current one."""
     job = state.table.get(end.job)
     canceled = worker.stops.get((end.job, end.fence)) == "canceled"
     confirm(state, worker, end.job, end.fence, job)
@@ -163,13 +170,15 @@ def finish(state: State, worker: Worker, end: FinishedAttempt) -> None:
     if end.started_ago is not None:
         job.started_at = state.wall - end.started_ago
     reason = reason_of(end)
+    if end.end is End.STOPPED and not canceled and reason is None and worker.paused is not None:
+        reason = paused_reason(worker.paused)
     _remember(state, job, worker, end.end.value, end, reason)
     match end.end:
         case End.EXITED | End.TIME_LIMIT | End.OUTPUT_LIMIT | End.NOT_STARTED:
             if end.end is not End.NOT_STARTED:
                 state.pace.finished(state.now, end.run_seconds)
                 worker.remember_pace(job.queue.shape, end.run_seconds)
-            if worker.closed and end.end is not End.NOT_STARTED:
+            if (worker.closed or worker.lacks) and end.end is not End.NOT_STARTED:
                 reopen(state, worker, job)
             worker.backoffs.pop(job.queue.shape.number, None)
             if not canceled and retries.may_retry(job, end):
@@ -232,7 +241,8 @@ def lose(state: State, worker: Worker, job: Job, *, counts: bool, may_live: bool
 
     `counts`: it may have started, so it counts as a loss. `may_live`: its end is not confirmed.
     """
-    canceled = worker.stops.get((job.id, job.fence)) == "canceled"
+    why = worker.stops.get((job.id, job.fence))
+    canceled = why == "canceled"
     run_seconds = state.now - worker.running.get(job.id, state.now)
     _detach(state, worker, job)
     if may_live:
@@ -243,7 +253,7 @@ def lose(state: State, worker: Worker, job: Job, *, counts: bool, may_live: bool
     if canceled:
         _remember(state, job, worker, End.LOST.value, end, None)
         _close(state, job, S.CANCELED, CANCELED, Outcome(state.wall))
-    elif counts or not job.restart:
+    elif (counts and why is None) or not job.restart:  # what was to end for a pause is no loss
         _remember(state, job, worker, End.LOST.value, end, None)
         _count_loss(state, worker, job, Outcome(state.wall, run_seconds=run_seconds))
     else:
@@ -286,8 +296,8 @@ def haunt(state: State, worker: Worker, job: Job, fence: int, why: Why | None, *
 
 
 def order_stop(state: State, worker: Worker, job: Job, fence: int, why: Why) -> None:
-    """A durable order to end an attempt, sent at once if the worker is there."""
-    if (job.id, fence) not in worker.stops:
+    """A durable order to end an attempt, sent at once if the worker is there. A cancel is not taken back."""
+    if worker.stops.get((job.id, fence)) not in (why, "canceled"):
         worker.stops[job.id, fence] = why
         state.outbox.write(SaveStop(worker.id, job.id, fence, why))
     if worker.session is not None:

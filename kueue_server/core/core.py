@@ -40,6 +40,7 @@ from kueue_server.core import (
     reports,
     restoring,
     starvation,
+    steering,
     submission,
     verbs,
     views,
@@ -54,6 +55,8 @@ from kueue_server.core.events import (
     JobsSubmitted,
     Limits,
     LimitsChanged,
+    PauseRequested,
+    ResumeRequested,
     Tick,
     TurnCame,
     WorkerConnected,
@@ -138,6 +141,11 @@ class Core:
             case ForgetWorkerRequested():
                 state.wall = event.wall
                 self._forget_worker(event)
+            case PauseRequested():
+                state.wall = event.wall
+                steering.pause(state, event)
+            case ResumeRequested():
+                steering.resume(state, event)
             case LimitsChanged():
                 self._set_limits(event.limits)
             case Tick():

@@ -117,6 +117,24 @@ class ForgetWorkerRequested(msgspec.Struct, frozen=True):
     wall: float
 
 
+class PauseRequested(msgspec.Struct, frozen=True):
+    """A person keeps workers from taking jobs; `globs` are over ids, names and hosts. `kill`: what they have is ended
+    and goes back to the queue."""
+
+    request: int
+    globs: tuple[str, ...]
+    kill: bool
+    reason: str
+    wall: float
+
+
+class ResumeRequested(msgspec.Struct, frozen=True):
+    """A person lets workers take jobs again."""
+
+    request: int
+    globs: tuple[str, ...]
+
+
 class LimitsChanged(msgspec.Struct, frozen=True):
     """Reload: the new amounts of global resources and the other limits (`Limits` in `core.py`)."""
 
@@ -156,6 +174,8 @@ Event = (
     | ChangeRequested
     | TurnCame
     | ForgetWorkerRequested
+    | PauseRequested
+    | ResumeRequested
     | LimitsChanged
     | Tick
 )

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 
 from kueue.job import JobState
 from kueue.wire.messages import AttemptRef
-from kueue_server.core import attempts
+from kueue_server.core import attempts, sight
 from kueue_server.core.closed import Sight
 from kueue_server.core.pending import Queue, job_of
 from kueue_server.core.shapes import KnownShape
 from kueue_server.core.state import State
-from kueue_server.core.table import Job, cwd_of
+from kueue_server.core.table import Job
 from kueue_server.core.workers import Retraction, Worker
 
 AHEAD_SECONDS = 0.1
@@ -97,7 +97,8 @@ def _takes_held(state: State, worker: Worker) -> bool:
         and status.accepting
         and status.keeper_silent_seconds <= 0
         and worker.drained_for is None
-        and not (worker.pause is not None and state.now < worker.pause.until)
+        and worker.paused is None
+        and not (worker.respite is not None and state.now < worker.respite.until)
     )
 
 
@@ -137,12 +138,12 @@ def _pick_held(state: State, worker: Worker, queue: Queue) -> Job | None:
 
 
 def _sees(state: State, worker: Worker, job: Job) -> bool:
-    if not worker.closed:
+    if sight.is_clear(worker):
         return True
-    sight = worker.closed.volume(job.queue.volume, state.now)
-    if sight is Sight.PARTLY:
-        sight = worker.closed.job(job.id, cwd_of(job), job.queue.volume, state.now)
-    return sight is Sight.OPEN
+    found = sight.of_queue(worker, job.queue, state.now)
+    if found is Sight.PARTLY:
+        found = sight.of_job(worker, job, state.now)
+    return found is Sight.OPEN
 
 
 # ---------------------------------------------------------------- asking back

@@ -68,6 +68,18 @@ class DropStop(msgspec.Struct, frozen=True, gc=False):
     fence: int
 
 
+class SavePause(msgspec.Struct, frozen=True, gc=False):
+    """Keep that a person has paused a worker, since when and why."""
+
+    worker: int
+    since: float
+    reason: str
+
+
+class DropPause(msgspec.Struct, frozen=True, gc=False):
+    worker: int
+
+
 class DropJobs(msgspec.Struct, frozen=True, gc=False):
     """These jobs leave the table, with their tails and what only they refer to."""
 
@@ -132,6 +144,15 @@ class AnswerForgetWorker(msgspec.Struct, frozen=True, gc=False):
     lines: tuple[str, ...]
 
 
+class AnswerSteering(msgspec.Struct, frozen=True, gc=False):
+    """`error`, or the names of the workers that are paused or take jobs again, and lines for people."""
+
+    request: int
+    error: Reason | None
+    workers: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
+
+
 class JobsChanged(msgspec.Struct, frozen=True, gc=False):
     """These jobs changed as people see them: for the watchers. Emitted last in a step, ids in order."""
 
@@ -145,7 +166,18 @@ class LogLine(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
-JournalWrite = SaveJob | SaveSpec | SaveTails | SaveWorker | DropWorker | SaveStop | DropStop | DropJobs
+JournalWrite = (
+    SaveJob
+    | SaveSpec
+    | SaveTails
+    | SaveWorker
+    | DropWorker
+    | SaveStop
+    | DropStop
+    | SavePause
+    | DropPause
+    | DropJobs
+)
 Instruction = (
     JournalWrite
     | SendWorker
@@ -155,6 +187,7 @@ Instruction = (
     | AnswerClean
     | AnswerChange
     | AnswerForgetWorker
+    | AnswerSteering
     | JobsChanged
     | LogLine
 )

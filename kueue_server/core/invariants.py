@@ -104,6 +104,9 @@ def _check_worker(state: State, worker: Worker) -> None:
     assert worker.active == dict(Counter(reserving)), worker.name
     for job_id, fence in worker.unconfirmed:
         assert (worker.id, fence) in jobs[job_id].holding, story(jobs[job_id])
+    if worker.paused is not None:
+        assert worker.idle_key is None, f"worker {worker.name} is paused, and idle"
+        assert worker.drained_for is None, f"worker {worker.name} is paused, and drained for a job"
     if worker.session is None:
         assert not worker.retracting
         assert worker.idle_key is None

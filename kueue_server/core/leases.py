@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from kueue.wire.messages import Reason
 from kueue_server.core import arrivals, attempts, holding
-from kueue_server.core.instructions import AnswerForgetWorker, CloseSession, DropWorker
+from kueue_server.core.instructions import AnswerForgetWorker, CloseSession, DropPause, DropWorker
 from kueue_server.core.state import State
 from kueue_server.core.workers import Worker
 
@@ -68,12 +68,15 @@ def _review_offers(state: State, worker: Worker) -> None:
 
 
 def _review_pauses(state: State, worker: Worker) -> None:
-    over = worker.pause is not None and state.last_tick < worker.pause.until <= state.now
+    over = worker.respite is not None and state.last_tick < worker.respite.until <= state.now
     if worker.backoffs:
         over = over or any(
             state.last_tick < backoff.until <= state.now for backoff in worker.backoffs.values()
         )
-    if worker.closed and worker.closed.probe_due(state.last_tick, state.now):
+    due = bool(worker.closed) and worker.closed.probe_due(state.last_tick, state.now)
+    if worker.lacks:
+        due = worker.lacks.probe_due(state.last_tick, state.now) or due
+    if due:
         worker.cursors.clear()
         over = True
     if len(worker.cursors) > _MAX_CURSORS:
@@ -106,6 +109,8 @@ def forget(state: State, request: int, worker: Worker) -> None:
         attempts.confirm(state, worker, *key, state.table.get(key[0]))
     state.workers.remove(worker)
     state.outbox.write(DropWorker(worker.id))
+    if worker.paused is not None:
+        state.outbox.write(DropPause(worker.id))
     lines = [f"worker {worker.name} is forgotten"]
     if jobs:
         lines.append(f"{len(jobs)} jobs were taken from it")

@@ -6,7 +6,7 @@ import signal as signals
 from typing import assert_never
 
 from kueue.job import End
-from kueue.wire.messages import FinishedAttempt, OsString, Reason
+from kueue.wire.messages import FinishedAttempt, OsString, Pause, Reason
 from kueue_server.core.records import Outcome
 
 CANCELED = Reason("canceled", "canceled")
@@ -57,6 +57,11 @@ def _reason_of(end: FinishedAttempt) -> Reason | None:
             return end.reason
         case _:
             assert_never(end.end)
+
+
+def paused_reason(pause: Pause) -> Reason:
+    """Why an attempt was ended whose worker a person has paused."""
+    return Reason("paused", f"its worker was paused{': ' if pause.reason else ''}{pause.reason}")
 
 
 def _path(path: OsString | None) -> OsString | None:

@@ -11,11 +11,10 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 
-from kueue_server.core import attempts, holding
+from kueue_server.core import attempts, holding, sight
 from kueue_server.core.closed import Sight
 from kueue_server.core.pending import Queue, job_of
 from kueue_server.core.state import State
-from kueue_server.core.table import cwd_of
 from kueue_server.core.workers import IdleKey, Worker
 
 DEPTH = 16
@@ -60,7 +59,8 @@ def resume(state: State) -> None:
 
 def refresh(state: State, worker: Worker) -> None:
     """Put a worker at its place among the idle ones."""
-    paused = worker.pause is not None and state.now < worker.pause.until
+    resting = worker.respite is not None and state.now < worker.respite.until
+    paused = resting or worker.paused is not None
     state.workers.refresh(worker, paused=paused)
 
 
@@ -190,15 +190,15 @@ def may_overtake(state: State, queue: Queue) -> bool:
 def pick(state: State, worker: Worker, queue: Queue) -> int | None:
     """The first job of a queue whose directory the worker may see."""
     head = _head(queue)
-    if not worker.closed:
+    if sight.is_clear(worker):
         state.looks += 1
         return job_of(head)
-    sight = worker.closed.volume(queue.volume, state.now)
-    if sight is Sight.CLOSED:
+    found = sight.of_queue(worker, queue, state.now)
+    if found is Sight.CLOSED:
         return None
-    if sight is Sight.PROBE:
+    if found is Sight.PROBE:
         worker.closed.probing(b"", queue.volume, state.now)
-    if sight is not Sight.PARTLY:
+    if found is not Sight.PARTLY:
         state.looks += 1
         return job_of(head)
     start, seen = worker.cursors.get(queue, (head, queue.arrivals))
@@ -212,12 +212,12 @@ def pick(state: State, worker: Worker, queue: Queue) -> int | None:
         looked += 1
         state.looks += 1
         job_id = job_of(key)
-        cwd = cwd_of(state.table.jobs[job_id])
-        sight = worker.closed.job(job_id, cwd, queue.volume, state.now)
-        if sight is Sight.CLOSED:
+        job = state.table.jobs[job_id]
+        found = sight.of_job(worker, job, state.now)
+        if found is Sight.CLOSED:
             continue
-        if sight is Sight.PROBE:
-            worker.closed.probing(cwd, queue.volume, state.now)
+        if found is Sight.PROBE:
+            sight.probing(worker, job, state.now)
         worker.cursors[queue] = (key, seen)
         return job_id
     worker.cursors.pop(queue, None)

@@ -74,6 +74,12 @@ class RestoredStop(msgspec.Struct, frozen=True, gc=False):
     why: str
 
 
+class RestoredPause(msgspec.Struct, frozen=True, gc=False):
+    worker: int
+    since: float
+    reason: str
+
+
 class Restored(msgspec.Struct, frozen=True):
     """All that the core starts from after a restart. Jobs come as an iterable of batches by id so that a
     million of them need not be in memory twice; `next_job` is above every id ever assigned."""
@@ -81,6 +87,7 @@ class Restored(msgspec.Struct, frozen=True):
     next_job: int
     workers: tuple[tuple[int, WorkerRecord], ...] = ()
     stops: tuple[RestoredStop, ...] = ()
+    pauses: tuple[RestoredPause, ...] = ()
 
 
 _record_encoder = msgspec.json.Encoder()

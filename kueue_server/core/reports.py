@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kueue.job import JobState
 from kueue.wire.messages import AttemptRef, RefusedAttempt
-from kueue_server.core import arrivals, attempts, holding
+from kueue_server.core import arrivals, attempts, holding, sight
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.events import WorkerHeard, WorkerReported, WorkerStatus
 from kueue_server.core.state import State
@@ -39,7 +39,7 @@ def status(state: State, event: WorkerStatus) -> None:
     worker = heard(state, event.session, event.wall)
     if worker is not None:
         if event.status.accepting and worker.status is not None and not worker.status.accepting:
-            worker.pause = None
+            worker.respite = None
         worker.set_status(event.status)
         state.wake(worker)
 
@@ -63,6 +63,10 @@ def reported(state: State, event: WorkerReported) -> None:
 
 
 def _refused(state: State, worker: Worker, refused: RefusedAttempt) -> None:
+    if refused.code == "no_program":
+        if not sight.missing(state, worker, refused):
+            _given_back(state, worker, refused.job, refused.fence)
+        return
     job = _given_back(state, worker, refused.job, refused.fence)
     if job is None:
         return
@@ -74,7 +78,7 @@ def _refused(state: State, worker: Worker, refused: RefusedAttempt) -> None:
     elif refused.code == "file_timeout":
         worker.closed.close_job(job.id, job.queue.volume, state.now)
     elif refused.code in _WHOLE_WORKER:
-        worker.pause = _next(worker.pause, state.now)
+        worker.respite = _next(worker.respite, state.now)
     else:
         known = job.queue.shape
         worker.backoffs[known.number] = _next(worker.backoffs.get(known.number), state.now)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import msgspec
 
 from kueue.job import FINISHED, JobState
+from kueue.wire.messages import Pause
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.records import Progress, Restored, RestoredJob
 from kueue_server.core.retries import delay_of
@@ -40,6 +41,10 @@ def restore(state: State, restored: Restored, jobs: Iterable[RestoredJob]) -> No
         holder = state.workers.by_id.get(stop.worker)
         if holder is not None:
             holder.stops[stop.job, stop.fence] = "canceled" if stop.why == "canceled" else "superseded"
+    for pause in restored.pauses:
+        paused = state.workers.by_id.get(pause.worker)
+        if paused is not None:
+            paused.paused = Pause(pause.since, pause.reason)
     state.fresh.clear()
 
 

@@ -45,7 +45,8 @@ class Selection:
     def __init__(self, state: State, selector: Selector, wall: float) -> None:
         self._state = state
         self._looks = looks_at_jobs(selector)
-        self.cost = LOOK_COST if self._looks else INDEX_COST
+        # A long pattern may be tried at each character of a long name.
+        self.cost = LOOK_COST + len(selector.name or "") // 4 if self._looks else INDEX_COST
         self._name = None if selector.name is None else re.compile(translate(selector.name)).match
         self._cwd = None if selector.cwd is None else path_bytes(selector.cwd).rstrip(b"/") + b"/"
         self._worker = None if selector.worker is None else re.compile(translate(selector.worker)).match

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from itertools import islice
 
-from kueue_server.core import holding
+from kueue_server.core import holding, sight
 from kueue_server.core.closed import Sight
 from kueue_server.core.pending import Queue, job_of
 from kueue_server.core.placement import fits, may_overtake
 from kueue_server.core.state import State
-from kueue_server.core.table import cwd_of
 from kueue_server.core.workers import Worker
 
 _QUEUES_PER_TICK = 100
@@ -53,17 +52,16 @@ def _has_resources(state: State, queue: Queue) -> bool:
 def _candidates(state: State, queue: Queue) -> list[Worker]:
     """Connected workers that would have room for the head of a queue if their jobs were over."""
     assert queue.head is not None
-    cwd: bytes | None = None
     found = []
     for worker in state.workers.connected():
         status = worker.status
-        if status is None or not status.accepting or not worker.would_have_room(queue.shape):
+        if status is None or not status.accepting or worker.paused is not None:
             continue
-        if worker.closed:
-            cwd = cwd if cwd is not None else cwd_of(state.table.jobs[job_of(queue.head)])
-            if worker.closed.job(job_of(queue.head), cwd, queue.volume, state.now) is not Sight.OPEN:
-                continue
-        found.append(worker)
+        if not worker.would_have_room(queue.shape):
+            continue
+        front = state.table.jobs[job_of(queue.head)]
+        if sight.is_clear(worker) or sight.of_job(worker, front, state.now) is Sight.OPEN:
+            found.append(worker)
     return found
 
 

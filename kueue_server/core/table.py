@@ -17,6 +17,7 @@ from kueue.wire.messages import AttemptView, OsString, Range, Reason, Selector, 
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.idset import IdSet, merged, walk
 from kueue_server.core.pending import Queue, order_key
+from kueue_server.core.programs import Program
 from kueue_server.core.records import Outcome, Progress
 
 MAX_ATTEMPTS_KEPT = 32
@@ -77,12 +78,22 @@ class _Place(msgspec.Struct, gc=False):
     cwd: OsString
 
 
+class _Words(msgspec.Struct, gc=False):
+    argv: tuple[OsString, ...]
+
+
+class _Program(msgspec.Struct, gc=False):
+    cwd: OsString
+    payload: _Words
+
+
 class _Restarts(msgspec.Struct, gc=False):
     max_restarts: int = 5
 
 
 _spec_decoder = msgspec.json.Decoder(Spec)
 _place_decoder = msgspec.json.Decoder(_Place)
+_program_decoder = msgspec.json.Decoder(_Program)
 _restarts_decoder = msgspec.json.Decoder(_Restarts)
 _progress_encoder = msgspec.json.Encoder()
 
@@ -95,6 +106,12 @@ def spec_of(job: Job) -> Spec:
 def cwd_of(job: Job) -> bytes:
     """A job's working directory."""
     return path_bytes(_place_decoder.decode(job.spec).cwd)
+
+
+def program_of(job: Job) -> Program:
+    """Which program a job means, as exactly as can be told without its environment."""
+    found = _program_decoder.decode(job.spec)
+    return Program(path_bytes(found.payload.argv[0]), job.context, path_bytes(found.cwd))
 
 
 def max_restarts_of(job: Job) -> int:

@@ -240,6 +240,7 @@ def worker_view(worker: Worker) -> WorkerView:
         last_seen_at=worker.last_seen_at,
         system=worker.record.system,
         status=worker.status,
+        paused=worker.paused,
     )
 
 

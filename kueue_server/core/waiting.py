@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from kueue.wire.messages import Reason
-from kueue_server.core.admission import no_fit
+from kueue_server.core import sight
+from kueue_server.core.admission import all_paused, no_fit
 from kueue_server.core.closed import Sight
 from kueue_server.core.pending import Queue, job_of
 from kueue_server.core.state import State
-from kueue_server.core.table import Job, cwd_of
+from kueue_server.core.table import Job, cwd_of, program_of
 from kueue_server.core.workers import Worker
 
 
@@ -25,7 +26,7 @@ class WhyWaiting:
         if queue not in self._of_queue:
             self._of_queue[queue] = self._reason_of(queue)
         reason = self._of_queue[queue]
-        if reason is not None and reason.code in ("no_worker", "no_fit"):
+        if reason is not None and reason.code in ("no_worker", "no_fit", "paused"):
             return reason
         unseen = self._unseen(job)
         if unseen is not None:
@@ -42,10 +43,12 @@ class WhyWaiting:
         connected = state.workers.connected()
         if not connected:
             return Reason("no_worker", "no worker is connected")
-        fitting = [worker for worker in connected if worker.could_run(queue.shape)]
-        self._fitting[queue] = fitting
-        if not fitting:
+        able = [worker for worker in connected if worker.could_run(queue.shape)]
+        fitting = self._fitting[queue] = [worker for worker in able if worker.paused is None]
+        if not able:
             return no_fit(queue.shape)
+        if not fitting:
+            return all_paused(able)
         ledger = state.ledger
         if ledger.full:
             return Reason(
@@ -72,17 +75,23 @@ class WhyWaiting:
         return None
 
     def _unseen(self, job: Job) -> Reason | None:
-        """No worker that fits sees the job's working directory, or its program or output hangs on all that do."""
+        """No worker that fits sees the job's working directory, or has its program, or its program or output hangs on
+        all that do."""
         fitting = self._fitting[job.queue]
-        if not all(worker.closed for worker in fitting):
+        if any(sight.is_clear(worker) for worker in fitting):
             return None
-        cwd = cwd_of(job)
-        hangs = False
+        cwd, program, now = cwd_of(job), program_of(job), self._state.now
+        hangs = lacks = False
         for worker in fitting:
-            sight = worker.closed.job(job.id, cwd, job.queue.volume, self._state.now)
-            if sight is Sight.OPEN:
+            if sight.of_job(worker, job, now) is Sight.OPEN:
                 return None
-            hangs = hangs or worker.closed.directory(cwd, job.queue.volume, self._state.now) is Sight.OPEN
+            if worker.lacks.has_refused(job.queue, program, job.id):
+                lacks = True
+            else:
+                hangs = hangs or worker.closed.directory(cwd, job.queue.volume, now) is Sight.OPEN
+        if lacks:
+            name = program.name.decode("utf-8", "backslashreplace")
+            return Reason("no_program", f"no worker that is here has {name} ({len(fitting)} asked)")
         if hangs:
             return Reason("file_timeout", "the place of its program or output does not answer")
         shown = cwd.decode("utf-8", "backslashreplace")

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 import msgspec
 from sortedcontainers import SortedList
 
-from kueue.wire.messages import Status
+from kueue.wire.messages import Pause, Status
 from kueue_server.core.closed import ClosedPlaces
 from kueue_server.core.outbox import Why
 from kueue_server.core.pending import Queue
+from kueue_server.core.programs import MissingPrograms
 from kueue_server.core.records import WorkerRecord
 from kueue_server.core.shapes import KnownShape
 
@@ -76,10 +77,12 @@ class Worker:
         self.unconfirmed: dict[AttemptKey, KnownShape | None] = {}
         self.stops: dict[AttemptKey, Why] = {}
         self.closed = ClosedPlaces()
+        self.lacks = MissingPrograms()
         self.cursors: dict[Queue, tuple[int, int]] = {}  # where to look on, and arrivals when it began
         self.queue_cursor: int | None = None
         self.backoffs: dict[int, Backoff] = {}  # shape number -> …
-        self.pause: Backoff | None = None
+        self.respite: Backoff | None = None
+        self.paused: Pause | None = None  # by a person
         self.drained_for: tuple[Queue, int] | None = None
         self.pace: dict[int, float] = {}  # shape number -> usual run time in seconds
         self.served = 0

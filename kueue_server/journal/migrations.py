@@ -12,9 +12,17 @@ from importlib import resources
 
 APPLICATION_ID = 0x6B756575
 """`kueu` in the file's header, so that somebody else's database is not mistaken for a journal."""
-VERSION = 1
+VERSION = 2
 
-STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
+
+def _add_pauses(connection: sqlite3.Connection) -> None:
+    """Workers can be paused."""
+    connection.execute(
+        "CREATE TABLE pause ( worker INTEGER PRIMARY KEY, since REAL NOT NULL, reason TEXT NOT NULL )"
+    )
+
+
+STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _add_pauses}
 """`STEPS[n]` changes a journal of version n into one of version n + 1."""
 
 

@@ -1,4 +1,4 @@
--- The journal, version 1. One server has it open, exclusively; nothing else ever writes it.
+-- The journal, version 2. One server has it open, exclusively; nothing else ever writes it.
 -- What changes often is apart from what never changes, so that a job's end rewrites a small row.
 
 -- uuid (names the epoch), next_job (above every id that was ever given).
@@ -54,6 +54,13 @@ CREATE TABLE stop_order (
     why    TEXT NOT NULL,
     PRIMARY KEY (worker, job, fence)
 ) WITHOUT ROWID;
+
+-- Workers that a person keeps from taking jobs, since when and why. New in version 2.
+CREATE TABLE pause (
+    worker INTEGER PRIMARY KEY,
+    since  REAL NOT NULL,
+    reason TEXT NOT NULL
+);
 
 -- Submits of the last seven days, so that a repeated one makes no second job.
 CREATE TABLE submit_token (

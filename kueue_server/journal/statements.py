@@ -12,9 +12,11 @@ from typing import assert_never
 
 from kueue_server.core.instructions import (
     DropJobs,
+    DropPause,
     DropStop,
     DropWorker,
     SaveJob,
+    SavePause,
     SaveSpec,
     SaveStop,
     SaveTails,
@@ -81,6 +83,13 @@ class Batch:
                         "DELETE FROM stop_order WHERE worker = ? AND job = ? AND fence = ?",
                         (write.worker, write.job, write.fence),
                     )
+                case SavePause():
+                    self._connection.execute(
+                        "INSERT OR REPLACE INTO pause VALUES (?, ?, ?)",
+                        (write.worker, write.since, write.reason),
+                    )
+                case DropPause():
+                    self._connection.execute("DELETE FROM pause WHERE worker = ?", (write.worker,))
                 case _:
                     assert_never(write)
 

@@ -22,7 +22,7 @@ import msgspec
 
 from kueue.clocks import SteadyClock
 from kueue.job import JobState
-from kueue_server.core.records import Restored, RestoredJob, RestoredStop, WorkerRecord
+from kueue_server.core.records import Restored, RestoredJob, RestoredPause, RestoredStop, WorkerRecord
 from kueue_server.journal.backup import make_backup
 from kueue_server.journal.interface import AddJobs, JournalBrokenError, KnownToken, Write
 from kueue_server.journal.migrations import JournalOpenError, create, found_version, migrate
@@ -330,7 +330,11 @@ class SqliteJournal:
                 RestoredStop(*row)
                 for row in self._connection.execute("SELECT worker, job, fence, why FROM stop_order")
             )
-        return Restored(int(row[0]), workers, stops)
+            pauses = tuple(
+                RestoredPause(*row)
+                for row in self._connection.execute("SELECT worker, since, reason FROM pause")
+            )
+        return Restored(int(row[0]), workers, stops, pauses)
 
     def restored_jobs(self) -> Iterator[RestoredJob]:
         """All jobs by id."""

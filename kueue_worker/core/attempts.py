@@ -153,8 +153,14 @@ def as_failure(reason: Reason) -> Ended:
     return Ended(End.NOT_STARTED, reason=reason)
 
 
-def directory_above(spec: Spec | None) -> OsString | None:
-    """The directory that holds the job's own; None if that is not known, or not a text."""
-    if spec is None or isinstance(spec.cwd, RawBytes):
+def place_of_refusal(refusal: Reason, spec: Spec | None) -> OsString | None:
+    """What a refusal to start says of places. Without its directory: the one that holds that (None if it is not a
+    text). Without its program: the job's own directory, unless the program is the same from everywhere."""
+    if spec is None:
+        return None
+    if refusal.code == "no_program":
+        first = spec.payload.argv[0]
+        return None if isinstance(first, str) and first.startswith("/") else spec.cwd
+    if refusal.code != "no_directory" or isinstance(spec.cwd, RawBytes):
         return None
     return posixpath.dirname(posixpath.normpath(spec.cwd))

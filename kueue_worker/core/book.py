@@ -20,9 +20,9 @@ from kueue_worker.core.attempts import (
     Phase,
     as_failure,
     as_interrupted,
-    directory_above,
     doubt_seconds,
     may_be_interruption,
+    place_of_refusal,
 )
 from kueue_worker.core.events import AttemptStarted, Ended, KeptAttempt, PrepareDone
 from kueue_worker.core.held import Held
@@ -174,11 +174,11 @@ class Book:
 
     def _undo_start(self, attempt: Attempt, ended: Ended, now: float) -> bool:
         """A start that did not happen is no end if the job was to be stopped anyway, or if this machine is at
-        fault: its directory went away in between, it has no room for another process or open file, or the
-        spool can't be written (outputs elsewhere are open by then)."""
+        fault: its directory went away in between, its program can't be run here, it has no room for another
+        process or open file, or the spool can't be written (outputs elsewhere are open by then)."""
         reason = ended.reason
         refusal = None
-        if reason is not None and reason.code == "no_directory":
+        if reason is not None and reason.code in ("no_directory", "no_program"):
             refusal = reason
         elif reason is not None and reason.code == "output":
             refusal = Reason("spool_full", reason.text)
@@ -192,8 +192,7 @@ class Book:
         else:
             self._free(attempt, now)
             del self.attempts[attempt.key]
-            above = directory_above(attempt.spec) if refusal.code == "no_directory" else None
-            self._tell_refused(attempt, refusal, above)
+            self._tell_refused(attempt, refusal, place_of_refusal(refusal, attempt.spec))
         return True
 
     # ---------------------------------------------------------------- ended ones

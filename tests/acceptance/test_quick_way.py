@@ -57,6 +57,17 @@ def test_a_refusal_is_told_by_the_long_way(lab: Lab) -> None:
     assert lab.json("list-jobs") == []
 
 
+def test_a_directory_that_each_machine_has_its_own_of_keeps_a_job_here_on_both_ways(lab: Lab) -> None:
+    quick, long = cmd(lab, "cmd", "true"), cmd(lab, "cmd", "--wait", "true")  # the lab is below /tmp
+    assert (quick.stderr, long.stderr.splitlines()[-1]) == ("False\n", "True")
+    asked = [lab.json("show-job", job)["workers"] for job in ("1", "2")]
+    assert asked == [[socket.gethostname()]] * 2
+    assert cmd(lab, "cmd", "--worker", "w*", "true").returncode == 0
+    assert lab.json("show-job", "3")["workers"] == ["w*"]
+    assert cmd(lab, "cmd", "-C", "/", "true").returncode == 0
+    assert lab.json("show-job", "4")["workers"] == []
+
+
 def test_bytes_that_are_not_utf_8_go_the_long_way(lab: Lab) -> None:
     done = cmd(lab, "cmd", "--wait", "printf", "%s", os.fsdecode(b"\xff"))
     assert done.returncode == 0, done.stderr

@@ -56,6 +56,7 @@ def fill(lab: Lab) -> None:
     wait_for("the worker is away", lambda: lab.worker_state("w1") != "connected")
     lab.ok("remove-job", "--kill", str(runs[1]))
     lab.submit(*there, "true")
+    lab.ok("pause-worker", "w1", "--reason", "new disk")
     lab.kill_server()
 
 

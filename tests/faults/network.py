@@ -107,6 +107,11 @@ class Network:
         """Run `ip` on a host."""
         subprocess.run([*self.inside(host), "ip", *words], check=True, capture_output=True, timeout=30)
 
+    def connect_all(self) -> None:
+        """From now on the hosts around reach each other, too, by way of the server's."""
+        forward = "echo 1 > /proc/sys/net/ipv4/ip_forward"
+        subprocess.run([*self.inside(SERVER), "sh", "-c", forward], check=True, timeout=30)
+
     def cut(self, name: str, direction: Direction = "both") -> None:
         """From now on what is sent between this host and the server's vanishes, in one direction or both."""
         if direction != "to server":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,14 @@ CLIENT_KINDS = {tag_of(kind): kind for kind in message_types(ClientMessage)}
 ANSWERS = {
     "submit": "submitted",
     "list_jobs": "job_page",
+    "select_jobs": "jobs_selected",
     "show_job": "job_detail",
     "read_log": "log_chunk",
     "watch": "watch_state",
     "cancel": "canceled",
     "clean": "cleaned",
+    "rerun": "reran",
+    "change": "changed",
     "list_workers": "worker_page",
     "show_worker": "worker_detail",
     "list_resources": "resource_page",
@@ -45,6 +49,8 @@ ANSWERS = {
     "backup": "done",
     "reload": "done",
     "forget_worker": "done",
+    "pause_workers": "steered",
+    "resume_workers": "steered",
 }
 SEEDS = 6
 SEEDS_LONG = 150
@@ -80,7 +86,13 @@ def seeds(long_form: bool) -> range:
 def registration(name: str, /, **fields: Any) -> dict[str, Any]:
     """A sensible one."""
     capacity = {"cpus": 4, "ram_mb": 4000, "job_slots": 4}
-    sensible = {"name": name, "host": "h", "version": "1", "keeper": f"k-{name}", "boot": "b"}
+    sensible = {
+        "name": name,
+        "host": socket.gethostname(),
+        "version": "1",
+        "keeper": f"k-{name}",
+        "boot": "b",
+    }
     return {"type": "register", **sensible, "capacity": capacity, "system": {}, **fields}
 
 
@@ -187,6 +199,7 @@ async def test_clients_that_say_anything_harm_nobody(checked: CheckedServer, lon
             source.texts = ["honest", "true", EMPTY_CONTEXT, "pending", "genus"]
             for _ in range(4):
                 await rave_as_a_client(checked, source)
+            await client.resume_workers("*")
             # One client may cancel and clean away what is another's, and say so.
             await all_goes_on(client, ("succeeded", "canceled", "unknown"))
     assert checked.events > 50
@@ -367,6 +380,12 @@ ABSURD_JOBS: dict[str, tuple[dict[str, Any], str]] = {
     "a negative licence": (spec(shape={"resources": [["genus", -1]]}), "bad_amount"),
     "a huge licence": (spec(shape={"resources": [["genus", HUGE]]}), "bad_amount"),
     "a licence twice": (spec(shape={"resources": [["genus", 1], ["genus", 1]]}), "bad_resource"),
+    "retries without end": (spec(max_retries=2**40), "bad_retries"),
+    "a retry in the past": (spec(max_retries=1, retry_delay_seconds=-1.0), "bad_retries"),
+    "a retry after the universe": (spec(max_retries=1, retry_delay_seconds=1e300), "bad_retries"),
+    "retries of what runs once": (spec(max_retries=1, restart=False), "bad_retries"),
+    "retries on no exit code": (spec(retry_on=[0]), "bad_retries"),
+    "retries on every number": (spec(retry_on=list(range(1, 1000))), "bad_retries"),
     "a directory with a NUL": (spec(cwd="/a\0b"), "bad_command"),
     "a directory of a megabyte": (spec(cwd="/" + MEGABYTE), "bad_directory"),
     "a relative volume": (spec(volume="data"), "bad_directory"),
@@ -416,7 +435,11 @@ async def test_absurd_ranges_and_pages_are_answered(checked: CheckedServer) -> N
     peer.send(
         {"type": "list_jobs", "rid": 4, "filter": {"ranges": odd}, "limit": 10**30, "newest_first": True}
     )
-    peer.send({"type": "list_jobs", "rid": 10**30, "cursor": 10**30, "filter": {"states": ["x"] * 100}})
+    peer.send({"type": "list_jobs", "rid": 10**30, "cursor": 10**30, "filter": {"states": ["failed"] * 100}})
+    peer.send({"type": "list_jobs", "rid": 11, "filter": {"states": ["x"] * 100}})
+    selector = {"ranges": odd, "since_seconds": 1e300, "exit_code": -(10**30), "name": "[", "cwd": "/\0"}
+    peer.send({"type": "select_jobs", "rid": 12, "selector": selector, "cursor": -(10**30)})
+    peer.send({"type": "change", "rid": 13, "selector": {"ranges": odd}, "changes": {"cpus": 10**30}})
     peer.send({"type": "watch", "rid": 5, "ranges": odd, "since": 10**30})
     peer.send({"type": "watch", "rid": 6, "ranges": []})
     peer.send({"type": "cancel", "rid": 7, "ranges": [[1, 1]] * 10_001})
@@ -426,15 +449,20 @@ async def test_absurd_ranges_and_pages_are_answered(checked: CheckedServer) -> N
         {"type": "read_log", "rid": 8, "job": 10**30, "stream": "stdout", "attempt": -1, "offset": 10**30}
     )
     peer.send({"type": "cancel", "rid": 9, "ranges": odd[1:2]})
-    await peer.until(lambda told: {2, 3, 4, 10**30, 5, 6, 7, 8, 9} <= {message.rid for message in told})
+    await peer.until(
+        lambda told: {2, 3, 4, 10**30, 5, 6, 7, 8, 9, 11, 12, 13} <= {message.rid for message in told}
+    )
     answers = {message.rid: message for message in peer.told}
     pages: dict[int, JobPage] = {rid: answers[rid] for rid in (3, 4, 10**30)}
     assert [len(pages[rid].jobs) for rid in (3, 4, 10**30)] == [1, 5, 0]
-    assert [answers[rid].reason.code for rid in (6, 7, 8)] == [
+    assert [answers[rid].reason.code for rid in (6, 7, 8, 11, 13)] == [
         "too_many_ranges",
         "too_many_ranges",
         "unknown_job",
+        "bad_selector",
+        "bad_amount",
     ]
+    assert answers[12].ranges == ()
     assert (answers[2].canceled, answers[9].canceled) == (0, 5)
     assert answers[9].unknown == ((0, 0), (6, 10**30))
     assert not peer.closed.is_set()

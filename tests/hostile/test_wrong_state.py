@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -103,7 +104,9 @@ async def register(peer: Peer, name: str = "bad") -> str:
 async def welcome(peer: Peer, name: str = "bad") -> str:
     """From authenticated to registered, the inventory is missing."""
     capacity = Capacity(4, 1000, 4)
-    peer.send(Register(name, "host", "0.1.0", f"keeper of {name}", "boot", capacity, SystemInfo()))
+    peer.send(
+        Register(name, socket.gethostname(), "0.1.0", f"keeper of {name}", "boot", capacity, SystemInfo())
+    )
     return str((await peer.read_until("welcome"))["journal"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,9 @@ class Worker:
     async def register(self, port: int, *, cpus: int = 4, **inventory: Any) -> Welcome:
         await self.connect(port)
         capacity = Capacity(cpus, 1000, cpus)
-        self.link.send(Register(self.name, "host", __version__, "keeper", "boot", capacity, SystemInfo()))
+        self.link.send(
+            Register(self.name, socket.gethostname(), __version__, "keeper", "boot", capacity, SystemInfo())
+        )
         welcome: Welcome = await self.get(Welcome)
         self.link.send(Inventory(welcome.journal, **inventory))
         self.link.send(Status(usable_cpus=cpus, usable_ram_mb=1000))

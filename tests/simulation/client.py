@@ -8,11 +8,13 @@ from functools import partial
 from typing import Any
 
 from kueue.async_client import AsyncClient
+from kueue.directories import Reach
 from kueue.errors import KueueError
 from kueue.submitting import submit
-from kueue.wire.messages import Canceled, Range, Spec
+from kueue.wire.messages import Canceled, Range, Selector, Spec
 from tests.simulation.network import SECRET
 from tests.simulation.truth import Truth
+from tests.simulation.verbs import VerbTruth
 from tests.simulation.world import Host, Process, World
 
 CONTEXT = b'{"umask":18}'
@@ -20,6 +22,8 @@ CONTEXT = b'{"umask":18}'
 
 class _ReadySpecs:
     """Stands where the client's encoder of jobs is: these are encoded already."""
+
+    reach = Reach()
 
     def encode(self, job: Spec) -> tuple[Spec, bytes]:
         return job, CONTEXT
@@ -29,11 +33,18 @@ class SimulatedClient:
     """One program of a person, that does one thing and ends. `journal` is the one it talks to."""
 
     def __init__(
-        self, world: World, name: str, truth: Truth, journal: Callable[[], str], seconds: float
+        self,
+        world: World,
+        name: str,
+        truth: Truth,
+        verbs: VerbTruth,
+        journal: Callable[[], str],
+        seconds: float,
     ) -> None:
         self.host = Host(name)
         self.process = Process(world, name, self.host)
         self._truth = truth
+        self._verbs = verbs
         self._journal = journal
         self.busy = True  # has not been answered yet
         self._client: AsyncClient
@@ -52,6 +63,10 @@ class SimulatedClient:
     def cancel(self, ranges: tuple[Range, ...], *, kill: bool) -> None:
         """Cancel jobs."""
         self.process.start(self._until_answered(partial(self._cancel, ranges, kill=kill)))
+
+    def rerun(self, which: Selector, group: str) -> None:
+        """Run jobs again, as ones of this group."""
+        self.process.start(self._until_answered(partial(self._rerun, which, group)))
 
     def ask(self, what: Callable[[AsyncClient], Any], *, until_done: bool = False) -> None:
         """Any other request; its answer is nobody's business."""
@@ -109,6 +124,18 @@ class SimulatedClient:
                     wanted -= set(range(first, last + 1))
             assert len(wanted) == answer.canceled, (wanted, answer)
             self._truth.cancel_acknowledged(journal, sorted(wanted))
+        await self._client.close()
+
+    async def _rerun(self, which: Selector, group: str) -> None:
+        journal = self._journal()
+        try:
+            jobs = await self._client.rerun(which, group=group)
+        except KueueError as error:
+            self._truth.tell(f"{self.host.name}: rerun: {error}")
+            return
+        if journal == self._journal():
+            for first, last in jobs.ranges:
+                self._verbs.rerun_answered(journal, group, first, last - first + 1)
         await self._client.close()
 
     async def _ask(self, what: Callable[[AsyncClient], Any], *, until_done: bool) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from kueue.job import JobState
-from kueue_server.core.records import Restored, RestoredJob, RestoredStop, WorkerRecord
+from kueue_server.core.records import Restored, RestoredJob, RestoredPause, RestoredStop, WorkerRecord
 from kueue_server.journal.interface import AddJobs, JournalBrokenError, JournalFullError, KnownToken, Write
 from tests.simulation.world import Process
 from tests.support.core_bench import MemoryJournal
@@ -132,7 +132,8 @@ class SimulatedJournal:
         rows = self.disk.rows
         workers = tuple((number, _decode_worker(record)) for number, record in sorted(rows.workers.items()))
         stops = tuple(RestoredStop(*key, why) for key, why in rows.stops.items())
-        return Restored(rows.next_job, workers, stops)
+        pauses = tuple(RestoredPause(number, *pause) for number, pause in rows.pauses.items())
+        return Restored(rows.next_job, workers, stops, pauses)
 
     def restored_jobs(self) -> Iterator[RestoredJob]:
         rows = self.disk.rows

@@ -16,14 +16,19 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
+import kueue.requests
 import kueue.submitting
 import kueue_server.core.arrivals
 import kueue_server.core.attempts
 import kueue_server.core.canceling
+import kueue_server.core.changing
 import kueue_server.core.core
 import kueue_server.core.leases
 import kueue_server.core.reports
+import kueue_server.core.restoring
+import kueue_server.core.retries
 import kueue_server.engine
+import kueue_server.reruns
 import kueue_server.submissions
 import kueue_server.watch
 import kueue_worker.core.book
@@ -77,7 +82,7 @@ MUTANTS = {
     "no-attempt-check": Mutant(
         "the end of any attempt counts as the job's",
         _ATTEMPTS,
-        "finish",
+        "take_end",
         "if job is None or job.fence != end.fence or job.worker != worker.id:",
         "if job is None:",
         9,
@@ -88,7 +93,7 @@ MUTANTS = {
         "Engine._drain",
         "self._keep_back(group, leaving)\n",
         "self._leave(leaving)\n",
-        4,
+        5,
     ),
     "answer-submit-before-commit": Mutant(
         "a submit is answered before it is on the disk",
@@ -128,7 +133,7 @@ MUTANTS = {
         "expire",
         "may_live=True",
         "may_live=False",
-        87,
+        93,
     ),
     "no-lease": Mutant(
         "a worker is lost as soon as its connection is",
@@ -158,8 +163,8 @@ MUTANTS = {
         "a job to run at most once is handed out again if nobody has heard that it started",
         _ATTEMPTS,
         "lose",
-        "elif counts or not job.restart:",
-        "elif counts:",
+        "elif (counts and why is None) or not job.restart:",
+        "elif counts and why is None:",
         167,
     ),
     "missing-is-running": Mutant(
@@ -192,7 +197,7 @@ MUTANTS = {
         "Book._complete",
         "self.out.append(i.TellFinished(attempt.finished_at(now)))",
         "self.out += [i.TellFinished(attempt.finished_at(now)), i.DropRecords((attempt.key,))]",
-        18,
+        63,
     ),
     "finished-not-listed": Mutant(
         "ends that were not acknowledged are missing from the inventory",
@@ -225,6 +230,79 @@ MUTANTS = {
         "if attempt.note.journal != journal:",
         "if False:",
         143,
+    ),
+    "retry-not-counted": Mutant(
+        "a job that fails is tried again for ever",
+        _ATTEMPTS,
+        "_try_again",
+        "job.retries += 1",
+        "pass",
+        4,
+    ),
+    "retry-lost": Mutant(
+        "a job that fails while a delayed retry is due after a restart is never tried again",
+        kueue_server.core.restoring,
+        "_job",
+        "state.retries.add(state.now + min(left, delay_of(job)), job.id)",
+        "pass",
+        25,
+    ),
+    "no-retry-after-a-loss": Mutant(
+        "a job that was lost once is not tried again when it fails",
+        kueue_server.core.retries,
+        "may_retry",
+        "return job.retries < asked.max_retries",
+        "return not job.losses and job.retries < asked.max_retries",
+        205,
+    ),
+    "killed-is-tried-again": Mutant(
+        "a job that is to be killed and fails just then is tried again",
+        _ATTEMPTS,
+        "take_end",
+        "if not canceled and retries.may_retry(job, end):",
+        "if retries.may_retry(job, end):",
+        213,
+    ),
+    "change-not-saved": Mutant(
+        "a change is in memory only",
+        kueue_server.core.changing,
+        "_put",
+        "state.outbox.write(SaveSpec(job.id, job.spec))",
+        "pass",
+        5,
+    ),
+    "change-of-what-runs": Mutant(
+        "a job that was handed over is changed, too",
+        kueue_server.core.changing,
+        "Changing.apply",
+        "if job.state not in (S.PENDING, S.WAITING) or job.holding:",
+        "if job.state is S.RUNNING:",
+        5,
+    ),
+    "rerun-answered-before-commit": Mutant(
+        "a rerun is answered before it is on the disk",
+        kueue_server.reruns,
+        "Rerunning._write",
+        "self._submissions.write(tuple(blocks), written)",
+        "[a(first, count, None) for a in self._submissions._in_flight[token].answers],"
+        " self._submissions._in_flight[token].answers.clear(), self._submissions.write(tuple(blocks), written)",
+        71,
+    ),
+    "new-token-for-a-repeated-rerun": Mutant(
+        "the client repeats a rerun under another token",
+        kueue.requests,
+        "rerun",
+        "return Rerun(rid, token, which, changes)",
+        "return Rerun(rid, secrets.token_hex(16), which, changes)",
+        57,
+    ),
+    "forget-the-token-of-a-rerun": Mutant(
+        "a repeated rerun counts as a new one",
+        kueue_server.reruns,
+        "Rerunning.rerun",
+        "if self._submissions.answer_known_token(message.token, content_hash, answered):",
+        "if False:",
+        57,
     ),
     "watch-ahead-of-the-disk": Mutant(
         "a waiter is told of ends that a crash may undo",

@@ -9,6 +9,8 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from tests.simulation.verbs import draw_verbs
+
 MACHINES = ("w1", "w2", "w3")
 DIRECTORIES = ("/data/a", "/data/b", "/data/c/d")
 MOST_ACTIONS = 500
@@ -59,6 +61,9 @@ def draw(seed: int) -> Schedule:
         actions.append(Action(at, kind, DRAW[kind](dice, lease)))
     if dice.random() < 0.3:
         actions += _lost_in_the_middle(dice, seconds, lease)
+    times = [action.at for action in actions]
+    verbs = [Action(*drawn) for drawn in draw_verbs(seed, seconds, times)]
+    actions += verbs[: max(0, MOST_ACTIONS - len(actions))]
     actions.sort(key=lambda action: action.at)
     alone = dice.choice((None, None, None, 0.8 * lease))
     return Schedule(seed, seconds, lease, alone, tuple(actions))

@@ -15,6 +15,7 @@ from kueue.config_model import ConfigModel
 from kueue.wire.messages import Acknowledge, Retract, Stop
 from kueue_server.core.core import Core
 from kueue_server.core.events import (
+    ChangeRequested,
     Event,
     ForgetWorkerRequested,
     Tick,
@@ -23,13 +24,14 @@ from kueue_server.core.events import (
     WorkerReported,
     WorkerStatus,
 )
-from kueue_server.core.instructions import DropJobs, Instruction, OfferJobs, SendWorker
+from kueue_server.core.instructions import AnswerChange, DropJobs, Instruction, OfferJobs, SendWorker
 from kueue_server.engine import TICK_SECONDS
 from kueue_server.journal.interface import JournalBrokenError
 from kueue_server.server import Server
 from tests.simulation.disk import Disk, SimulatedJournal
 from tests.simulation.network import SECRET
 from tests.simulation.truth import Truth
+from tests.simulation.verbs import VerbTruth
 from tests.simulation.world import Host, Process, World
 
 
@@ -68,6 +70,7 @@ class SimulatedServer:
         host: Host,
         disk: Disk,
         truth: Truth,
+        verbs: VerbTruth,
         hosts: list[str],
         config: Callable[[], Config],
         wall_offset: float,
@@ -82,10 +85,12 @@ class SimulatedServer:
         self._world = world
         self._host = host
         self._truth = truth
+        self._verbs = verbs
         self._hosts = hosts
         self._config = config
         self._ended = ended
         self._sessions: dict[int, str] = {}
+        self._marks: dict[int, float] = {}  # of changes, by request
         self.process.died.append(self._on_death)
         self.process.call(self._begin)
 
@@ -120,6 +125,7 @@ class SimulatedServer:
         perform = self.server.engine._perform
 
         def handle_and_check(event: Event, now: float) -> list[Instruction]:
+            self._hear_ends(event)
             instructions = handle(event, now)
             self._hear(core, event)
             self._note_offers(core, instructions)
@@ -163,6 +169,18 @@ class SimulatedServer:
             case _:
                 pass
 
+    def _hear_ends(self, event: Event) -> None:
+        if isinstance(event, WorkerReported):
+            ends = event.report.finished
+        elif isinstance(event, WorkerConnected):
+            ends = event.finished
+        else:
+            ends = ()
+            if isinstance(event, ChangeRequested) and event.changes.time_limit_seconds is not None:
+                self._marks[event.request] = event.changes.time_limit_seconds
+        for end in ends:
+            self._truth.end_heard(self.journal.uuid, end.job, end.fence)
+
     def _tell(self, instruction: Instruction) -> None:
         """It leaves the server now."""
         truth, journal = self._truth, self.journal.uuid
@@ -171,6 +189,8 @@ class SimulatedServer:
                 truth.count("offers", len(jobs))
                 for job, fence, *_ in jobs:
                     truth.offer_leaves(journal, job, fence)
+            case AnswerChange(request):
+                self._verbs.change_answered(journal, self.server.core, self._marks[request])
             case SendWorker(_, Acknowledge(attempts)):
                 for ref in attempts:
                     truth.end_acknowledged(journal, ref.job, ref.fence)

@@ -10,19 +10,24 @@ import random
 import secrets
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 from unittest import mock
 
 import kueue.async_client
+import kueue_server.core.core
+import kueue_server.core.rerunning
+import kueue_server.core.selection
+import kueue_server.core.verbs
 import kueue_worker.server_session
 from kueue.job import FINISHED, JobState
 from kueue.resources import Shape
 from kueue.wire.handshake import Role
 from kueue.wire.link import Handler, Link
 from kueue.wire.messages import Command, Spec
+from kueue_server.core.verbs import CHANGE_COST
 from tests.simulation.agent import SimulatedAgent
 from tests.simulation.client import CONTEXT, SimulatedClient
 from tests.simulation.disk import Disk
@@ -30,7 +35,8 @@ from tests.simulation.machine import Machine
 from tests.simulation.network import Network
 from tests.simulation.schedule import FAULTS, LICENCES, MACHINES, Action, Schedule
 from tests.simulation.server import SimulatedServer, config_with
-from tests.simulation.truth import PromiseBrokenError, Run, Truth
+from tests.simulation.truth import PromiseBrokenError, Run, Truth, is_retriable
+from tests.simulation.verbs import VerbTruth, selector_of
 from tests.simulation.world import WALL, Host, Process, World
 
 CPUS = {"w1": 1, "w2": 2, "w3": 4}
@@ -99,6 +105,7 @@ class Simulation:
         self.schedule = schedule
         self.world = World(schedule.seed)
         self.truth = Truth(self.world, schedule.lease_seconds, LICENCES)
+        self.verbs = VerbTruth(self.truth)
         self.network = Network(self.world)
         self.dice = self.world.stream("dice")
         self.server_host = Host("server")
@@ -165,6 +172,7 @@ class Simulation:
             self.server_host,
             self.disk,
             self.truth,
+            self.verbs,
             list(MACHINES),
             self.config,
             self.server_wall,
@@ -189,7 +197,7 @@ class Simulation:
 
     def _client(self, patience: float) -> SimulatedClient:
         name = f"client{len(self.clients) + 1}"
-        client = SimulatedClient(self.world, name, self.truth, lambda: self.disk.uuid, patience)
+        client = SimulatedClient(self.world, name, self.truth, self.verbs, lambda: self.disk.uuid, patience)
         self.clients.append(client)
         return client
 
@@ -208,6 +216,9 @@ class Simulation:
         priority: int = 0,
         time_limit: float | None = None,
         cwd: str = "/data/a",
+        retries: int = 0,
+        retry_delay: float | None = None,
+        retry_on: tuple[int, ...] = (),
         dies: int | None = None,
         server_dies: int | None = None,
     ) -> None:
@@ -225,6 +236,9 @@ class Simulation:
             max_restarts=max_restarts,
             restart=restart,
             time_limit_seconds=time_limit,
+            max_retries=retries,
+            retry_delay_seconds=retry_delay,
+            retry_on=retry_on,
         )
         client = self._client(60.0)
         client.submit_and_wait([spec] * count, name, wait=wait)
@@ -238,7 +252,28 @@ class Simulation:
         highest = self.disk.rows.next_job - 1
         if highest > 0:
             first = max(1, highest - int(place * min(highest, 40)))
+            if kill:
+                self.verbs.to_kill.update(range(first, first + width + 1))
             self._client(60.0).cancel(((first, first + width),), kill=kill)
+
+    def do_cancel_selected(self, place: float, width: int, state: str, kill: bool) -> None:
+        """A person cancels what a selector names."""
+        which = selector_of(place, width, state, self.disk.rows.next_job - 1)
+        if kill:
+            self.verbs.to_kill.update(range(which.ranges[0][0], which.ranges[0][1] + 1))
+        self._client(60.0).ask(lambda client: client.cancel(which, kill=kill))
+
+    def do_set(self, place: float, width: int, state: str) -> None:
+        """A person changes jobs that have not started."""
+        which = selector_of(place, width, state, self.disk.rows.next_job - 1)
+        changes = self.verbs.new_changes()
+        limit, priority = changes.time_limit_seconds, changes.priority
+        self._client(60.0).ask(lambda client: client.change(which, time_limit=limit, priority=priority))
+
+    def do_rerun(self, place: float, width: int, state: str) -> None:
+        """A person has finished jobs run again."""
+        which = selector_of(place, width, state, self.disk.rows.next_job - 1)
+        self._client(60.0).rerun(which, self.verbs.new_group())
 
     def do_clean(self, failed: bool) -> None:
         """A person has finished jobs dropped."""
@@ -422,6 +457,7 @@ class Simulation:
             self.disk.rows.jobs = dict(copy.jobs)
             self.disk.rows.workers = dict(copy.workers)
             self.disk.rows.stops = dict(copy.stops)
+            self.disk.rows.pauses = dict(copy.pauses)
             self.disk.rows.tails = dict(copy.tails)
             self.disk.rows.next_job = (copy.next_job // EPOCH_STEP + 1) * EPOCH_STEP
             self.disk.contexts = dict(old.contexts)
@@ -482,12 +518,15 @@ class Simulation:
                 )
         by_name: dict[str, list[int]] = {}
         for number in table:
-            by_name.setdefault(_spec_name(core, number), []).append(number)
+            name = _spec_name(core, number)
+            if name:
+                by_name.setdefault(name, []).append(number)
         for name, numbers in by_name.items():
             if len(numbers) > truth.names[name]:
                 raise PromiseBrokenError(
                     "G2", f"{name} had {truth.names[name]} jobs and made {numbers}", (journal, numbers[-1])
                 )
+        self.verbs.check(journal, core, self.disk.rows.dropped)
         for number, entry in table.items():
             self._check_job(journal, number, entry)
         for run in truth.live.values():
@@ -518,6 +557,10 @@ class Simulation:
             return
         mine = [run for run in runs if run.fence == job.fence]
         outcome = job.outcome
+        left = runs[0].spec.max_retries - job.retries
+        failed_itself = outcome is not None and outcome.exit_code and any(map(is_retriable, mine))
+        if left and failed_itself and number not in self.verbs.to_kill:
+            raise PromiseBrokenError("G10", f"job {number} was not tried again, {left} times are left", key)
         if outcome is not None and outcome.exit_code is not None:
             if not mine or mine[0].how in ("power", "left over") or mine[0].code != outcome.exit_code:
                 raise PromiseBrokenError("G6", f"job {number} shows {outcome}, {mine} ran", key)
@@ -544,9 +587,10 @@ class Simulation:
 
 
 def _spec_name(core: Any, number: int) -> str:
+    """Empty for a new run of another job."""
     view = core.job_view(number, 0.0, attempts=False)
     assert view is not None
-    return str(view.name)
+    return "" if view.rerun_of is not None else str(view.name)
 
 
 # ---------------------------------------------------------------- what is stood in for
@@ -575,7 +619,7 @@ def _stood_in(simulation: Simulation) -> Iterator[None]:
     def wall() -> float:
         return WALL + world.now if world.current is None else world.current.wall
 
-    patches: list[tuple[Any, str, Callable[..., Any]]] = [
+    patches: list[tuple[Any, str, Any]] = [
         (kueue.async_client, "connect", connect),
         (kueue_worker.server_session, "connect", connect),
         (time, "time", wall),
@@ -583,6 +627,12 @@ def _stood_in(simulation: Simulation) -> Iterator[None]:
         (secrets, "randbits", bits.getrandbits),
         (secrets, "token_hex", lambda size=16: f"{bits.getrandbits(8 * size):0{2 * size}x}"),
         (random, "uniform", world.stream("uniform").uniform),
+    ]
+    # So that verbs of some ten jobs go through the table in several portions.
+    core = kueue_server.core
+    patches += [
+        (module, "PORTION", 3 * CHANGE_COST)
+        for module in (core.core, core.selection, core.verbs, core.rerunning)
     ]
     handler = _Faults(world)
     loggers = [logging.getLogger(name) for name in ("kueue", "kueue_server", "kueue_worker")]

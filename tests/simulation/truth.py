@@ -8,7 +8,9 @@ promises of `docs/reliability.md` (G1 … G7) as it comes, the rest at the end o
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from kueue.wire.messages import Spec
 from tests.simulation.world import World
@@ -100,12 +102,18 @@ class Truth:
     """For how long the server was frozen, less what it need not notice of each time."""
     settled: dict[tuple[str, int], FenceKey] = field(default_factory=dict)
     """Jobs of whose current attempt the server has acknowledged an end of its own."""
+    heard_ends: set[FenceKey] = field(default_factory=set)
+    """Attempts whose end the server has heard of while they were the newest."""
+    tries: dict[tuple[str, int], set[int]] = field(default_factory=dict)
+    """Of jobs that are to be tried again, the fences of attempts that failed by themselves and were acknowledged."""
     forgotten: set[tuple[str, int]] = field(default_factory=set)
     seen: dict[tuple[str, int], str] = field(default_factory=dict)
     """How a waiting client was told that a job ended."""
     told: list[tuple[float, str]] = field(default_factory=list)
     endings: dict[str, list[float]] = field(default_factory=dict)
     """When a worker was told to end."""
+    on_start: list[Callable[[Run], None]] = field(default_factory=list)
+    """Who else looks at each process that begins."""
     stories: dict[tuple[str, int], list[tuple[float, str]]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -188,6 +196,11 @@ class Truth:
                 "G7", journal, job, f"handed out again after the end of {settled[2] % 10000} was settled"
             )
 
+    def end_heard(self, journal: str, job: int, fence: int) -> None:
+        """A worker's word of the end of an attempt reaches the server's core."""
+        if self.handed.get((journal, job), [0])[-1] == fence:
+            self.heard_ends.add((journal, job, fence))
+
     def end_acknowledged(self, journal: str, job: int, fence: int) -> None:
         """A worker was told that the end of an attempt is safe: it forgets it."""
         self.tell_of(journal, job, f"end of {fence % 10000} acknowledged")
@@ -195,6 +208,14 @@ class Truth:
         if run is None or run.how != "exited" or not run.recorded or self._interruptible(run):
             return
         if (journal, job) in self.forgotten:
+            return
+        if is_retriable(run) and run.key in self.heard_ends:
+            tries = self.tries.setdefault((journal, job), set())
+            tries.add(fence)
+            if len(tries) <= run.spec.max_retries:
+                self.count("retries")
+                return
+            self.settled.setdefault((journal, job), run.key)
             return
         if self.handed[journal, job][-1] == fence:
             self.settled.setdefault((journal, job), run.key)
@@ -214,6 +235,8 @@ class Truth:
             self._may_run_beside(other, run)
         if not run.spec.restart and earlier:
             self._break("G4", *job, "at most once, and started a second time")
+        for look in self.on_start:
+            look(run)
         earlier.append(run)
         self.live[run.key] = run
         self.count("starts")
@@ -261,6 +284,8 @@ class Truth:
                 f"{newer.fence % 10000}",
             )
         by_itself = other.how in ("exited", "time limit")
+        if by_itself and is_retriable(other) and other.key in self.heard_ends:
+            return  # how often that may be, its acknowledgements tell
         excused = by_itself and (not other.recorded or other.records_lost or self._interruptible(other))
         if not excused and other.how not in ("interrupted", "left over", "shutdown", "power"):
             self._break("G6", *job, f"{other.fence % 10000} ended ({other.how}), and the job starts again")
@@ -304,11 +329,21 @@ class Truth:
                 return run
         return None
 
-    def _break(self, promise: str, journal: str, job: int, text: str) -> None:
-        # Noted as well as raised: the product keeps one peer's exceptions from the others.
-        error = PromiseBrokenError(promise, f"job {job}: {text}", (journal, job))
+    def _break(self, promise: str, journal: str, job: int, text: str) -> NoReturn:
+        self.broken(PromiseBrokenError(promise, f"job {job}: {text}", (journal, job)))
+
+    def broken(self, error: PromiseBrokenError) -> NoReturn:
+        """Noted as well as raised: the product keeps one peer's exceptions from the others."""
         self.world.faults.append(error)
         raise error
+
+
+def is_retriable(run: Run) -> bool:
+    """Has it ended in a way for which its job is to be tried again?"""
+    spec = run.spec
+    if run.how != "exited" or not run.code or not spec.max_retries:
+        return False
+    return not spec.retry_on or run.code in spec.retry_on
 
 
 def _licences_of(run: Run) -> int:

@@ -34,6 +34,8 @@ from kueue_server.core.events import (
     JobsSubmitted,
     Limits,
     LimitsChanged,
+    PauseRequested,
+    ResumeRequested,
     Tick,
     WorkerConnected,
     WorkerDisconnected,
@@ -43,6 +45,7 @@ from kueue_server.core.events import (
 )
 from kueue_server.core.instructions import (
     DropJobs,
+    DropPause,
     DropStop,
     DropWorker,
     Instruction,
@@ -50,13 +53,14 @@ from kueue_server.core.instructions import (
     LogLine,
     OfferJobs,
     SaveJob,
+    SavePause,
     SaveSpec,
     SaveStop,
     SaveTails,
     SaveWorker,
     SendWorker,
 )
-from kueue_server.core.records import Restored, RestoredJob, RestoredStop, WorkerRecord
+from kueue_server.core.records import Restored, RestoredJob, RestoredPause, RestoredStop, WorkerRecord
 
 WALL = 1_000_000.0
 """The wall clock when the bench's own clock shows 0."""
@@ -101,6 +105,7 @@ class MemoryJournal:
         self.jobs: dict[int, RestoredJob] = {}
         self.workers: dict[int, bytes] = {}
         self.stops: dict[tuple[int, int, int], str] = {}
+        self.pauses: dict[int, tuple[float, str]] = {}
         self.tails: dict[tuple[int, int], tuple[bytes, bytes]] = {}
         self.dropped: set[int] = set()
         self.next_job = 1
@@ -123,6 +128,10 @@ class MemoryJournal:
                 self.stops[worker, job, fence] = why
             case DropStop(worker, job, fence):
                 del self.stops[worker, job, fence]
+            case SavePause(worker, since, reason):
+                self.pauses[worker] = (since, reason)
+            case DropPause(worker):
+                del self.pauses[worker]
             case DropJobs(ranges):
                 for first, last in ranges:
                     for job in range(first, last + 1):
@@ -152,7 +161,8 @@ class Bench:
             for number, record in sorted(self.journal.workers.items())
         )
         stops = tuple(RestoredStop(*key, why) for key, why in self.journal.stops.items())
-        restored = Restored(self.journal.next_job, workers, stops)
+        pauses = tuple(RestoredPause(worker, *pause) for worker, pause in self.journal.pauses.items())
+        restored = Restored(self.journal.next_job, workers, stops, pauses)
         jobs = [self.journal.jobs[number] for number in sorted(self.journal.jobs)]
         core = Core(self.limits, restored, jobs, self._fences(), self.time, self.wall)
         core.check_invariants()
@@ -309,6 +319,16 @@ class Bench:
         """A person says that a worker's attempts are dead."""
         self._request += 1
         return self.handle(ForgetWorkerRequested(self._request, worker, self.wall))
+
+    def pause(self, *globs: str, kill: bool = False, reason: str = "") -> list[Instruction]:
+        """A person keeps workers from taking jobs."""
+        self._request += 1
+        return self.handle(PauseRequested(self._request, globs, kill, reason, self.wall))
+
+    def resume(self, *globs: str) -> list[Instruction]:
+        """A person lets workers take jobs again."""
+        self._request += 1
+        return self.handle(ResumeRequested(self._request, globs))
 
     def set_limits(self, limits: Limits) -> list[Instruction]:
         """The configuration is read again."""

@@ -11,6 +11,7 @@ import asyncio
 import os
 import random
 import resource
+import socket
 import time
 from typing import Any
 
@@ -90,7 +91,13 @@ class SimulatedWorker:
         boot = f"boot of {self.name}"
         self._link.send(
             Register(
-                self.name, self.name, __version__, f"keeper of {self.name}", boot, capacity, SystemInfo()
+                self.name,
+                socket.gethostname(),
+                __version__,
+                f"keeper of {self.name}",
+                boot,
+                capacity,
+                SystemInfo(),
             )
         )
         return True

@@ -21,7 +21,7 @@ WORKER_COLUMNS = (
     Column("load 1/5/15", shrink=2, least=4),
     Column("uptime", right=True),
     Column("version", shrink=2, least=4),
-    Column("state"),
+    Column("state", least=9, shrink=4),
 )
 STATE_STYLES = {"connected": "green", "silent": "yellow", "lost": "red", "leaving": "yellow"}
 
@@ -56,8 +56,16 @@ def _worker_row(worker: WorkerView) -> list[Cell]:
         Cell(" ".join(f"{load:.1f}" for load in status.load) if status is not None else "-"),
         Cell(format_duration(status.uptime_seconds) if status is not None else "-"),
         Cell(visible(worker.version)),
-        Cell(worker.state, STATE_STYLES.get(worker.state, "")),
+        _state_cell(worker),
     ]
+
+
+def _state_cell(worker: WorkerView) -> Cell:
+    """A pause comes before being connected, for it is what keeps jobs away."""
+    if worker.paused is None:
+        return Cell(worker.state, STATE_STYLES.get(worker.state, ""))
+    state = "paused" if worker.state == "connected" else f"{worker.state}, paused"
+    return Cell(f"{state}: {visible(worker.paused.reason)}" if worker.paused.reason else state, "yellow")
 
 
 def worker_detail_lines(detail: WorkerDetail, *, colour: bool) -> list[str]:
@@ -67,6 +75,11 @@ def worker_detail_lines(detail: WorkerDetail, *, colour: bool) -> list[str]:
     fields = [
         ("worker", f"{worker.id}: {visible(worker.name)}"),
         ("state", styled(worker.state, STATE_STYLES.get(worker.state, ""), colour)),
+        *(
+            [("paused", f"since {local_time(worker.paused.since)} {visible(worker.paused.reason)}".rstrip())]
+            if worker.paused is not None
+            else []
+        ),
         ("host", f"{visible(worker.host)} ({visible(detail.address)})"),
         ("system", visible(f"{system.os}, {system.kernel}, {system.machine}, Python {system.python}")),
         ("processor", visible(f"{system.cpus} × {system.cpu_model}, {system.cpu_mhz:.0f} MHz")),

@@ -78,7 +78,8 @@ def count_line(counts: JobCounts, shown: int, *, colour: bool) -> str:
     total = sum(getattr(counts, state) for state in STATE_STYLES)
     if not total:
         return "no jobs"
-    line = f"{shown} of {total} jobs: " if shown < total else f"{total} jobs: "
+    noun = "job" if total == 1 else "jobs"
+    line = f"{shown} of {total} {noun}: " if shown < total else f"{total} {noun}: "
     line += ", ".join(parts)
     if counts.average_run_seconds is not None:
         line += f"; average run time {format_duration(counts.average_run_seconds)}"

@@ -24,10 +24,12 @@ from kueue.wire.messages import (
     JobPage,
     Leaving,
     ListJobs,
+    PauseWorkers,
     ReadLog,
     Register,
     Report,
     ResourcePage,
+    ResumeWorkers,
     ShowJob,
     ShowWorker,
     Spec,
@@ -161,6 +163,10 @@ class Play:
                 self._check(bench.handle(CleanRequested(2, request.failed)))
             case ForgetWorker():
                 self._check(bench.forget(request.worker))
+            case PauseWorkers():
+                self._check(bench.pause(*request.workers, kill=request.kill, reason=request.reason))
+            case ResumeWorkers():
+                self._check(bench.resume(*request.workers))
             case ListJobs():
                 limit = max(1, min(request.limit, 1000))
                 jobs, cursor = core.page(

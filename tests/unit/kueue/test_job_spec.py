@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from kueue.directories import current_directory, volume_of
 from kueue.environment import Volumes, context_of, digest_of
 from kueue.errors import UsageError
-from kueue.inherited import current_directory, volume_of
 from kueue.job_spec import Encoder, JobSpec, spec_of
 from kueue.wire.messages import Context, RawBytes, Spec
 

@@ -360,7 +360,7 @@ def test_a_start_that_another_program_holds_up_is_not_waited_for_forever(
 ) -> None:
     monkeypatch.setattr(local, "LOCK_SECONDS", 0.1)
     with (
-        local._lock(place.config),
+        local.one_at_a_time(place.config),
         pytest.raises(ServerUnreachableError, match="another program has been at the local server"),
     ):
         place.up()

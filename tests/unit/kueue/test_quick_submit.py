@@ -14,6 +14,7 @@ from kueue.cli import submit as long_way
 from kueue.cli.plain_cmd import spec_fields
 from kueue.cli.quick import parse_cmd
 from kueue.client_config import ClientConfig
+from kueue.directories import Reach
 from kueue.environment import context_of
 from kueue.errors import KueueError, UsageError
 from kueue.inherited import inherited_environment
@@ -36,6 +37,8 @@ OPTIONS = st.one_of(
             *(
                 ["-C", "/tmp"],
                 ["-C", "."],
+                ["-C", "/"],
+                ["-C", "/dev/shm"],
                 ["--resource", "b=2"],
                 ["--resource", "a"],
                 ["-r", "many"],
@@ -55,16 +58,18 @@ def test_what_is_sent_quickly_is_what_the_client_sends(arguments: list[str]) -> 
     call = parse_cmd(arguments)
     if call is None:
         return
+    quick_reach, reach = (Reach(CONFIG.host_only_places, is_alone=False) for _ in range(2))
     try:
-        fields = spec_fields(call.command, call.values, CONFIG)
+        fields = spec_fields(call.command, call.values, CONFIG, quick_reach)
         if fields is None:
             return
     except UsageError:
         with pytest.raises(KueueError):
             long_way._spec(call.command, call.values)
         return
-    encoder = Encoder(CONFIG.job_default_cpus, CONFIG.job_default_ram_mb)
+    encoder = Encoder(CONFIG.job_default_cpus, CONFIG.job_default_ram_mb, reach)
     expected, context = encoder.encode(long_way._spec(call.command, call.values))
+    assert quick_reach.warnings == reach.warnings
     extra = {"A": "b"} if "--env" in arguments else {}
     pairs = inherited_environment(os.environ, extra, clean=call.values["clean_env"])
     quick = quick_submit.context(pairs)

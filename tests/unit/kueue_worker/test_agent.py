@@ -275,7 +275,7 @@ async def test_output_is_followed_while_the_job_runs(connected: Lab) -> None:
 # ---------------------------------------------------------------- what can't be run here
 
 
-async def test_a_missing_directory_is_refused_and_a_missing_program_is_an_end(connected: Lab) -> None:
+async def test_a_missing_directory_or_program_is_refused(connected: Lab) -> None:
     server = connected.server
     server.offer(1, "true", cwd=f"{connected.cwd}/a/b")
     await server.until(lambda: 1 in server.refused)
@@ -283,8 +283,13 @@ async def test_a_missing_directory_is_refused_and_a_missing_program_is_an_end(co
     assert (refused.code, refused.ancestor) == ("no_directory", connected.cwd)
     assert refused.text == f"{connected.cwd}/a/b: No such file or directory"
     server.offer(2, "dc_shell", cwd=connected.cwd)
-    end = await server.end_of(2)
-    assert (end.end, end.reason) == (End.NOT_STARTED, Reason("no_program", "no dc_shell in PATH"))
+    server.offer(3, "./dc_shell", cwd=connected.cwd)
+    await server.until(lambda: {2, 3} <= server.refused.keys())
+    refused = server.refused[2]
+    assert (refused.code, refused.text, refused.ancestor) == ("no_program", "no dc_shell in PATH", None)
+    refused = server.refused[3]
+    assert (refused.code, refused.text) == ("no_program", "./dc_shell: no such file")
+    assert refused.ancestor == connected.cwd  # another directory may have it
 
 
 async def test_a_held_job_whose_directory_is_missing_goes_on_to_others_at_once(connected: Lab) -> None:

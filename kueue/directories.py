@@ -1,0 +1,160 @@
+"""Where a job's working directory is: the name it goes by, its volume, and whether other machines have it, too.
+
+The standard library alone: it is on the way of `kueue cmd`, which is called a thousand times.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+
+from kueue.errors import UsageError
+
+HOST_ONLY_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm")
+"""Those that each machine has its own of, by default."""
+LOCAL_DIRECTORY = "local_directory"
+"""Code of the warning of a directory that other machines don't see, or have their own of."""
+LOCAL_FILE_SYSTEMS = frozenset(
+    {
+        *("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "bcachefs", "f2fs", "jfs", "reiserfs", "nilfs2"),
+        *("tmpfs", "ramfs", "overlay", "aufs", "vfat", "exfat", "ntfs3", "iso9660", "squashfs", "udf"),
+    }
+)
+"""Types that are surely one machine's own; of all others nothing is said."""
+_MOUNTS = "/proc/self/mountinfo"
+_MOST_KNOWN = 10_000
+_GLOB_CHARACTERS = frozenset("*?[")
+
+
+def current_directory() -> str:
+    """`$PWD` where it names the current directory (so that automounted and linked homes keep their name),
+    else the physical path.
+
+    Raises:
+        UsageError: the current directory does not exist any more.
+    """
+    try:
+        physical = os.getcwd()
+        named = os.environ.get("PWD", "")
+        if named.startswith("/") and os.path.samefile(named := os.path.normpath(named), physical):
+            return named
+    except FileNotFoundError:
+        raise UsageError("the current directory does not exist any more") from None
+    except (OSError, ValueError):
+        pass
+    return physical
+
+
+def volume_of(directory: str) -> str:
+    """Mount point of a directory as it is seen here; for `/`, the first component of the path."""
+    path = directory
+    try:
+        while path not in ("/", "//", "") and not os.path.ismount(path):
+            path = os.path.dirname(path)
+    except (OSError, ValueError):
+        path = "/"
+    if path not in ("/", "//", ""):
+        return path
+    return "/" + directory.lstrip("/").split("/", 1)[0]
+
+
+class Reach:
+    """Which machines jobs may run on because of their directories; of neighbours, what is above them is looked
+    up once.
+
+    Args:
+        host_only: directories, absolute, below which jobs stay on this machine.
+        is_alone: there are no other machines to be warned of.
+    """
+
+    def __init__(self, host_only: Iterable[str] = (), *, is_alone: bool = True) -> None:
+        self.warnings: list[tuple[str, str]] = []
+        """Codes and texts, one a file system, of the directories that were asked for."""
+        self._host = socket.gethostname()
+        self._is_alone = is_alone
+        named = [os.path.normpath(place) for place in host_only]
+        self._host_only = (*named, *(real for place in named if (real := _real(place)) != place))
+        self._real: dict[str, str] = {}
+        self._mounts: dict[str, str] | None = None
+        self._seen: set[str] = set()
+        self._last: tuple[str, tuple[str, ...]] = ("", ())
+
+    def workers(self, directory: str) -> tuple[str, ...]:
+        """Patterns of the workers that a job of this directory is for, if it names none itself: none, or this
+        machine."""
+        if directory != self._last[0]:
+            self._last = directory, self._workers(directory)
+        return self._last[1]
+
+    def _workers(self, directory: str) -> tuple[str, ...]:
+        real = self._real_of(directory)
+        if any(is_below(path, place) for path in (directory, real) for place in self._host_only):
+            return ("".join(f"[{c}]" if c in _GLOB_CHARACTERS else c for c in self._host),)
+        if not self._is_alone:
+            self._look_at_mount(directory, real)
+        return ()
+
+    def _real_of(self, directory: str) -> str:
+        """Without symbolic links."""
+        parent, _, name = directory.rpartition("/")
+        above = self._real.get(parent)
+        if above is None:
+            if len(self._real) > _MOST_KNOWN:
+                self._real.clear()
+            above = self._real[parent] = _real(parent or "/")
+        path = f"{above.rstrip('/')}/{name}"
+        return _real(directory) if name in ("", ".", "..") or os.path.islink(path) else path
+
+    def _look_at_mount(self, directory: str, real: str) -> None:
+        if self._mounts is None:
+            self._mounts = mounts()
+        place = real
+        while place not in self._mounts:
+            if place in ("/", "//", ""):
+                return
+            place = os.path.dirname(place)
+        kind = self._mounts[place]
+        if place in self._seen or kind not in LOCAL_FILE_SYSTEMS or not os.path.isdir(directory):
+            return
+        self._seen.add(place)
+        where = directory if place == "/" else place
+        text = (
+            f"{where} is a local file system of {self._host} ({kind}): a job there runs wherever there is a"
+            f" directory of that name; --worker {self._host} keeps it here"
+        )
+        self.warnings.append((LOCAL_DIRECTORY, text))
+
+
+def is_below(path: str, place: str) -> bool:
+    """Is `path` the directory `place`, or in it? Both are absolute and normal."""
+    return path == place or path.startswith(place if place == "/" else place + "/")
+
+
+def mounts() -> dict[str, str]:
+    """Mount points and the types of what is mounted there last; nothing where the system doesn't tell."""
+    found: dict[str, str] = {}
+    try:
+        with open(_MOUNTS, encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                before, _, after = line.partition(" - ")
+                found[_unescaped(before.split(" ")[4])] = after.split(" ", 1)[0]
+    except (OSError, IndexError):
+        pass
+    return found
+
+
+def _unescaped(name: str) -> str:
+    """Blanks and the like are octal numbers there."""
+    if "\\" not in name:
+        return name
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        name = name.replace(code, character)
+    return name
+
+
+def _real(path: str) -> str:
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):
+        return path
