@@ -12,11 +12,13 @@ from typing import TypeVar, Unpack
 
 from kueue import requests
 from kueue.effects import Operation
+from kueue.job_handle import Job
 from kueue.job_spec import ChangeOptions
 from kueue.wire.messages import (
     Canceled,
     Changed,
     Cleaned,
+    Explanation,
     JobCounts,
     JobsSelected,
     ResourcePage,
@@ -46,6 +48,10 @@ class BlockingRequests(ABC):
     def select(self, which: Selector) -> JobsSelected:
         """Which jobs that is now: `ranges` of ids and `counts` by state. May be waited for as any jobs."""
         return self._run(requests.select(which))
+
+    def explain(self, job: Job | int) -> Explanation:
+        """Why a job waits: in short, and what each worker lacks for it."""
+        return self._run(requests.explain(job))
 
     def workers(self) -> tuple[WorkerView, ...]:
         """All workers that the server knows."""

@@ -26,6 +26,8 @@ from kueue.wire.messages import (
     Clean,
     Cleaned,
     Done,
+    Explain,
+    Explanation,
     ForgetWorker,
     JobCounts,
     JobDetail,
@@ -123,6 +125,12 @@ def detail(job: Job | int, context: bool) -> Operation[JobDetail]:
     """All about one job."""
     number = id_of(job)
     return (yield from ask(lambda rid: ShowJob(rid, number, context), JobDetail))
+
+
+def explain(job: Job | int) -> Operation[Explanation]:
+    """Why a job waits."""
+    number = id_of(job)
+    return (yield from ask(lambda rid: Explain(rid, number), Explanation))
 
 
 def cancel(jobs: Jobs | Selector, kill: bool) -> Operation[Canceled]:

@@ -27,6 +27,8 @@ from kueue.wire.messages import (
     Cleaned,
     ClientMessage,
     Done,
+    Explain,
+    Explanation,
     Failure,
     ForgetWorker,
     Heartbeat,
@@ -111,6 +113,8 @@ class ClientSession:
                 self._select_jobs(message)
             case ShowJob():
                 self._show_job(message)
+            case Explain():
+                self._explain(message)
             case ReadLog():
                 read_log(self._services, message, self._send)
             case Watch():
@@ -268,6 +272,13 @@ class ClientSession:
             journal.read_tails(message.job, detail.job.attempt, with_tails)
         else:
             with_tails(None)
+
+    def _explain(self, message: Explain) -> None:
+        found = self._services.core.explain(message.job, self._loop.time())
+        if found is None:
+            self._fail(message.rid, "unknown_job", f"no job {message.job}")
+        else:
+            self._send(Explanation(message.rid, *found))
 
     def _watch(self, message: Watch) -> None:
         if len(message.ranges) > MAX_RANGES or not message.ranges:

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from kueue import __version__
-from kueue.cli import changing, cluster, cmd_command, listing, output, rerunning, serving, status, steering
+from kueue.cli import (
+    changing,
+    cluster,
+    cmd_command,
+    explaining,
+    listing,
+    output,
+    rerunning,
+    serving,
+    status,
+    steering,
+)
 from kueue.cli.outcome import OURS, outcome
 from kueue.cli.session import Session
 from kueue.errors import UsageError
@@ -59,6 +70,7 @@ _OWN_OPTIONS_END = {"allow_interspersed_args": False}
 app.command("cmd", rich_help_panel=JOBS, context_settings=_OWN_OPTIONS_END)(cmd_command.cmd)
 app.command("list-jobs", rich_help_panel=JOBS)(listing.list_jobs)
 app.command("show-job", rich_help_panel=JOBS)(listing.show_job)
+app.command("explain", rich_help_panel=JOBS)(explaining.explain)
 app.command("logs", rich_help_panel=JOBS)(output.logs)
 app.command("wait-job", rich_help_panel=JOBS)(changing.wait_job)
 app.command("remove-job", rich_help_panel=JOBS)(changing.remove_job)

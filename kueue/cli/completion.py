@@ -40,7 +40,17 @@ complete -c kueue -a '(__kueue_complete)'
 }
 
 JOB_COMMANDS = frozenset(
-    {"show-job", "logs", "list-jobs", "wait-job", "remove-job", "rerun-job", "set-job", "clean-jobs"}
+    {
+        "show-job",
+        "explain",
+        "logs",
+        "list-jobs",
+        "wait-job",
+        "remove-job",
+        "rerun-job",
+        "set-job",
+        "clean-jobs",
+    }
 )
 WORKER_COMMANDS = frozenset({"show-worker", "forget-worker", "pause-worker", "resume-worker"})
 

@@ -462,6 +462,13 @@ class ListWorkers(msgspec.Struct, frozen=True, tag="list_workers"):
     rid: int
 
 
+class Explain(msgspec.Struct, frozen=True, tag="explain"):
+    """Why does this job wait?"""
+
+    rid: int
+    job: int
+
+
 class ShowWorker(msgspec.Struct, frozen=True, tag="show_worker"):
     """`worker` is an id (digits), a worker's name, or its host's name where that is unique."""
 
@@ -531,6 +538,7 @@ ClientMessage = (
     | Rerun
     | Change
     | ListWorkers
+    | Explain
     | ShowWorker
     | ListResources
     | ForgetWorker
@@ -654,6 +662,21 @@ class JobDetail(msgspec.Struct, frozen=True, tag="job_detail", omit_defaults=Tru
     max_retries: int = 0
     retry_delay_seconds: float = 0.0
     retry_on: tuple[int, ...] = ()
+
+
+class WorkerLacks(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one worker lacks for a job now; nothing: the job waits for something else."""
+
+    worker: str
+    lacks: tuple[Reason, ...] = ()
+
+
+class Explanation(msgspec.Struct, frozen=True, tag="explanation", omit_defaults=True):
+    """`job.reason` says why in short; `workers` are only those of a pending job, those that lack least first."""
+
+    rid: int
+    job: JobView
+    workers: tuple[WorkerLacks, ...] = ()  # at most MAX_ITEMS
 
 
 class LogChunk(msgspec.Struct, frozen=True, tag="log_chunk", omit_defaults=True):
@@ -840,6 +863,7 @@ ToClient = (
     | JobPage
     | JobsSelected
     | JobDetail
+    | Explanation
     | LogChunk
     | WatchState
     | Canceled

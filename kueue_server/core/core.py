@@ -25,6 +25,7 @@ from kueue.wire.messages import (
     Selector,
     Spec,
     WorkerDetail,
+    WorkerLacks,
     WorkerView,
 )
 from kueue_server.core import (
@@ -65,6 +66,7 @@ from kueue_server.core.events import (
     WorkerReported,
     WorkerStatus,
 )
+from kueue_server.core.explaining import explain
 from kueue_server.core.instructions import AnswerForgetWorker, Instruction
 from kueue_server.core.records import Restored, RestoredJob
 from kueue_server.core.rerunning import Reruns, gather
@@ -308,6 +310,12 @@ class Core:
             average_run_seconds=state.pace.average_run_seconds,
             eta_seconds=state.pace.eta_seconds(state.table.unfinished, max(state.now, now - state.late)),
         )
+
+    def explain(self, job_id: int, now: float) -> tuple[JobView, tuple[WorkerLacks, ...]] | None:
+        """A job, and what each worker lacks for it."""
+        job = self._state.table.get(job_id)
+        view = self.job_view(job_id, now)
+        return None if job is None or view is None else (view, explain(self._state, job))
 
     def log_place(self, job_id: int, attempt: int | None) -> views.LogPlace | Reason:
         """Where the output of an attempt (None: the current or last one) is to be had."""

@@ -36,6 +36,7 @@ ANSWERS = {
     "list_jobs": "job_page",
     "select_jobs": "jobs_selected",
     "show_job": "job_detail",
+    "explain": "explanation",
     "read_log": "log_chunk",
     "watch": "watch_state",
     "cancel": "canceled",

@@ -193,6 +193,7 @@ class SimulatedKeeper:
         ended = e.Ended(ENDS[run.how], code, signal, started=record.started, ended=self.machine.clock())
         self._write(record, ended)
         run.recorded = True
+        run.recorded_at = self.machine.world.now
         self._tell_of(record)
         self._go_if_idle()
 

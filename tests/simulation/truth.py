@@ -52,6 +52,7 @@ class Run:
     """`exited` by itself; otherwise who ended it: `stopped`, `interrupted`, `time limit`, `left over`, `shutdown`,
     `power`."""
     recorded: bool = False
+    recorded_at: float | None = None
     """The keeper has its end in its records."""
     records_lost: bool = False
 
@@ -291,11 +292,14 @@ class Truth:
             self._break("G6", *job, f"{other.fence % 10000} ended ({other.how}), and the job starts again")
 
     def _interruptible(self, run: Run) -> bool:
-        """A bad end near the end of its worker counts as an interruption."""
+        """A bad end near the end of its worker counts as an interruption, and so does one that a keeper which was
+        frozen sees only then."""
         ended = run.ended
         if run.code == 0 or ended is None:
             return False
-        return any(abs(when - ended) < SHUTDOWN_SECONDS for when in self.endings.get(run.host, ()))
+        seen = ended if run.recorded_at is None else run.recorded_at
+        endings = self.endings.get(run.host, ())
+        return any(ended - SHUTDOWN_SECONDS < when < seen + SHUTDOWN_SECONDS for when in endings)
 
     def power_lost(self, host: str, *, records: bool) -> None:
         """A machine goes down at once; `records`: what its keeper wrote last is gone."""

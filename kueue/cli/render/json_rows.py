@@ -9,6 +9,7 @@ from kueue.wire.codec import from_os
 from kueue.wire.messages import (
     AttemptView,
     Context,
+    Explanation,
     JobDetail,
     JobView,
     OsString,
@@ -108,6 +109,19 @@ def job_object(detail: JobDetail, context: Context | None) -> dict[str, Any]:
 
 def _tail(data: bytes | None) -> str | None:
     return None if data is None else data.decode(errors="surrogateescape")
+
+
+def explanation_object(found: Explanation) -> dict[str, Any]:
+    """`explain`."""
+    return {
+        "job": found.job.id,
+        "state": found.job.state,
+        "reason": _reason(found.job.reason),
+        "workers": [
+            {"name": worker.worker, "lacks": [_reason(reason) for reason in worker.lacks]}
+            for worker in found.workers
+        ],
+    }
 
 
 def worker_row(worker: WorkerView) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from kueue.wire.messages import (
     Cancel,
     Clean,
     ClientMessage,
+    Explain,
+    Explanation,
     ForgetWorker,
     Inventory,
     JobPage,
@@ -175,6 +177,10 @@ class Play:
                 self._told(JobPage(1, tuple(jobs), cursor, core.counts(now)))
             case ShowJob():
                 self._told(core.job_detail(request.job, now))
+            case Explain():
+                found_job = core.explain(request.job, now)
+                if found_job is not None:
+                    self._told(Explanation(1, *found_job))
             case ReadLog():
                 core.log_place(request.job, request.attempt)
             case ShowWorker():

@@ -113,6 +113,7 @@ def keys_of(value: Any) -> set[str]:
 
 ATTEMPT = AttemptView(1, "w", reason=messages.Reason("exit", "exit 2"))
 JOB = JobView(1, "failed", ("a",), "/", 1, 1, attempts=(ATTEMPT,), reason=ATTEMPT.reason)
+EXPLANATION = messages.Explanation(0, JOB, (messages.WorkerLacks("w", (messages.Reason("busy", "b"),)),))
 WORKER = WorkerView(1, "w", "h", "1", "connected", Capacity(1, 1, 1, (("gpu", 1),)))
 
 
@@ -122,9 +123,10 @@ WORKER = WorkerView(1, "w", "h", "1", "connected", Capacity(1, 1, 1, (("gpu", 1)
         ("A job", json_rows.job_object(JobDetail(0, JOB), messages.Context())),
         ("A worker", json_rows.worker_object(WorkerDetail(0, WORKER))),
         ("A resource", json_rows.resource_row(ResourceView("genus", 0, 1))),
+        ("An explanation", json_rows.explanation_object(EXPLANATION)),
         ("A host", table.json_object(Row("rax11"))),
     ],
-    ids=["job", "worker", "resource", "host"],
+    ids=["job", "worker", "resource", "explanation", "host"],
 )
 def test_each_key_of_the_json_is_documented(heading: str, row: dict[str, Any]) -> None:
     assert keys_of(row) - {"gpu"} - keys_in(section(JSON, heading)) == set()
