@@ -67,9 +67,8 @@ def test_one_round_starts_twelve_workers_the_next_changes_nothing_and_another_me
     assert "host key has CHANGED" in rows[other_key]["error"]
     assert f"ssh-keygen -R {other_key}" in rows[other_key]["error"]
     assert rows[hanging]["error"].startswith("logged in, but no answer within")
-    assert seconds < CONNECT_SECONDS + 8, (
-        "as long as the slowest connect takes, and the supervisor's own start"
-    )
+    # Three hosts used up that time each. The rest is the supervisor's own start, on a machine that is all hosts.
+    assert seconds < 2 * CONNECT_SECONDS, "no host waits for another"
     for name in (black_hole, other_key, hanging):
         assert hosts.agents(name) == survivors[name][0]
 
