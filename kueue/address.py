@@ -53,6 +53,10 @@ class Whereabouts:
         self._config = config
         self._stamp = _stamp_of(config.path)
 
+    def named(self) -> str:
+        """`name:port` as the file had it when it was read last."""
+        return f"{self._config.server_name}:{self._config.server_port}"
+
     def __call__(self) -> tuple[str, int]:
         """Where to connect to now."""
         stamp = _stamp_of(self._config.path)

@@ -160,7 +160,7 @@ class Agent:
         return Answer(
             name=options.name,
             version=options.version,
-            server=options.server,
+            server=options.server(),
             config=options.config,
             connected=session.alone_seconds == 0,
             alone_seconds=session.alone_seconds,

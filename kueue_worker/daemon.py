@@ -115,14 +115,14 @@ async def _serve(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def _options(config: Config, name: str, hostname: str, spool: Spool, *, kill_jobs: bool) -> Options:
-    settings, clients = config.worker_settings_for(hostname), config.for_clients
+    settings, whereabouts = config.worker_settings_for(hostname), Whereabouts(config.for_clients)
     return Options(
         name=name,
         host=hostname,
         boot=boot_id(),
         version=__version__,
         secret=config.common_settings.shared_secret,
-        resolve=Whereabouts(clients),
+        resolve=whereabouts,
         settings=Settings(
             capacity=capacity(settings.worker_max_parallel_jobs, settings.own_resources()),
             unit_names=_unit_names(settings),
@@ -141,7 +141,7 @@ def _options(config: Config, name: str, hostname: str, spool: Spool, *, kill_job
         spool_max_bytes=settings.spool_max_mb * 2**20,
         spool_max_seconds=settings.spool_max_days * 86400,
         pid=os.getpid(),
-        server=f"{clients.server_name}:{clients.server_port}",
+        server=whereabouts.named,
         config=str(config.path),
     )
 

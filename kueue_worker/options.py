@@ -30,6 +30,6 @@ class Options:
     spool_max_bytes: int
     spool_max_seconds: float
     pid: int
-    server: str
-    """`name:port` as configured, for those who ask."""
+    server: Callable[[], str]
+    """`name:port` as configured now, for those who ask."""
     config: str

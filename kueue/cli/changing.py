@@ -22,6 +22,7 @@ from kueue.cli.selecting import (
     selector_of,
 )
 from kueue.cli.session import Session, session_of
+from kueue.job import FINISHED, UNFINISHED, JobState
 from kueue.wire.messages import Canceled, Range
 from kueue.wire.selector import is_open
 
@@ -64,7 +65,8 @@ def remove_job(
     with session.connected() as client:
         if are_single_ids(jobs, selector) and not values["dry_run"]:
             return _tell_each(session, client.cancel([first for first, _ in selector.ranges], kill=kill))
-        decided = decide(session, client, selector, values, "cancel", has_ids=bool(jobs))
+        able = UNFINISHED if kill else UNFINISHED - {JobState.RUNNING}
+        decided = decide(session, client, selector, values, "cancel", able, has_ids=bool(jobs))
         if isinstance(decided, int):
             return decided
         done = client.cancel(decided, kill=kill)
@@ -109,7 +111,10 @@ def clean_jobs(context: typer.Context, jobs: Ids = None, *, values: dict[str, An
         if is_open(selector) and not values["dry_run"]:
             session.terminal.say(f"{client.clean(failed=failed)} jobs dropped")
             return 0
-        decided = decide(session, client, selector, values, "drop", has_ids=bool(jobs))
+        able = {JobState.SUCCEEDED, JobState.CANCELED} | ({JobState.FAILED} if failed else set())
+        if selector.states:
+            able = set(FINISHED)
+        decided = decide(session, client, selector, values, "drop", able, has_ids=bool(jobs))
         if isinstance(decided, int):
             return 0
         done = client.clean_selected(decided, failed=failed)

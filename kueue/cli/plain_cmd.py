@@ -16,6 +16,7 @@ from kueue.directories import Reach, current_directory, volume_of
 from kueue.inherited import inherited_environment
 
 MAX_PRIORITY = 1000
+MAX_RETRY_DELAY = 366 * 86400
 
 
 def run(call: Call) -> int:
@@ -77,12 +78,13 @@ def spec_fields(
     first = command[0]
     if not first.strip() or (len(command) == 1 and any(map(str.isspace, first))):
         return None
-    limit = options.duration(values["time_limit"])
+    limit, delay = options.duration(values["time_limit"]), options.duration(values["retry_delay"])
     in_range = (
         -MAX_PRIORITY <= values["priority"] <= MAX_PRIORITY
         and 0 <= values["max_restarts"] <= MAX_AMOUNT
         and 0 <= values["retries"] <= MAX_AMOUNT
         and not (values["retries"] and values["no_restart"])
+        and (delay or 0.0) <= MAX_RETRY_DELAY
     )
     if not in_range or (limit is not None and limit <= 0):
         return None
@@ -106,7 +108,7 @@ def spec_fields(
         "restart": not values["no_restart"],
         "time_limit_seconds": limit,
         "max_retries": values["retries"],
-        "retry_delay_seconds": options.duration(values["retry_delay"]) or None,
+        "retry_delay_seconds": delay or None,
         "retry_on": list(options.exit_codes(values["retry_on"])),
     }
     texts = [*command, directory, *values["worker"], *values["not_worker"], *optional.values()]

@@ -13,8 +13,11 @@ from kueue.cli.parameters import with_options
 from kueue.cli.selecting import CARE, EVERYTHING, SELECTOR, Ids, changing_selector_of, decide, many
 from kueue.cli.session import session_of
 from kueue.errors import UsageError
+from kueue.job import FINISHED, JobState
 from kueue.job_spec import ChangeOptions
 from kueue.wire.messages import Range
+
+_CHANGEABLE = (JobState.WAITING, JobState.PENDING)
 
 CHANGES = (
     Option("cpus", ("-c", "--cpus"), "text", "CPUs instead.", "N"),
@@ -62,7 +65,7 @@ def rerun_job(context: typer.Context, jobs: Ids = None, *, values: dict[str, Any
     selector = changing_selector_of(jobs, values)
     changes = changes_of(values)
     with session.connected() as client:
-        decided = decide(session, client, selector, values, "run again", has_ids=bool(jobs))
+        decided = decide(session, client, selector, values, "run again", FINISHED, has_ids=bool(jobs))
         if isinstance(decided, int):
             return decided
         found = client.rerun(decided, **changes)
@@ -86,7 +89,7 @@ def set_job(context: typer.Context, jobs: Ids = None, *, values: dict[str, Any])
     if not changes:
         raise UsageError("what is to be changed? -p, -c, -r, -j, --resource, --time-limit or --new-group")
     with session.connected() as client:
-        decided = decide(session, client, selector, values, "change", has_ids=bool(jobs))
+        decided = decide(session, client, selector, values, "change", _CHANGEABLE, has_ids=bool(jobs))
         if isinstance(decided, int):
             return decided
         done = client.change(decided, **changes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -17,6 +17,7 @@ from kueue.cli.session import Session
 from kueue.client import Client
 from kueue.directories import current_directory
 from kueue.errors import UsageError
+from kueue.job import JobState
 from kueue.wire.codec import to_os
 from kueue.wire.messages import JobCounts, JobsSelected, Selector
 from kueue.wire.selector import fault_of, is_open
@@ -99,34 +100,32 @@ def decide(
     selector: Selector,
     values: Mapping[str, Any],
     what: str,
+    able: Collection[JobState],
     *,
     has_ids: bool,
 ) -> Selector | int:
     """How many jobs that is, and whether it is really meant: the selector, which leaves out what is submitted
-    meanwhile, or the exit code of a command that changes nothing. `what` is to be done to them, e.g. `cancel`.
+    meanwhile, or the exit code of a command that changes nothing. `what` is to be done to them, e.g. `cancel`, which
+    can be done to jobs that are `able`.
 
     Raises:
         UsageError: nobody can be asked, and `-y` is missing.
     """
     terminal = session.terminal
-    if values["dry_run"]:
-        from kueue.cli.render.jobs import job_lines
-
-        jobs = list(client.job_views(which=selector, limit=_MOST_LISTED))
-        found = client.select(selector)
-        terminal.print(job_lines(jobs, time.time(), terminal.width, colour=terminal.colour))
-        number = total(found.counts)
-        if number > len(jobs):
-            terminal.say(f"and {number - len(jobs)} more")
-        terminal.say(f"would {what} {described(found.counts)}")
-        return 0
     found = client.select(selector)
-    number = total(found.counts)
-    if not number:
+    if not total(found.counts):
         terminal.say("no job is selected")
         return 1
+    number = sum(getattr(found.counts, state) for state in able)
+    others = total(found.counts) - number
+    question = f"{what} {described(found.counts, able)}"
+    if others:
+        question += f", not {others} in other states"
+    if values["dry_run"]:
+        _list(session, client, selector, able)
+        terminal.say(f"would {question}")
+        return 0
     if number > 1 and not values["yes"]:
-        question = f"{what} {described(found.counts)}"
         if sys.stdin.isatty() and sys.stderr.isatty():
             sys.stdout.flush()
             sys.stderr.write(f"{question}? [y/N] ")
@@ -137,6 +136,22 @@ def decide(
         elif not has_ids:
             raise UsageError(f"to {question}, give -y: there is no terminal to ask on")
     return bound(selector, found)
+
+
+def _list(session: Session, client: Client, selector: Selector, able: Collection[JobState]) -> None:
+    """The jobs that something would be done to."""
+    from kueue.cli.render.jobs import job_lines
+
+    states = tuple(state for state in selector.states or JobState if state in able)
+    if not states:
+        return
+    terminal = session.terminal
+    which = msgspec.structs.replace(selector, states=states)
+    jobs = list(client.job_views(which=which, limit=_MOST_LISTED))
+    if jobs:
+        terminal.print(job_lines(jobs, time.time(), terminal.width, colour=terminal.colour))
+    if len(jobs) == _MOST_LISTED:
+        terminal.say("and perhaps more")
 
 
 _MOST_LISTED = 10_000
@@ -157,10 +172,12 @@ def total(counts: JobCounts) -> int:
     return sum(number for _, number in _by_state(counts))
 
 
-def described(counts: JobCounts) -> str:
-    """`400 jobs (390 pending, 10 running)`."""
-    parts = ", ".join(f"{number} {state}" for state, number in _by_state(counts) if number)
-    return f"{many(total(counts))} ({parts})" if parts else "0 jobs"
+def described(counts: JobCounts, states: Collection[JobState]) -> str:
+    """`400 jobs (390 pending, 10 running)`, of those in these states."""
+    numbers = [(number, state) for state, number in _by_state(counts) if number and state in states]
+    parts = ", ".join(f"{number} {state}" for number, state in numbers)
+    shown = many(sum(number for number, _ in numbers))
+    return f"{shown} ({parts})" if parts else shown
 
 
 def many(number: int) -> str:
@@ -168,10 +185,8 @@ def many(number: int) -> str:
     return f"{number} job{'s' if number != 1 else ''}"
 
 
-def _by_state(counts: JobCounts) -> list[tuple[str, int]]:
-    from kueue.job import JobState
-
-    return [(state.value, getattr(counts, state.value)) for state in JobState]
+def _by_state(counts: JobCounts) -> list[tuple[JobState, int]]:
+    return [(state, getattr(counts, state.value)) for state in JobState]
 
 
 def _range(word: str) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import asyncssh
 
@@ -24,6 +25,9 @@ from kueue.supervise.perform import Row
 from kueue.supervise.plan import Wish
 from kueue.supervise.rounds import Cluster, keep_on, one_round
 from kueue.supervise.table import json_object, lines, summary
+
+if TYPE_CHECKING:
+    from kueue.supervise.live import LiveTable
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -125,9 +129,7 @@ async def _serve(cluster: Cluster, arguments: argparse.Namespace) -> int:
 async def _once(cluster: Cluster, arguments: argparse.Namespace) -> int:
     wish = _wish(arguments)
     if sys.stdout.isatty() and not arguments.json and not arguments.quiet:
-        from kueue.supervise.live import LiveTable  # rich takes its time
-
-        with LiveTable(cluster.labels(), colour=not os.environ.get("NO_COLOR")) as table:
+        with _live_table(cluster) as table:
             rows = await one_round(cluster, wish, table.add)
     else:
         rows = _sorted(await one_round(cluster, wish, lambda row: None), cluster)
@@ -142,25 +144,34 @@ async def _once(cluster: Cluster, arguments: argparse.Namespace) -> int:
 
 
 async def _keep_on(cluster: Cluster, *, quiet: bool) -> None:
-    """On a terminal a table a round, in a log what has changed."""
-    is_terminal = sys.stdout.isatty() and not quiet
+    """On a terminal a table that is kept up to date, in a log what has changed."""
+    if sys.stdout.isatty() and not quiet:
+        with _live_table(cluster) as table:
+            await keep_on(cluster, table.add, lambda rows, seconds: table.say(_of_round(rows, seconds)))
     remembered: dict[tuple[str, bool], str] = {}
 
     def on_round(rows: list[Row], seconds: float) -> None:
-        rows = _sorted(rows, cluster)
-        if is_terminal:
-            print("\n".join(lines(rows)))
-        for row in () if is_terminal else rows:
+        for row in _sorted(rows, cluster):
             state = row.error or row.note or "well"
             is_news = remembered.get((row.host, row.is_server)) != state
             remembered[row.host, row.is_server] = state
             if row.done or (is_news and not (quiet and row.is_well)):
                 print(f"{_now()} {row.host}: {', '.join(filter(None, (row.done, state)))}")
         if not quiet:
-            print(f"{_now()} {summary(rows)}; next look in {format_duration(seconds)}")
+            print(_of_round(rows, seconds))
         sys.stdout.flush()
 
     await keep_on(cluster, lambda row: None, on_round)
+
+
+def _live_table(cluster: Cluster) -> LiveTable:
+    from kueue.supervise.live import LiveTable  # rich takes its time
+
+    return LiveTable(cluster.labels(), colour=not os.environ.get("NO_COLOR"))
+
+
+def _of_round(rows: list[Row], seconds: float) -> str:
+    return f"{_now()} {summary(rows)}; next look in {format_duration(seconds)}"
 
 
 def _worth_telling(rows: Sequence[Row]) -> list[Row]:

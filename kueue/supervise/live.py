@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +21,7 @@ class LiveTable:
     def __init__(self, labels: Sequence[tuple[str, bool]], colour: bool) -> None:
         self._rows: dict[tuple[str, bool], Row | None] = dict.fromkeys(labels)
         console = Console(file=sys.stdout, no_color=not colour, highlight=False)
+        self._caption = ""
         self._live = Live(console=console, auto_refresh=False, vertical_overflow="visible")
 
     def __enter__(self) -> LiveTable:
@@ -39,6 +40,11 @@ class LiveTable:
         self._rows[row.host, row.is_server] = row
         self._refresh()
 
+    def say(self, caption: str) -> None:
+        """A line below the table."""
+        self._caption = caption
+        self._refresh()
+
     def _refresh(self) -> None:
         table = Table(*TITLES, box=None, pad_edge=False, header_style="bold")
         for (label, is_server), row in self._rows.items():
@@ -50,4 +56,5 @@ class LiveTable:
             texts[5].stylize("yellow")
             texts[6].stylize("red" if row.error else "dim")
             table.add_row(*texts)
-        self._live.update(table, refresh=True)
+        whole = Group(table, Text(self._caption, "dim")) if self._caption else table
+        self._live.update(whole, refresh=True)

@@ -138,7 +138,7 @@ def _worth(agent: SeenAgent) -> tuple[bool, bool, float]:
 def _why_anew(agent: SeenAgent, ours: Ours) -> str:
     if not agent.answers:
         return "the agent does not answer"
-    if agent.server != ours.server:
+    if agent.server != ours.server and (agent.connected or agent.alone_seconds >= ALONE_SECONDS):
         return f"it is a worker of {agent.server}"
     if not agent.connected and ours.server_answers and agent.alone_seconds >= ALONE_SECONDS:
         why = f": {agent.why_alone}" if agent.why_alone else ""

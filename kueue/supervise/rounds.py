@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,9 @@ from kueue.supervise.plan import Wish
 from kueue.supervise.programs import Programs
 from kueue.supervise.server import ServerKeeper, host_of, is_to_be_kept, why_silent
 from kueue.supervise.ssh import Connections
+from kueue.text import visible
+
+log = logging.getLogger(__name__)
 
 OnRow = Callable[[Row], None]
 TOGETHER_SECONDS = 1.0
@@ -82,7 +86,9 @@ async def keep_on(cluster: Cluster, on_row: OnRow, on_round: Callable[[list[Row]
     due = dict.fromkeys(cluster.hosts, 0.0)
     while True:
         now = time.monotonic()
+        # Those that failed come last: many that hang would keep the others waiting for their turn.
         chosen = [host for host in cluster.hosts if due[host] <= now + TOGETHER_SECONDS]
+        chosen.sort(key=lambda host: failures.get(host.label, 0))
         rows = await one_round(cluster, Wish.KEEP, on_row, chosen)
         now = time.monotonic()
         of_label = {row.host: row for row in rows if not row.is_server}
@@ -104,12 +110,20 @@ async def _side_by_side(
 
     async def one(host: Host) -> None:
         async with free:
-            row = await performer.perform(host, wish)
-        tell(row)
+            tell(await _performed(performer, host, wish))
 
     async with asyncio.TaskGroup() as tasks:
         for host in hosts:
             tasks.create_task(one(host))
+
+
+async def _performed(performer: Performer, host: Host, wish: Wish) -> Row:
+    """A fault of ours, or of a library, is that host's row: the others have their turn."""
+    try:
+        return await performer.perform(host, wish)
+    except Exception as error:
+        log.exception("%s", host.label)
+        return Row(host.label, error=f"unexpected: {type(error).__name__}: {visible(str(error))}")
 
 
 async def _one_after_the_other(performer: Performer, hosts: Sequence[Host], tell: OnRow) -> None:
@@ -119,6 +133,6 @@ async def _one_after_the_other(performer: Performer, hosts: Sequence[Host], tell
         if failed:
             tell(Row(host.label, note=NOT_TOUCHED))
             continue
-        row = await performer.perform(host, Wish.UPGRADE)
+        row = await _performed(performer, host, Wish.UPGRADE)
         failed = row.tried and not row.is_well
         tell(replace(row, done="" if failed else row.done))

@@ -52,7 +52,7 @@ class Machine:
         self._process = process
         self._buffer = b""
         self._noise = b""
-        process.stdin.write(program())
+        self._write(program())
 
     async def ask(self, order: bytes, kind: type[T], seconds: float) -> T:
         """The answer to an order.
@@ -62,7 +62,7 @@ class Machine:
         """
         try:
             async with asyncio.timeout(seconds):
-                self._process.stdin.write(order)
+                self._write(order)
                 line = await self._answer()
         except TimeoutError:
             raise HostError(f"logged in, but no answer within {seconds:.3g} s: its login shell, its home or"
@@ -76,6 +76,11 @@ class Machine:
             return msgspec.convert(told, kind)
         except msgspec.MsgspecError as error:
             raise HostError(f"an answer that makes no sense: {error}", reached=True) from None
+
+    def _write(self, data: bytes) -> None:
+        """To a shell that has ended already, nothing: what it said at its end is read as the answer is."""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(data)
 
     async def _answer(self) -> bytes:
         mark = MARK.encode()

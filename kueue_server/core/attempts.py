@@ -151,7 +151,8 @@ def finish(state: State, worker: Worker, end: FinishedAttempt) -> None:
 def take_end(state: State, worker: Worker, end: FinishedAttempt) -> None:
     """Take in the end of an attempt if it is the current one."""
     job = state.table.get(end.job)
-    canceled = worker.stops.get((end.job, end.fence)) == "canceled"
+    ordered = worker.stops.get((end.job, end.fence))
+    canceled = ordered == "canceled"
     confirm(state, worker, end.job, end.fence, job)
     if job is None or job.fence != end.fence or job.worker != worker.id:
         return
@@ -196,6 +197,8 @@ def take_end(state: State, worker: Worker, end: FinishedAttempt) -> None:
         case End.LOST:
             if canceled:
                 _close(state, job, S.CANCELED, CANCELED, outcome_of(end, state.wall))
+            elif ordered is not None and job.restart:  # it was to end anyway
+                _to_pending(state, job)
             else:
                 _count_loss(state, worker, job, outcome_of(end, state.wall))
         case _:

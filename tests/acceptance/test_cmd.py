@@ -93,7 +93,8 @@ def test_output_files_are_relative_to_the_directory_and_one_path_serves_both(lab
 
 
 def test_an_output_that_cannot_be_written_fails_the_job_and_says_so(lab: Lab) -> None:
-    done = lab.kueue("cmd", "-w", "-o", "missing/dir/out.log", "true")
+    (lab.work / "file").touch()
+    done = lab.kueue("cmd", "-w", "-o", "file/out.log", "true")
     assert done.returncode not in (0, 3)
     reason = lab.job(1)["reason"]
     assert reason["code"] == "output"

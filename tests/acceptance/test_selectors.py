@@ -102,6 +102,9 @@ def test_clean_jobs_takes_a_selection_or_everything_that_is_over(lab: Lab) -> No
     done = lab.kueue("clean-jobs", "-g", "tapeout", "--name", "synth-*", "-y")
     assert (done.returncode, done.stderr) == (0, b"2 jobs dropped\n")
     lab.submit("-g", "tapeout", "true")
+    done = lab.kueue("clean-jobs", "--dry-run")
+    assert done.stderr == b"would drop 4 jobs (4 canceled), not 1 in other states\n"
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [b"id", b"3", b"4", b"5", b"6"]
     done = lab.kueue("clean-jobs", "3", "7")
     assert (done.returncode, done.stderr) == (0, b"1 job dropped; 1 stay\n")
     done = lab.kueue("clean-jobs")

@@ -37,7 +37,6 @@ for place in "$@"; do
     mount --bind "/mnt/$number" "$place"
 done
 
-mount -t tmpfs -o mode=755 tmpfs /home
 mkdir "/home/$user"
 mount --bind /mnt/home "/home/$user"
 mount --bind /mnt/files/var_tmp /var/tmp

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from tests.cluster.hosts import DESK, RealHosts
 from tests.support.lab import SECRET
-from tests.support.waiting import wait_for
 
 CONFIG = ".config/kueue/config.toml"
+WATCH = """
+import sys, time
+from kueue import Client
+until = time.monotonic() + float(sys.argv[2])
+with Client() as client:
+    while True:
+        counts = client.counts()
+        seen = {
+            "running": counts.running,
+            "unfinished": counts.waiting + counts.pending + counts.offered + counts.running,
+            "connected": {worker.host for worker in client.workers() if worker.state == "connected"},
+        }
+        if eval(sys.argv[1], seen):
+            break
+        if time.monotonic() > until:
+            sys.exit(f"last seen: {seen}")
+        time.sleep(0.1)
+"""
 LOGS = ".local/state/kueue/log"
 
 
@@ -23,13 +41,19 @@ class Desk:
         self.names = [name for name in hosts.hosts if name != DESK]
 
     def write_config(
-        self, *, supervisor: str = "", worker: str = "", server: str = "", names: str | None = None
+        self,
+        *,
+        supervisor: str = "",
+        worker: str = "",
+        server: str = "",
+        common: str = "",
+        names: str | None = None,
     ) -> None:
         """(Re)write the configuration; the arguments are TOML of their sections."""
         listed = " ".join(self.names) if names is None else names
         self.hosts.write_home(
             CONFIG,
-            f'[common_settings]\nshared_secret = "{SECRET}"\nserver_name = "{DESK}"\n'
+            f'[common_settings]\nshared_secret = "{SECRET}"\nserver_name = "{DESK}"\n{common}\n'
             f"[server_settings]\n{server}\n"
             f"[worker_settings]\ndynamic_check_free_resources = false\n{worker}\n"
             f"[client_settings]\njob_default_ram_mb = 16\n"
@@ -68,9 +92,15 @@ class Desk:
         workers = json.loads(self.kueue("list-workers", "--json"))
         return {worker["host"] for worker in workers if worker["state"] == "connected"}
 
-    def wait_until_connected(self, names: set[str]) -> None:
+    def wait_until(self, condition: str, seconds: float = 30) -> None:
+        """Until a condition holds of `running`, `unfinished` (numbers of jobs) and `connected` (a set of hosts)."""
+        words = (sys.executable, "-c", WATCH, condition, str(seconds))
+        done = self.hosts.run(DESK, *words, check=False, seconds=seconds + 60)
+        assert done.returncode == 0, (condition, done.stdout, done.stderr)
+
+    def wait_until_connected(self, names: set[str], seconds: float = 30) -> None:
         """Until these, and no others, have a worker that the server takes for connected."""
-        wait_for("the workers are connected", lambda: self.connected() == names)
+        self.wait_until(f"connected == {names!r}", seconds)
 
     def worker_log(self, name: str) -> str:
         """What the workers that were launched on a host have written."""

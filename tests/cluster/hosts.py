@@ -42,6 +42,9 @@ def why_no_hosts() -> str:
             return f"there is no {program} here"
     if not (Path(sys.prefix) / "bin" / "kueue_worker").exists():
         return "kueue is not installed beside this Python, as it is on a shared home"
+    for place in _ours():
+        if place.startswith(("/var/", "/run/", "/etc/")):
+            return f"{place} is where hosts have files of their own"
     probe = ["unshare", "--net", "--uts", "--pid", "--mount", "--fork", "--mount-proc", "true"]
     done = subprocess.run(probe, capture_output=True, text=True)
     return "" if done.returncode == 0 else f"no namespaces can be made here: {done.stderr.strip()}"
@@ -166,7 +169,7 @@ class RealHosts:
         check: bool = True,
         text: str | None = None,
         environment: Mapping[str, str] | None = None,
-        seconds: float = 90,
+        seconds: float = 180,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as the user on a host, at home."""
         done = subprocess.run(
@@ -345,9 +348,17 @@ def _visible() -> list[str]:
         sys.prefix,
         str(ROOT),
     }
-    tops = {"/tmp"} | {"/" + place.split("/")[1] for place in shown} - {"/usr", "/opt"}
+    tops = {"/tmp", "/home"} | {"/" + place.split("/")[1] for place in shown} - {"/usr", "/opt"}
     below = sorted(place for place in shown if any(place.startswith(f"{top}/") for top in tops))
     return [":".join(sorted(tops)), *below]
+
+
+def _ours() -> set[str]:
+    """Where the programs, their Python and these sources are, by every name that somebody may use."""
+    return {os.path.realpath(place) for place in (sys.prefix, ROOT, sys.base_prefix)} | {
+        sys.prefix,
+        str(ROOT),
+    }
 
 
 def _make_key(place: Path) -> None:

@@ -11,6 +11,7 @@ from tests.cluster.desk import Desk
 from tests.cluster.hosts import DESK, HOME
 from tests.support.waiting import wait_for
 
+pytestmark = pytest.mark.timeout(300)
 QUICK = "connect_timeout_seconds = 20\nrestart_server = false"
 SHELLS = {
     "bash": ".bashrc",

@@ -34,6 +34,8 @@ def test_every_command_that_waits_says_once_that_the_server_is_away_and_goes_on(
     lab = make_lab(worker="worker_max_parallel_jobs = 2", client="connect_timeout_seconds = 2")
     lab.start_server()
     lab.start_worker("w1")
+    failed = lab.submit("false")
+    lab.wait_state(failed, "failed")
     job = lab.submit(*gated(lab, "a"))
     lab.wait_state(job, "running")
     waits = {
@@ -44,8 +46,9 @@ def test_every_command_that_waits_says_once_that_the_server_is_away_and_goes_on(
     }
     wait_for("b runs", lambda: (lab.work / "b.starts").exists())
     wait_for("they are connected", lambda: connections(lab) == len(waits) + 1)
-    waits["timeout"] = lab.start_client("timeout", "wait-job", "--timeout", "10s", str(job))
-    wait_for("it is, too", lambda: connections(lab) == len(waits) + 1)
+    waits["timeout"] = lab.start_client("timeout", "wait-job", "--timeout", "10s", str(failed), str(job))
+    # Not only connected: it has asked, and heard.
+    wait_for("it waits, too", lambda: b"job %d failed" % failed in errors(lab, "timeout"))
     lab.kill_server()
     for name in ("wait", "follow", "cmd", "interrupt"):
         wait_for(f"{name} says so", partial(_says_so, lab, name))

@@ -148,4 +148,4 @@ async def test_others_are_served_while_a_verb_goes_through_the_table(served: Ser
             await other.server_info()
             answers += 1
         assert (await verb).canceled == 20_000
-        assert answers > 5
+        assert answers > 2  # one step would let in the first, and perhaps one beside it

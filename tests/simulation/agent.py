@@ -20,6 +20,7 @@ from kueue_worker.server_session import ServerSession
 from tests.simulation.keeper import SimulatedKeeper
 from tests.simulation.machine import Machine
 from tests.simulation.network import SECRET
+from tests.simulation.steered import TOOL
 
 PING_SECONDS = 2.0
 SILENT_SECONDS = 10.0
@@ -186,6 +187,8 @@ class SimulatedAgent:
         if directory in self.machine.hidden:
             refusal = Reason("no_directory", f"{directory} is not there")
             self.post(e.PrepareDone(order.key, refusal, "/data"))
+        elif self.machine.lacks_tool and order.spec.payload.argv[0] == TOOL:
+            self.post(e.PrepareDone(order.key, Reason("no_program", f"no {TOOL} in PATH")))
         else:
             self.post(e.PrepareDone(order.key))
 

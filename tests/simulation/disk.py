@@ -14,6 +14,7 @@ import msgspec
 from kueue.job import JobState
 from kueue_server.core.records import Restored, RestoredJob, RestoredPause, RestoredStop, WorkerRecord
 from kueue_server.journal.interface import AddJobs, JournalBrokenError, JournalFullError, KnownToken, Write
+from tests.simulation.steered import Steered
 from tests.simulation.world import Process
 from tests.support.core_bench import MemoryJournal
 
@@ -30,6 +31,8 @@ class Disk:
         self.rows = MemoryJournal()
         self.contexts: dict[str, bytes] = {}
         self.tokens: dict[str, KnownToken] = {}
+        self.steered = Steered()
+        """What people have asked of the workers of this journal."""
         self.full = False
         self.delays = delays
         self.commit_seconds = 0.002

@@ -47,6 +47,7 @@ class Machine:
     records: dict[str, Record] = field(default_factory=dict)
     highest: dict[str, int] = field(default_factory=dict)
     hidden: set[str] = field(default_factory=set)
+    lacks_tool: bool = False
     processes: dict[str, Run] = field(default_factory=dict)
     keeper: SimulatedKeeper | None = None
     agent: SimulatedAgent | None = None

@@ -23,10 +23,15 @@ import kueue_server.core.attempts
 import kueue_server.core.canceling
 import kueue_server.core.changing
 import kueue_server.core.core
+import kueue_server.core.holding
 import kueue_server.core.leases
+import kueue_server.core.placement
+import kueue_server.core.programs
 import kueue_server.core.reports
 import kueue_server.core.restoring
 import kueue_server.core.retries
+import kueue_server.core.sight
+import kueue_server.core.steering
 import kueue_server.engine
 import kueue_server.reruns
 import kueue_server.submissions
@@ -74,6 +79,7 @@ class Mutant:
 
 _ATTEMPTS = kueue_server.core.attempts
 _ARRIVALS = kueue_server.core.arrivals
+_STEERING = kueue_server.core.steering
 _SUBMISSIONS = kueue_server.submissions
 _MACHINE = kueue_worker.core.machine
 _BOOK = kueue_worker.core.book
@@ -93,7 +99,7 @@ MUTANTS = {
         "Engine._drain",
         "self._keep_back(group, leaving)\n",
         "self._leave(leaving)\n",
-        5,
+        27,
     ),
     "answer-submit-before-commit": Mutant(
         "a submit is answered before it is on the disk",
@@ -109,7 +115,7 @@ MUTANTS = {
         "Submissions.answer_known_token",
         "known = self._journal.token(token)",
         "known = None",
-        2,
+        10,
     ),
     "forget-tokens-in-flight": Mutant(
         "a submit that is repeated while the first is being written counts as a new one",
@@ -117,7 +123,7 @@ MUTANTS = {
         "Submissions.answer_known_token",
         "flight = self._in_flight.get(token)",
         "flight = None",
-        271,
+        2,
     ),
     "new-token-for-a-repeat": Mutant(
         "the client repeats a submit under another token",
@@ -141,7 +147,7 @@ MUTANTS = {
         "review",
         "silence >= timeout and",
         "silence >= 0 and",
-        9,
+        12,
     ),
     "own-sleep-counts": Mutant(
         "a server that slept holds it against the workers",
@@ -231,6 +237,94 @@ MUTANTS = {
         "if False:",
         143,
     ),
+    "pause-not-kept": Mutant(
+        "a pause is forgotten with the server's life",
+        _STEERING,
+        "pause",
+        "state.outbox.write(SavePause(worker.id, since, event.reason))",
+        "pass",
+        10,
+    ),
+    "resume-not-kept": Mutant(
+        "a pause that a person has ended is back after a restart",
+        _STEERING,
+        "resume",
+        "state.outbox.write(DropPause(worker.id))",
+        "pass",
+        2,
+    ),
+    "paused-and-idle": Mutant(
+        "a paused worker is among those that get jobs",
+        kueue_server.core.placement,
+        "refresh",
+        "resting or worker.paused is not None",
+        "resting",
+        1,
+    ),
+    "paused-and-holding": Mutant(
+        "a paused worker is given jobs to hold",
+        kueue_server.core.holding,
+        "_takes_held",
+        "and worker.paused is None",
+        "",
+        180,
+    ),
+    "pause-kills-what-runs-only": Mutant(
+        "a pause with kill lets what was handed over start",
+        _STEERING,
+        "end_all",
+        "worker.current_jobs()",
+        "worker.running",
+        11,
+    ),
+    "pause-kill-counts": Mutant(
+        "what a pause ends counts as a loss if its worker is given up before it has said so",
+        _ATTEMPTS,
+        "lose",
+        "(counts and why is None)",
+        "counts",
+        26,
+    ),
+    "order-to-end-not-kept": Mutant(
+        "an order to end is forgotten with the server's life",
+        _ATTEMPTS,
+        "order_stop",
+        "state.outbox.write(SaveStop(worker.id, job.id, fence, why))",
+        "pass",
+        1,
+    ),
+    "cancel-after-kill": Mutant(
+        "what is canceled after a pause has ended it starts again",
+        _ATTEMPTS,
+        "order_stop",
+        'worker.stops.get((job.id, fence)) not in (why, "canceled")',
+        "(job.id, fence) not in worker.stops",
+        19,
+    ),
+    "program-missing-somewhere": Mutant(
+        "a job fails when one worker lacks its program",
+        kueue_server.core.sight,
+        "_all_have_refused",
+        "return 0",
+        "continue",
+        2,
+    ),
+    "program-missing-away": Mutant(
+        "a worker that is away for a moment is not waited for",
+        kueue_server.core.sight,
+        "_all_have_refused",
+        "worker.session is None and (worker.lost or worker.left)",
+        "worker.session is None",
+        4,
+    ),
+    "program-missed-before": Mutant(
+        "a refusal of before counts for jobs that came later",
+        kueue_server.core.programs,
+        "MissingPrograms._of",
+        "and job <= lack.last_job",
+        "",
+        28,
+    ),
     "retry-not-counted": Mutant(
         "a job that fails is tried again for ever",
         _ATTEMPTS,
@@ -261,7 +355,7 @@ MUTANTS = {
         "take_end",
         "if not canceled and retries.may_retry(job, end):",
         "if retries.may_retry(job, end):",
-        213,
+        829,
     ),
     "change-not-saved": Mutant(
         "a change is in memory only",

@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from tests.simulation.steering import draw_steering
 from tests.simulation.verbs import draw_verbs
 
 MACHINES = ("w1", "w2", "w3")
@@ -62,8 +63,8 @@ def draw(seed: int) -> Schedule:
     if dice.random() < 0.3:
         actions += _lost_in_the_middle(dice, seconds, lease)
     times = [action.at for action in actions]
-    verbs = [Action(*drawn) for drawn in draw_verbs(seed, seconds, times)]
-    actions += verbs[: max(0, MOST_ACTIONS - len(actions))]
+    more = (*draw_verbs(seed, seconds, times), *draw_steering(seed, seconds, lease, times, MACHINES))
+    actions += [Action(*drawn) for drawn in more][: max(0, MOST_ACTIONS - len(actions))]
     actions.sort(key=lambda action: action.at)
     alone = dice.choice((None, None, None, 0.8 * lease))
     return Schedule(seed, seconds, lease, alone, tuple(actions))

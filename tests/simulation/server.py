@@ -24,12 +24,20 @@ from kueue_server.core.events import (
     WorkerReported,
     WorkerStatus,
 )
-from kueue_server.core.instructions import AnswerChange, DropJobs, Instruction, OfferJobs, SendWorker
+from kueue_server.core.instructions import (
+    AnswerChange,
+    AnswerSteering,
+    DropJobs,
+    Instruction,
+    OfferJobs,
+    SendWorker,
+)
 from kueue_server.engine import TICK_SECONDS
 from kueue_server.journal.interface import JournalBrokenError
 from kueue_server.server import Server
 from tests.simulation.disk import Disk, SimulatedJournal
 from tests.simulation.network import SECRET
+from tests.simulation.steered import Watcher
 from tests.simulation.truth import Truth
 from tests.simulation.verbs import VerbTruth
 from tests.simulation.world import Host, Process, World
@@ -115,18 +123,21 @@ class SimulatedServer:
         self._ended()
 
     def _on_death(self) -> None:
-        self._truth.review_leases(self._hosts, self.since)
+        self._truth.server_died(self._hosts, self.since)
         self._host.listening = None
 
     # ---------------------------------------------------------------- watching the core
 
     def _watch(self, core: Core) -> None:
+        watcher = self._watcher = Watcher(self._truth, self.disk)
         handle = core.handle
         perform = self.server.engine._perform
 
         def handle_and_check(event: Event, now: float) -> list[Instruction]:
+            watcher.before(core)
             self._hear_ends(event)
             instructions = handle(event, now)
+            watcher.after(core, event)
             self._hear(core, event)
             self._note_offers(core, instructions)
             if instructions or not isinstance(event, Tick | WorkerHeard):
@@ -147,6 +158,7 @@ class SimulatedServer:
             if isinstance(instruction, OfferJobs):
                 host = self._sessions[instruction.session]
                 for job, fence, *_ in instruction.jobs:
+                    self._watcher.handed_out(host, job)
                     self._truth.handed_out(
                         self.journal.uuid, job, fence, host, self._hosts, self.since, licences
                     )
@@ -157,12 +169,12 @@ class SimulatedServer:
                 found = core.find_worker(event.name)
                 if isinstance(found, int) and core.session_of(found) == event.session:
                     self._sessions[event.session] = event.name
-                    self._truth.server_heard(event.name)
+                    self._truth.server_heard(event.name, self.since)
             case WorkerHeard() | WorkerReported() | WorkerStatus():
                 name = self._sessions.get(event.session)
                 worker = None if name is None else core.find_worker(name)
                 if name is not None and isinstance(worker, int) and core.session_of(worker) == event.session:
-                    self._truth.server_heard(name)
+                    self._truth.server_heard(name, self.since)
             case ForgetWorkerRequested():
                 if not isinstance(core.find_worker(event.worker), int):
                     self._truth.worker_forgotten(event.worker)
@@ -198,6 +210,8 @@ class SimulatedServer:
                 truth.count("retractions", len(attempts))
             case SendWorker(_, Stop(attempts, why)):
                 truth.count(f"stops: {why}", len(attempts))
+            case AnswerSteering():
+                self._watcher.answered(self.server.core, instruction)
             case DropJobs():
                 raise AssertionError("a journal write leaves the server")
             case _:

@@ -141,6 +141,7 @@ class Simulation:
         quiet = self.schedule.lease_seconds + 20.0
         while not self.world.faults and quiet_since + quiet > self.world.now < deadline:
             self.world.run(self.world.now + 5.0)
+            self._resume_paused()
             if not self._is_settled():
                 quiet_since = self.world.now
         if not self.world.faults:
@@ -216,6 +217,7 @@ class Simulation:
         priority: int = 0,
         time_limit: float | None = None,
         cwd: str = "/data/a",
+        program: str = "run",
         retries: int = 0,
         retry_delay: float | None = None,
         retry_on: tuple[int, ...] = (),
@@ -226,7 +228,7 @@ class Simulation:
         self._submits += 1
         name = f"submit{self._submits}"
         spec = Spec(
-            payload=Command(("run", str(seconds), str(code))),
+            payload=Command((program, str(seconds), str(code))),
             cwd=cwd,
             volume="/data",
             shape=Shape(cpus, 100, 1, (("lic", licences),) if licences else ()),
@@ -284,6 +286,14 @@ class Simulation:
         self.truth.licences = amount
         self._client(5.0).ask(lambda client: client.reload())
 
+    def do_pause(self, host: str, kill: bool) -> None:
+        """A person keeps a machine from taking jobs."""
+        self._client(60.0).ask(lambda client: client.pause_workers(host, kill=kill, reason="hot"))
+
+    def do_resume(self, host: str) -> None:
+        """A person lets a machine take jobs again."""
+        self._client(60.0).ask(lambda client: client.resume_workers(host))
+
     def do_forget(self, host: str) -> None:
         """A person knows that a machine is off, and says so."""
         if not self.machines[host].host.up:
@@ -330,6 +340,8 @@ class Simulation:
         for process in self._parts(part, host):
             if not process.frozen:
                 process.freeze()
+                if part in ("keeper", "both") and host is not None:
+                    self.machines[host].keeper_deaths.append(self.world.now)  # it sees no shutdown either
                 self.world.after(seconds, partial(self._thaw, process, self.world.now))
 
     def _thaw(self, process: Process, since: float) -> None:
@@ -401,9 +413,11 @@ class Simulation:
             agent.terminate()
 
     def do_drain(self, host: str, down: float) -> None:
-        """Ctrl-C on a worker."""
+        """Ctrl-C on a worker; the second one ends it at once."""
         agent = self.machines[host].agent
         if agent is not None and agent.process.alive:
+            if agent.core.conditions.departure.begun:
+                self.truth.told_to_end(host)
             agent.interrupt()
 
     def do_upgrade(self, host: str, down: float) -> None:
@@ -423,6 +437,12 @@ class Simulation:
         machine = self.machines[host]
         machine.hidden.add(directory)
         self.world.after(seconds, lambda: machine.hidden.discard(directory))
+
+    def do_lack(self, host: str, seconds: float) -> None:
+        """A program is not installed on a machine, or on any, for a while."""
+        for machine in self.machines.values() if host == "all" else [self.machines[host]]:
+            machine.lacks_tool = True
+            self.world.after(seconds, partial(setattr, machine, "lacks_tool", False))
 
     def do_disk_full(self, seconds: float) -> None:
         """The server's disk is full for a while."""
@@ -458,6 +478,7 @@ class Simulation:
             self.disk.rows.workers = dict(copy.workers)
             self.disk.rows.stops = dict(copy.stops)
             self.disk.rows.pauses = dict(copy.pauses)
+            self.disk.steered.come_from(old.steered)
             self.disk.rows.tails = dict(copy.tails)
             self.disk.rows.next_job = (copy.next_job // EPOCH_STEP + 1) * EPOCH_STEP
             self.disk.contexts = dict(old.contexts)
@@ -478,10 +499,21 @@ class Simulation:
         self.start_server()
         for name, machine in self.machines.items():
             machine.hidden.clear()
+            machine.lacks_tool = False
             machine.power_on()
             self.start_agent(name)
         self.truth.licences = MOST_LICENCES
         self._client(60.0).ask(lambda client: client.reload(), until_done=True)
+
+    def _resume_paused(self) -> None:
+        """Nothing stays paused; whoever wanted a pause before the peace may be answered only now."""
+        server = self.server
+        if server is None or not server.process.alive:
+            return
+        workers = server.server.core.workers(self.world.now)
+        names = [worker.name for worker in workers if worker.paused is not None]
+        if names:
+            self._client(60.0).ask(lambda client: client.resume_workers(names))
 
     def _is_settled(self) -> bool:
         server = self.server
@@ -555,6 +587,8 @@ class Simulation:
         runs = truth.runs.get(key, [])
         if job.state is JobState.CANCELED or not runs:
             return
+        if job.reason is not None and job.reason.code == "no_program":
+            return  # what ran were earlier attempts; `steered` looks whether it may fail so
         mine = [run for run in runs if run.fence == job.fence]
         outcome = job.outcome
         left = runs[0].spec.max_retries - job.retries
@@ -578,8 +612,9 @@ class Simulation:
         ended = run.ended
         if run.how != "shutdown" or ended is None:
             return False
+        seen = ended if run.recorded_at is None else run.recorded_at
         deaths = self.machines[run.host].keeper_deaths
-        return not any(ended - 1.0 < death < ended + SEEN_SECONDS for death in deaths)
+        return not any(ended - 1.0 < death < seen + SEEN_SECONDS for death in deaths)
 
     def _was_cleaned(self, job: int) -> bool:
         """Has a person (or the retention, after a jump of the clock) had it dropped?"""

@@ -2,7 +2,7 @@
 
 The parts under test know only what reaches them; this knows which process of which attempt ran where and when,
 what a client was told is safe, and what the server had heard of whom. Each fact is checked against the
-promises of `docs/reliability.md` (G1 … G7) as it comes, the rest at the end of a run.
+promises of `docs/reliability.md` (G1 … G10) as it comes, the rest at the end of a run.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ UNNOTICED_SECONDS = 1.6
 """A tick that comes less than half a second late is no sleep, and a tick is due every second."""
 SHUTDOWN_SECONDS = 8.0
 """So near the end of its worker a bad end may count as an interruption."""
+UNWRITTEN_SECONDS = 10.0
+"""What a server learned so shortly before it died may not have been written down."""
 
 FenceKey = tuple[str, int, int]
 """Journal, job, fence: one handing-over."""
@@ -92,6 +94,7 @@ class Truth:
     """The fences of each job, in the order of its offers."""
     heard: dict[str, float] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
+    found: dict[str, float] = field(default_factory=dict)
     """Hosts whose lease was over in some life of the server, and that were not heard of since."""
     acknowledged: dict[tuple[str, int], str] = field(default_factory=dict)
     """Jobs that a client was told are durable, and the name of each."""
@@ -108,6 +111,8 @@ class Truth:
     tries: dict[tuple[str, int], set[int]] = field(default_factory=dict)
     """Of jobs that are to be tried again, the fences of attempts that failed by themselves and were acknowledged."""
     forgotten: set[tuple[str, int]] = field(default_factory=set)
+    ended_by_pause: set[FenceKey] = field(default_factory=set)
+    """Attempts that were ordered to end because a person has paused their worker."""
     seen: dict[tuple[str, int], str] = field(default_factory=dict)
     """How a waiting client was told that a job ended."""
     told: list[tuple[float, str]] = field(default_factory=list)
@@ -154,16 +159,27 @@ class Truth:
         """It was frozen for so long."""
         self.asleep += max(0.0, seconds - UNNOTICED_SECONDS)
 
-    def server_heard(self, host: str) -> None:
-        """A sign of life of a worker has reached the core."""
+    def server_heard(self, host: str, since: float) -> None:
+        """A sign of life of a worker has reached the core of a server whose present life began at `since`."""
+        was_lost = self._silence(host, since) >= self.lease_seconds - 1e-6
         self.heard[host] = self.awake
-        self.lost.discard(host)
+        if was_lost:
+            self.lost.discard(host)
+            self.found[host] = self.world.now
 
     def worker_forgotten(self, host: str) -> None:
         """A person has said that what a worker had is dead: that is on them."""
         for job, fences in self.handed.items():
             if any(self.offers[*job, fence].host == host for fence in fences):
                 self.forgotten.add(job)
+
+    def server_died(self, hosts: list[str], since: float) -> None:
+        """What it had not written down is gone, also that a lost worker had just been heard of again."""
+        self.review_leases(hosts, since)
+        self.lost.update(
+            host for host, when in self.found.items() if self.world.now - when < UNWRITTEN_SECONDS
+        )
+        self.found.clear()
 
     def review_leases(self, hosts: list[str], since: float) -> None:
         """Which leases are over by now, for a server whose present life began at `since`? They stay so for the
@@ -288,6 +304,7 @@ class Truth:
         if by_itself and is_retriable(other) and other.key in self.heard_ends:
             return  # how often that may be, its acknowledgements tell
         excused = by_itself and (not other.recorded or other.records_lost or self._interruptible(other))
+        excused = excused or (other.how == "stopped" and other.key in self.ended_by_pause)
         if not excused and other.how not in ("interrupted", "left over", "shutdown", "power"):
             self._break("G6", *job, f"{other.fence % 10000} ended ({other.how}), and the job starts again")
 

@@ -131,7 +131,7 @@ class MemoryJournal:
             case SavePause(worker, since, reason):
                 self.pauses[worker] = (since, reason)
             case DropPause(worker):
-                del self.pauses[worker]
+                self.pauses.pop(worker, None)
             case DropJobs(ranges):
                 for first, last in ranges:
                     for job in range(first, last + 1):

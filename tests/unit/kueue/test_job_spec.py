@@ -15,8 +15,8 @@ import pytest
 from kueue.directories import current_directory, volume_of
 from kueue.environment import Volumes, context_of, digest_of
 from kueue.errors import UsageError
-from kueue.job_spec import Encoder, JobSpec, spec_of
-from kueue.wire.messages import Context, RawBytes, Spec
+from kueue.job_spec import Encoder, JobSpec, changes_of, spec_of
+from kueue.wire.messages import Changes, Context, RawBytes, Spec
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +81,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"resources": {3: 1}}, "must be text"),
     ({"priority": 1001}, "-1000 to 1000"),
     ({"max_restarts": -1}, "max_restarts"),
+    ({"retries": -1}, "retries"),
+    ({"retries": 1, "restart": False}, "at most once"),
+    ({"retry_delay": -1}, "retry_delay = -1 s: must be 0 to"),
+    ({"retry_delay": float("nan")}, "must be 0 to"),
+    ({"retry_delay": "5m"}, "seconds or a timedelta"),
+    ({"retry_on": [0]}, "1 to 255"),
+    ({"retry_on": ["1"]}, "whole number"),
     ({"time_limit": 0}, "longer than nothing"),
     ({"time_limit": float("nan")}, "finite"),
     ({"time_limit": float("inf")}, "finite"),
@@ -198,6 +205,12 @@ def test_jobs_of_one_encoder_differ_in_what_they_differ() -> None:
         *({"time_limit": 2.0}, {"resources": resources}, {"resources": {}}, {"workers": workers}),
         *({"workers": ("a",)}, {"workers": ("b",)}, {"not_workers": not_workers}, {"not_workers": ()}),
         *({"env": {"A": "1"}}, {"env": {}}, {"clean_env": True}, {"restart": False}, {"name": "n"}),
+        *(
+            {"retries": 2},
+            {"retries": 2, "retry_delay": 5},
+            {"retries": 2, "retry_on": (7, 1)},
+            {"retries": 0},
+        ),
         *({"group": "g"}, {"cwd": "/a"}, {"stdout": "o"}, {"stderr": "e"}, {}),
     ]
     encoder = Encoder(2, 512)
@@ -304,3 +317,38 @@ def test_one_encoder_works_out_a_context_once(monkeypatch: pytest.MonkeyPatch) -
     assert first[1] is second[1]
     assert first[0].context == second[0].context != other[0].context
     assert digest_of(other[1]) == other[0].context
+
+
+def test_retries_are_said_as_seconds_and_sorted_codes() -> None:
+    spec = encoded(["true"], retries=3, retry_delay=datetime.timedelta(minutes=2), retry_on=[75, 1, 75])
+    assert (spec.max_retries, spec.retry_delay_seconds, spec.retry_on) == (3, 120.0, (1, 75))
+    plain = encoded(["true"])
+    assert (plain.max_retries, plain.retry_delay_seconds, plain.retry_on) == (0, None, ())
+
+
+def test_changes_name_what_is_to_be_different() -> None:
+    assert changes_of({}) == Changes()
+    found = changes_of(
+        {"cpus": 2, "resources": {"b": 0, "a": 1}, "time_limit": 0, "group": "g", "priority": -3}
+    )
+    assert found == Changes(
+        cpus=2, resources=(("a", 1), ("b", 0)), priority=-3, group="g", time_limit_seconds=0.0
+    )
+    assert changes_of({"time_limit": datetime.timedelta(seconds=5)}).time_limit_seconds == 5.0
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"cpus": -1}, "cpus"),
+        ({"job_slots": 0}, "job_slots"),
+        ({"resources": {"a": -1}}, "a = -1"),
+        ({"priority": 1001}, "priority"),
+        ({"group": 3}, "group"),
+        ({"time_limit": -1}, "longer than nothing"),
+        ({"command": ["x"]}, "command can't be changed; cpus, "),
+    ],
+)
+def test_changes_that_can_not_be_meant_are_refused(options: Any, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        changes_of(options)

@@ -34,6 +34,8 @@ OPTIONS = st.one_of(
                 ["--time-limit", "90s"],
                 ["--time-limit", "0s"],
             ),
+            *(["--retries", "3"], ["--retries", "-1"], ["--retry-delay", "5m"], ["--retry-delay", "0s"]),
+            *(["--retry-delay", "4000d"], ["--retry-on", "75,1-3"], ["--retry-on", "256"]),
             *(
                 ["-C", "/tmp"],
                 ["-C", "."],

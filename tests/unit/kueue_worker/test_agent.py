@@ -79,7 +79,7 @@ class Lab:
                 max_output_mb=0,
                 spool_max_bytes=2**30,
                 spool_max_seconds=1e6,
-                server="localhost:11236",
+                server=lambda: "localhost:11236",
                 config="/none",
                 pid=os.getpid(),
             )

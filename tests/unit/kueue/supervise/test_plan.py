@@ -94,6 +94,11 @@ def test_an_agent_of_our_file_that_still_serves_another_server_is_launched_anew(
     assert planned.steps[-1] == Launch(again=True)
 
 
+def test_an_agent_that_has_just_lost_a_server_that_moved_will_find_it_by_itself() -> None:
+    looking = but(server="ralab01:11236", connected=False, alone_seconds=5.0, why_alone="connection refused")
+    assert plan(Wish.KEEP, seen(looking), OURS) == Plan((), "not connected: connection refused", looking)
+
+
 def test_one_that_is_ending_is_left_to_it() -> None:
     leaving = but(leaving=True, jobs=1)
     for wish in (Wish.KEEP, Wish.LOOK, Wish.UPGRADE):

@@ -50,6 +50,16 @@ def test_another_python_is_taken_where_ours_is_not_there(tmp_path: Path) -> None
     assert b'"host"' in answer
 
 
+def test_a_python_whose_path_has_spaces_is_taken_too(tmp_path: Path) -> None:
+    python = tmp_path / "a b" / "python3"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\n: >"$0.used"\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    program = sent.program().split(b"\n", 1)[1]
+    assert len(answers("sh", os.fsencode(python) + b"\n" + program + LOOK)) == 1
+    assert python.with_name("python3.used").exists()
+
+
 def test_a_line_that_looks_like_shell_is_a_name_of_a_program_and_nothing_else(tmp_path: Path) -> None:
     hostile = f"$(touch {tmp_path}/a);`touch {tmp_path}/b`;touch {tmp_path}/c".encode()
     program = sent.program().split(b"\n", 1)[1]

@@ -179,6 +179,21 @@ def test_who_is_given_up_before_it_hears_of_it_counts_no_loss_and_is_told_when_i
     assert stops_of(result) == [(1, 1)]
 
 
+def test_what_is_lost_before_it_could_be_ended_counts_no_loss_either() -> None:
+    bench = Bench()
+    one = bench.worker("w1")
+    bench.submit(make_spec(max_restarts=0), make_spec(max_restarts=0))
+    bench.started(one, (1, 1), (2, 2))
+    bench.pause("w1", kill=True)
+    bench.finished(one, (1, 1), code=None, end=End.LOST)
+    bench.disconnect(one)
+    bench.connect("w1", keeper="another")  # and the other one died with its keeper
+    for job in (1, 2):
+        view = bench.core.job_view(job, bench.time)
+        assert view is not None
+        assert (view.state, view.restarts) == ("pending", 0)
+
+
 def test_a_cancel_after_it_is_a_cancel() -> None:
     bench = Bench()
     one = bench.worker("w1")
