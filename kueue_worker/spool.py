@@ -12,7 +12,6 @@ import errno
 import os
 import re
 import stat
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +23,6 @@ JOBS_A_DIRECTORY = 1000
 SUFFIXES: dict[Stream, str] = {"stdout": "out", "stderr": "err"}
 LEAST_FREE_MB = 64
 """With less room than this on its file system the worker takes no jobs."""
-ROOM_SECONDS = 0.25
-"""What was seen of it holds for so long, when jobs start."""
 JOURNAL = re.compile(r"[0-9A-Za-z_-]{1,64}")
 FILE = re.compile(r"(\d{1,20})\.(\d{1,10})\.(out|err)")
 
@@ -53,8 +50,6 @@ class Spool:
         self._named = root
         self.root = os.path.realpath(root)
         self._made: set[str] = set()
-        self._has_room = True
-        self._look_again = 0.0
 
     def set_up(self) -> None:
         """Make the root, for us alone.
@@ -96,11 +91,7 @@ class Spool:
         Raises:
             OSError: they can't.
         """
-        now = time.monotonic()
-        if now >= self._look_again:  # it may have filled
-            self._has_room = _free_mb(self.root) >= LEAST_FREE_MB
-            self._look_again = now + ROOM_SECONDS
-        if not self._has_room:
+        if _free_mb(self.root) < LEAST_FREE_MB:  # it may have filled since it was looked at
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         directory = self._directory(journal, job)
         if directory not in self._made:
