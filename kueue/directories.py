@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from kueue.errors import UsageError
 
@@ -109,11 +109,9 @@ class Reach:
     def _look_at_mount(self, directory: str, real: str) -> None:
         if self._mounts is None:
             self._mounts = mounts()
-        place = real
-        while place not in self._mounts:
-            if place in ("/", "//", ""):
-                return
-            place = os.path.dirname(place)
+        place = mount_point(real, self._mounts)
+        if place is None:
+            return
         kind = self._mounts[place]
         if place in self._seen or kind not in LOCAL_FILE_SYSTEMS or not os.path.isdir(directory):
             return
@@ -142,6 +140,15 @@ def mounts() -> dict[str, str]:
     except (OSError, IndexError):
         pass
     return found
+
+
+def mount_point(path: str, known: Mapping[str, str]) -> str | None:
+    """The one of the `known` mount points that an absolute path without symbolic links is below; None if none is."""
+    while path not in known:
+        if path in ("/", "//", ""):
+            return None
+        path = os.path.dirname(path)
+    return path
 
 
 def _unescaped(name: str) -> str:

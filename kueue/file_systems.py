@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import NamedTuple
+
+from kueue.directories import mount_point, mounts
 
 NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "lustre", "gpfs", "beegfs", "ceph", "afs"}
@@ -23,8 +26,9 @@ class FileSystem(NamedTuple):
         return self.kind in NETWORK
 
 
-def file_system_of(path: str, mounts: str = "/proc/self/mounts") -> FileSystem:
-    """Of the deepest directory on the way to `path` that exists.
+def file_system_of(path: str, known: Mapping[str, str] | None = None) -> FileSystem:
+    """Of the deepest directory on the way to `path` that exists. `known`: mount points and their types, else this
+    machine's.
 
     Raises:
         OSError: it can't be looked at.
@@ -33,22 +37,7 @@ def file_system_of(path: str, mounts: str = "/proc/self/mounts") -> FileSystem:
     while not os.path.exists(place) and place != "/":
         place = os.path.dirname(place)
     room = os.statvfs(place)
-    return FileSystem(_kind(place, mounts), room.f_bavail * room.f_frsize // 2**20)
-
-
-def _kind(place: str, mounts: str) -> str:
-    best, kind = "", ""
-    try:
-        with open(mounts, encoding="utf-8", errors="surrogateescape") as lines:
-            for line in lines:
-                words = line.split(" ")
-                if len(words) < 3:
-                    continue
-                # Blanks and the like are written as octal numbers.
-                point = words[1].encode("utf-8", "surrogateescape").decode("unicode_escape", "replace")
-                inside = place == point or place.startswith(point.rstrip("/") + "/")
-                if inside and len(point) >= len(best):  # of two mounts on one place the later counts
-                    best, kind = point, words[2]
-    except OSError:
-        return ""
-    return kind
+    known = mounts() if known is None else known
+    point = mount_point(place, known)
+    kind = "" if point is None else known[point]
+    return FileSystem(kind, room.f_bavail * room.f_frsize // 2**20)
