@@ -134,8 +134,10 @@ def test_a_keeper_without_descriptors_lets_a_new_agent_wait_without_spinning(lab
     (keeper,) = lab.keeper_pids("w1")
     running = lab.submit(*gated(lab, "a"))
     lab.wait_state(running, "running")
+    connected = len(open_files(keeper))
     lab.agents["w1"].kill()
     lab.agents["w1"].wait()
+    wait_for("the keeper closes the dead agent's connection", lambda: len(open_files(keeper)) < connected)
     with without_descriptors(keeper):
         lab.start_worker("w1", wait=False)
         log = lab.state / "spool" / "w1" / "keeper.log"
