@@ -22,6 +22,7 @@ from kueue.job import End
 from kueue.resources import Capacity, Shape
 from kueue.wire.changes import Changes as Changes
 from kueue.wire.selector import Selector as Selector
+from kueue.wire.waits import Waits as Waits
 from kueue.wire.words import OsString as OsString
 from kueue.wire.words import Range as Range
 from kueue.wire.words import RawBytes as RawBytes
@@ -84,7 +85,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     `stdout`/`stderr` are paths relative to `cwd`, `"null"` to discard, None for the worker's spool.
     `restart=False` means at most once. `context` is the SHA-256 (hex) of the encoded `Context`. An attempt that
     failed by its own exit code (one of `retry_on`, if there are some) is followed by another after
-    `retry_delay_seconds`, `max_retries` times at most. `rerun_of`: the job that it is a new run of.
+    `retry_delay_seconds`, `max_retries` times at most. `rerun_of`: the job that it is a new run of. `waits`: for
+    what it waits before it is pending.
     """
 
     payload: Payload
@@ -106,6 +108,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     retry_delay_seconds: float | None = None
     retry_on: tuple[int, ...] = ()
     rerun_of: int | None = None
+    waits: Waits | None = None
 
 
 class Reason(msgspec.Struct, frozen=True, gc=False):
@@ -585,7 +588,8 @@ class AttemptView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class JobView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A row of a listing. `reason`: why it waits, failed or was canceled."""
+    """A row of a listing. `reason`: why it waits, failed or was canceled. `awaited`: how many jobs it still waits
+    for."""
 
     id: int
     state: str
@@ -618,6 +622,7 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     retries: int = 0
     retry_at: float | None = None
     rerun_of: int | None = None
+    awaited: int = 0
 
 
 class JobCounts(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -656,7 +661,8 @@ class JobsSelected(msgspec.Struct, frozen=True, tag="jobs_selected", omit_defaul
 
 
 class JobDetail(msgspec.Struct, frozen=True, tag="job_detail", omit_defaults=True):
-    """All about one job. The tails are the last `TAIL_BYTES` of each stream of the last finished attempt."""
+    """All about one job. The tails are the last `TAIL_BYTES` of each stream of the last finished attempt.
+    `waits`: what it waits for, or waited for; `awaited_ranges`: of these, the jobs that are unfinished."""
 
     rid: int
     job: JobView
@@ -671,6 +677,8 @@ class JobDetail(msgspec.Struct, frozen=True, tag="job_detail", omit_defaults=Tru
     max_retries: int = 0
     retry_delay_seconds: float = 0.0
     retry_on: tuple[int, ...] = ()
+    waits: Waits | None = None  # at most MAX_ITEMS ranges in each list
+    awaited_ranges: tuple[Range, ...] = ()
 
 
 class WorkerLacks(msgspec.Struct, frozen=True, omit_defaults=True):

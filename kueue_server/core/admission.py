@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from kueue.amounts import MAX_AMOUNT
 from kueue.resources import Shape
 from kueue.wire.messages import OsString, RawBytes, Reason, Spec
+from kueue.wire.waits import fault_of_waits
 from kueue_server.core.events import Limits
 from kueue_server.core.outcomes import LONGEST_PATH
 from kueue_server.core.shapes import KnownShape
@@ -178,6 +179,8 @@ def _refusal_of_settings(spec: Spec) -> Reason | None:
         return _too_long("group")
     if len(spec.queue) > MAX_NAME_CHARACTERS:
         return _too_long("queue")
+    if spec.waits is not None and (fault := fault_of_waits(spec.waits)) is not None:
+        return Reason(*fault)
     return None
 
 

@@ -34,10 +34,12 @@ from kueue_server.core import (
     canceling,
     changing,
     cleaning,
+    dependencies,
     holding,
     invariants,
     leases,
     placement,
+    predecessors,
     reports,
     restoring,
     starvation,
@@ -57,7 +59,9 @@ from kueue_server.core.events import (
     Limits,
     LimitsChanged,
     PauseRequested,
+    PredecessorsAsked,
     ResumeRequested,
+    SubmitFailed,
     Tick,
     TurnCame,
     WorkerConnected,
@@ -115,6 +119,10 @@ class Core:
             case JobsSubmitted():
                 state.wall = event.wall
                 submission.submitted(state, event)
+            case PredecessorsAsked():
+                predecessors.asked(state, event)
+            case SubmitFailed():
+                state.gates.unpin(event.request)
             case WorkerReported():
                 state.wall = event.wall
                 reports.reported(state, event)
@@ -155,6 +163,8 @@ class Core:
                 self._tick()
             case _:
                 assert_never(event)
+        if state.gates.has_work:
+            dependencies.go_on(state)
         if not verbs.need_stillness(state):
             placement.place(state)
         return state.outbox.flush(state.table)
@@ -174,8 +184,8 @@ class Core:
 
     @property
     def is_under_way(self) -> bool:
-        """Does a verb of many jobs wait for its turn?"""
-        return bool(self._state.verbs)
+        """Does a verb of many jobs wait for its turn, or what follows from ends of jobs?"""
+        return bool(self._state.verbs) or self._state.gates.has_work
 
     def _forget_worker(self, event: ForgetWorkerRequested) -> None:
         state = self._state

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kueue_server.core.events import Limits
+from kueue_server.core.gates import Gates
 from kueue_server.core.ledger import Ledger
 from kueue_server.core.outbox import Outbox
 from kueue_server.core.pace import Pace
@@ -36,6 +37,7 @@ class State:
         self.started = now
         self.last_tick = now
         self.table = JobTable()
+        self.gates = Gates(self.table)
         self.shapes = Shapes(frozenset(name for name, _ in limits.global_resources))
         self.pending = Pending(self.shapes)
         self.workers = Workers()

@@ -7,13 +7,14 @@ the workers' and the ledger's business.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import msgspec
 
 from kueue.job import FINISHED, UNFINISHED, JobId, JobState, check_transition
 from kueue.resources import Shape
-from kueue.wire.messages import AttemptView, OsString, Range, Reason, Selector, Spec
+from kueue.wire.messages import AttemptView, OsString, Range, Reason, Selector, Spec, Waits
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.idset import IdSet, merged, walk
 from kueue_server.core.pending import Queue, order_key
@@ -72,6 +73,7 @@ class SpecHead(msgspec.Struct, gc=False):
     priority: int = 0
     restart: bool = True
     max_retries: int = 0
+    waits: Waits | None = None
 
 
 class _Place(msgspec.Struct, gc=False):
@@ -91,10 +93,15 @@ class _Restarts(msgspec.Struct, gc=False):
     max_restarts: int = 5
 
 
+class _Waiting(msgspec.Struct, gc=False):
+    waits: Waits | None = None
+
+
 _spec_decoder = msgspec.json.Decoder(Spec)
 _place_decoder = msgspec.json.Decoder(_Place)
 _program_decoder = msgspec.json.Decoder(_Program)
 _restarts_decoder = msgspec.json.Decoder(_Restarts)
+_waiting_decoder = msgspec.json.Decoder(_Waiting)
 _progress_encoder = msgspec.json.Encoder()
 
 
@@ -117,6 +124,11 @@ def program_of(job: Job) -> Program:
 def max_restarts_of(job: Job) -> int:
     """How often a job may be lost."""
     return _restarts_decoder.decode(job.spec).max_restarts
+
+
+def waits_of(job: Job) -> Waits | None:
+    """What a job was to wait for, whether it still does or not."""
+    return _waiting_decoder.decode(job.spec).waits
 
 
 def encoded_progress(job: Job) -> bytes:
@@ -146,6 +158,8 @@ class JobTable:
         self.present = IdSet()
         self.by_state: dict[JobState, IdSet] = {state: IdSet() for state in JobState}
         self.groups: dict[str, IdSet] = {}
+        self.turned: deque[int] | None = None
+        """If somebody wants to know: jobs that finish, or come back from it, in their order."""
 
     def __len__(self) -> int:
         return len(self.jobs)
@@ -192,6 +206,8 @@ class JobTable:
         check_transition(JobId(job.id), job.state, state)
         self.by_state[job.state].discard(job.id)
         self.by_state[state].add(job.id)
+        if self.turned is not None and (state in FINISHED or job.state in FINISHED):
+            self.turned.append(job.id)
         job.state = state
 
     def drop(self, job: Job) -> None:
