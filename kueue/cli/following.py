@@ -55,6 +55,7 @@ def settled(client: Client, spec: JobSpec) -> JobSpec:
 
 def _ids(client: Client, wanted: Any) -> tuple[Any, ...]:
     from kueue.wire.selector import Selector
+    from kueue.wire.waits import nobody
 
     found: list[Any] = []
     for one in wanted:
@@ -63,7 +64,7 @@ def _ids(client: Client, wanted: Any) -> tuple[Any, ...]:
             continue
         ranges = client.select(one).ranges
         if not ranges:
-            raise UsageError("no job is selected that is to be waited for")
+            raise UsageError(nobody(one))
         found += ranges
     return tuple(found)
 

@@ -689,11 +689,13 @@ class WorkerLacks(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Explanation(msgspec.Struct, frozen=True, tag="explanation", omit_defaults=True):
-    """`job.reason` says why in short; `workers` are only those of a pending job, those that lack least first."""
+    """`job.reason` says why in short; `workers` are only those of a pending job, those that lack least
+    first; `awaited_ranges`: the jobs that it waits for."""
 
     rid: int
     job: JobView
     workers: tuple[WorkerLacks, ...] = ()  # at most MAX_ITEMS
+    awaited_ranges: tuple[Range, ...] = ()
 
 
 class LogChunk(msgspec.Struct, frozen=True, tag="log_chunk", omit_defaults=True):

@@ -49,3 +49,15 @@ def fault_of_waits(waits: Waits) -> tuple[str, str] | None:
         if fault is not None:
             return fault
     return None
+
+
+def nobody(selector: Selector) -> str:
+    """What is said of a selector that names no job."""
+    if selector.last:
+        return "there is no job that could be waited for"
+    which = "is selected"
+    if selector.group is not None:
+        which = f"is in group {selector.group}"
+    elif selector.name is not None:
+        which = f"has a name like {selector.name}"
+    return f"no job {which} that could be waited for"

@@ -49,6 +49,7 @@ from kueue_server.core import (
     views,
 )
 from kueue_server.core.admission import Admission
+from kueue_server.core.awaited import awaited_ranges
 from kueue_server.core.events import (
     CancelRequested,
     ChangeRequested,
@@ -331,11 +332,15 @@ class Core:
             eta_seconds=state.pace.eta_seconds(state.table.unfinished, max(state.now, now - state.late)),
         )
 
-    def explain(self, job_id: int, now: float) -> tuple[JobView, tuple[WorkerLacks, ...]] | None:
-        """A job, and what each worker lacks for it."""
+    def explain(
+        self, job_id: int, now: float
+    ) -> tuple[JobView, tuple[WorkerLacks, ...], tuple[Range, ...]] | None:
+        """A job, what each worker lacks for it, and the jobs that it waits for."""
         job = self._state.table.get(job_id)
         view = self.job_view(job_id, now)
-        return None if job is None or view is None else (view, explain(self._state, job))
+        if job is None or view is None:
+            return None
+        return view, explain(self._state, job), awaited_ranges(self._state, job)
 
     def log_place(self, job_id: int, attempt: int | None) -> views.LogPlace | Reason:
         """Where the output of an attempt (None: the current or last one) is to be had."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from kueue.wire.messages import Range, Reason, Selector, Waits
 from kueue.wire.selector import MAX_RANGES
+from kueue.wire.waits import nobody
 from kueue_server.core import verbs
 from kueue_server.core.events import PredecessorsAsked
 from kueue_server.core.idset import RangeList, merged, runs, without
@@ -77,7 +78,7 @@ class _Asking:
         for selector in selectors:
             found = [run for span in self.found[selector] for run in runs(present, *span)]
             if not found:
-                return Reason("unknown_job", "no job is selected that is to be waited for")
+                return Reason("unknown_job", nobody(selector))
             ids = merged([*ids, *found])
         if len(ids) > MAX_RANGES:
             text = (

@@ -78,7 +78,7 @@ def test_jobs_that_are_not_there_are_refused_by_name(lab: Lab) -> None:
     assert "no jobs 77 80-82 that could be waited for" in str(done.stderr)
     done = lab.kueue("cmd", "--after", "group=nobody", "true")
     assert done.returncode == 1
-    assert "no job is selected" in str(done.stderr)
+    assert "no job is in group nobody" in str(done.stderr)
 
 
 def test_a_server_that_is_killed_forgets_nobody(lab: Lab) -> None:

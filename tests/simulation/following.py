@@ -32,6 +32,9 @@ def draw_following(
     dice = random.Random(f"following {seed}")
     for _ in range(dice.randrange(1, MOST_SUBMITS + 1)):
         at = round(dice.uniform(0.0, seconds), 3)
+        if dice.random() < 0.2:
+            yield from _cleaned_meanwhile(dice, at)
+            continue
         if dice.random() < 0.6:  # while others are under way
             at = round(min(seconds, dice.choice(times) + dice.expovariate(1.0)), 3)
         how: dict[str, Any] = {
@@ -59,6 +62,17 @@ def draw_following(
             yield round(min(seconds, at + dice.expovariate(0.5)), 3), "kill", how
 
 
+def _cleaned_meanwhile(dice: random.Random, at: float) -> Iterator[tuple[float, str, dict[str, Any]]]:
+    """A job fails, and is cleaned while one that follows it is on its way to the disk of a server that dies."""
+    yield at, "submit", {"count": 1, "seconds": 0.01, "cpus": 1, "wait": False, "code": 7}
+    follows = round(at + dice.choice((0.5, 2.0)), 4)
+    after = {"place": 0.0, "width": 0, "any": False, "on_failure": dice.choice(("cancel", "hold"))}
+    how = {"count": dice.choice((1, 6)), "seconds": 0.01, "cpus": 1, "wait": False, "after": after}
+    yield follows, "submit", {**how, "server_dies": dice.randrange(16)}
+    for _ in range(3):
+        yield round(follows + dice.uniform(-0.002, 0.006), 4), "clean", {"failed": True}
+
+
 def waits_for(wish: Wish | None, highest: int) -> Waits | None:
     """What such a job asks for, when these are the ids there are."""
     if wish is None or highest < 1:
@@ -79,14 +93,16 @@ class FollowTruth:
         self._truth = truth
         self.core: Any = None
         """Of the server that lives."""
+        self.are_let_go = False
+        """Held jobs are, from now on."""
         truth.on_start.append(self._started)
 
     def _started(self, run: Run) -> None:
         waits = run.spec.waits
-        if waits is None:
+        if waits is None or (waits.on_failure == "hold" and self.are_let_go):
             return
         self._truth.count("starts after others")
-        minds = waits.on_failure == "cancel"
+        minds = waits.on_failure != "run"
         for ids, success in ((waits.after, minds), (waits.after_any, False)):
             for number in (number for first, last in ids for number in range(first, last + 1)):
                 self._look(run, number, success=success)

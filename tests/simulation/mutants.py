@@ -416,7 +416,7 @@ MUTANTS = {
         "_job",
         "if row.progress is None and head.waits is not None:\n        job.state = JobState.WAITING",
         "if False:\n        job.state = JobState.WAITING",
-        6,
+        8,
     ),
     "failed-and-dropped": Mutant(
         "a failure is forgotten with its job while some that follow have not been told",
@@ -424,7 +424,7 @@ MUTANTS = {
         "Gates.needs",
         "if job.state is S.SUCCEEDED:",
         "if True:",
-        6,
+        102,
     ),
     "held-in-memory-only": Mutant(
         "that a job is held is not written down",
@@ -432,7 +432,7 @@ MUTANTS = {
         "_let_go",
         "state.outbox.save(job.id)\n",
         "pass\n",
-        6,
+        16,
     ),
     "one-before-is-enough": Mutant(
         "a job that waits for several is let go when the first of them has ended",
@@ -440,7 +440,7 @@ MUTANTS = {
         "Gates._watch",
         "found = first_in(self._table, UNFINISHED, gate.ranges, start)",
         "found = first_in(self._table, UNFINISHED, gate.ranges, start) if not start else None",
-        6,
+        38,
     ),
     "watch-ahead-of-the-disk": Mutant(
         "a waiter is told of ends that a crash may undo",

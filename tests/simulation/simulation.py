@@ -521,6 +521,7 @@ class Simulation:
         if names:
             self._client(60.0).ask(lambda client: client.resume_workers(names))
         if held_jobs(server.server.core):
+            self.following.are_let_go = True
             waiting = Selector(states=("waiting",))
             self._client(60.0).ask(lambda client: client.change(waiting, release=True))
 

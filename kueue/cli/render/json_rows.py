@@ -130,6 +130,7 @@ def explanation_object(found: Explanation) -> dict[str, Any]:
             {"name": worker.worker, "lacks": [_reason(reason) for reason in worker.lacks]}
             for worker in found.workers
         ],
+        "awaited_ranges": [list(ids) for ids in found.awaited_ranges],
     }
 
 
