@@ -103,7 +103,10 @@ class Gates:
         gate = self._gate(waits)
         if gate.settled and not gate.followers:
             self.leaving.append(gate)
-        gate.followers.append(job)
+        if gate.followers:
+            gate.followers.append(job)
+        else:
+            gate.followers = [job]  # mostly it stays alone: this list has no room to spare
 
     def leave(self, job: Job) -> None:
         """A follower waits no more, as a person wants it."""
