@@ -406,7 +406,7 @@ MUTANTS = {
         "a job whose predecessor failed runs",
         _GATES,
         "Gates.look",
-        "if reason is not None and gate.minds(number):",
+        "if self._why_not is not None and gate.minds(self._number):",
         "if False:",
         6,
     ),
