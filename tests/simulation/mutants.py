@@ -225,7 +225,7 @@ MUTANTS = {
         "a worker starts something while a superseded attempt still dies",
         _MACHINE,
         "Machine._start_held",
-        "or book.superseded ",
+        "book.superseded or ",
         "",
         29,
     ),

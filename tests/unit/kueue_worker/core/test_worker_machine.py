@@ -110,7 +110,11 @@ class Worker:
         book = self.machine.book
         reserving = [a for a in book.attempts.values() if a.reserved]
         busy = {Phase.PREPARING, Phase.STARTING, Phase.RUNNING}
-        assert {a.key for a in reserving} == {a.key for a in book.attempts.values() if a.phase in busy}
+        assert {a.key for a in reserving} == {
+            a.key for a in book.attempts.values() if a.phase in busy and a.until is None
+        }
+        assert book.reserved_count == len(reserving)
+        assert set(book.line) == {a.key for a in book.attempts.values() if a.until is not None}
         assert book.room.cpus == sum(a.shape.cpus for a in reserving)
         assert book.room.job_slots == sum(a.shape.job_slots for a in reserving)
         assert set(book.held) == {a.key for a in book.attempts.values() if a.phase is Phase.HELD}
