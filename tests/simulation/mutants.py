@@ -227,7 +227,7 @@ MUTANTS = {
         "Machine._start_held",
         "book.superseded or ",
         "",
-        29,
+        903,
     ),
     "foreign-journal": Mutant(
         "a worker tells every journal of all its attempts",

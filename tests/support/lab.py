@@ -11,7 +11,6 @@ import functools
 import json
 import os
 import random
-import secrets
 import signal
 import socket
 import subprocess
@@ -28,8 +27,9 @@ from kueue.errors import KueueError
 from tests.support.waiting import wait_for
 from tests.support.warm_client import WarmClient
 
-SECRET = os.environ.setdefault("LAB_SECRET", secrets.token_hex(20))
-"""Of this run: another one on this machine may come upon our ports. Programs that tests start inherit it."""
+SECRET = f"a-secret-of-test-run-{os.getppid()}-0123456789abcdef"
+"""Those of another run on this machine may come upon our ports. All processes of one that is spread over several
+have the same parent."""
 
 _PORTS_FROM, _PORTS_EACH = 12_000, 1000
 """Ports of this range are nobody's outgoing ones, which a server that is down for a moment might lose its own to.

@@ -11,7 +11,7 @@ from kueue_worker.core import events as e
 from kueue_worker.core import instructions as i
 from kueue_worker.core.ahead import MOST_AHEAD, STALE_SECONDS, UNTIL_SECONDS
 from kueue_worker.core.attempts import Attempt, Phase
-from tests.unit.kueue_worker.core.test_worker_machine import (
+from tests.unit.kueue_worker.core.worker_bench import (
     J,
     Worker,
     exited,
