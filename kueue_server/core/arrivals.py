@@ -236,7 +236,7 @@ def _demote_held(state: State, worker: Worker, held: list[AttemptRef]) -> None:
             job is not None
             and job.id in worker.offered
             and job.restart
-            and holding.may_hold(state, worker, job.queue.shape)
+            and holding.may_hold(state, worker, job.lane.shape)
         ):
             attempts.demote(state, worker, job)
 

@@ -14,7 +14,7 @@ from kueue.job import JobState
 from kueue.wire.messages import AttemptRef
 from kueue_server.core import attempts, sight
 from kueue_server.core.closed import Sight
-from kueue_server.core.pending import Queue, job_of
+from kueue_server.core.pending import Lane, job_of
 from kueue_server.core.shapes import KnownShape
 from kueue_server.core.state import State
 from kueue_server.core.table import Job
@@ -55,11 +55,11 @@ def target(state: State, worker: Worker, known: KnownShape) -> int:
 def _quick_attempts(state: State, worker: Worker, known: KnownShape) -> int:
     """Attempts of a shape that may be over soon: those that have not run for a second yet."""
     jobs = state.table.jobs
-    count = sum(1 for job_id in worker.offered if jobs[job_id].queue.shape is known)
+    count = sum(1 for job_id in worker.offered if jobs[job_id].lane.shape is known)
     for job_id, started in reversed(worker.running.items()):
         if state.now - started > LONG_SECONDS:
             break
-        count += jobs[job_id].queue.shape is known
+        count += jobs[job_id].lane.shape is known
     return count
 
 
@@ -78,7 +78,7 @@ def fill(state: State, workers: Iterable[Worker]) -> None:
         if not _takes_held(state, worker):
             continue
         for known in list(worker.active):
-            if not known.queues or not any(queue.head is not None for queue in known.queues.values()):
+            if not known.lanes or not any(lane.head is not None for lane in known.lanes.values()):
                 continue
             have = len(worker.held.get(known, ()))
             if have * 2 > MAX_HELD:
@@ -108,39 +108,39 @@ def _hand_out(state: State, worker: Worker, known: KnownShape, count: int) -> No
         return
     blocked: set[int] = set()
     while count > 0:
-        queue = _first_queue(known, blocked)
-        if queue is None:
+        lane = _first_lane(known, blocked)
+        if lane is None:
             return
-        job = _pick_held(state, worker, queue)
+        job = _pick_held(state, worker, lane)
         if job is None:
-            blocked.add(queue.number)
+            blocked.add(lane.number)
             continue
         attempts.offer(state, worker, job, held=True)
         count -= 1
 
 
-def _first_queue(known: KnownShape, blocked: set[int]) -> Queue | None:
-    first: Queue | None = None
-    for queue in known.queues.values():
-        if queue.head is None or queue.number in blocked:
+def _first_lane(known: KnownShape, blocked: set[int]) -> Lane | None:
+    first: Lane | None = None
+    for lane in known.lanes.values():
+        if lane.head is None or lane.number in blocked:
             continue
-        if first is None or first.head is None or queue.head < first.head:
-            first = queue
+        if first is None or first.head is None or lane.head < first.head:
+            first = lane
     return first
 
 
-def _pick_held(state: State, worker: Worker, queue: Queue) -> Job | None:
-    """The job at the head of a queue, if the worker may hold it. Held jobs are no probes of closed places."""
-    assert queue.head is not None
+def _pick_held(state: State, worker: Worker, lane: Lane) -> Job | None:
+    """The job at the head of a lane, if the worker may hold it. Held jobs are no probes of closed places."""
+    assert lane.head is not None
     state.looks += 1
-    job = state.table.jobs[job_of(queue.head)]
+    job = state.table.jobs[job_of(lane.head)]
     return job if job.restart and _sees(state, worker, job) else None
 
 
 def _sees(state: State, worker: Worker, job: Job) -> bool:
     if sight.is_clear(worker):
         return True
-    found = sight.of_queue(worker, job.queue, state.now)
+    found = sight.of_lane(worker, job.lane, state.now)
     if found is Sight.PARTLY:
         found = sight.of_job(worker, job, state.now)
     return found is Sight.OPEN

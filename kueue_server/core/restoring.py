@@ -53,7 +53,7 @@ def _job(state: State, row: RestoredJob) -> Job:
     job = Job(
         row.job,
         row.spec,
-        state.pending.queue(head.shape, path_bytes(head.volume)),
+        state.pending.lane(head.shape, path_bytes(head.volume)),
         head.context,
         head.group,
         row.submitted_at,
@@ -72,7 +72,7 @@ def _job(state: State, row: RestoredJob) -> Job:
         job.state = JobState.PENDING
         job.fence = job.worker = 0
     state.table.add(job)
-    known = job.queue.shape
+    known = job.lane.shape
     if job.state is JobState.PENDING:
         state.enqueue(job)
     elif job.state is JobState.WAITING:

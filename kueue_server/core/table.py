@@ -16,7 +16,7 @@ from kueue.resources import Shape
 from kueue.wire.messages import AttemptView, OsString, Range, Reason, Selector, Spec
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.idset import IdSet, merged, walk
-from kueue_server.core.pending import Queue, order_key
+from kueue_server.core.pending import Lane, order_key
 from kueue_server.core.programs import Program
 from kueue_server.core.records import Outcome, Progress
 
@@ -32,7 +32,7 @@ class Job(msgspec.Struct, gc=False):
 
     id: int
     spec: bytes
-    queue: Queue
+    lane: Lane
     context: str
     group: str
     submitted_at: float
@@ -160,7 +160,7 @@ class JobTable:
         self.jobs[job.id] = job
         self.present.add(job.id)
         self.by_state[job.state].add(job.id)
-        job.queue.jobs += 1
+        job.lane.jobs += 1
         self._join_group(job)
 
     def _join_group(self, job: Job) -> None:
