@@ -29,8 +29,9 @@ S = JobState
 def offer(state: State, worker: Worker, job: Job, *, held: bool) -> None:
     """Hand a pending job to a connected worker: to run (reserves there), or to hold."""
     assert worker.session is not None
-    state.pending.overtake(job.key)
+    state.pending.overtake(job.lane, job.key)
     state.dequeue(job)
+    state.queues.charge(job.lane.queue)
     if (job.worker, job.fence) in job.holding:
         order_stop(state, state.workers.by_id[job.worker], job, job.fence, "superseded")
     job.fence = state.next_fence()
@@ -122,6 +123,7 @@ def give_back(state: State, worker: Worker, job: Job) -> None:
     """The current attempt never started and never will: pending again, as if it had not been handed out."""
     confirm(state, worker, job.id, job.fence, job)
     _detach(state, worker, job)
+    state.queues.refund(job.lane.queue)
     job.fence = 0
     job.worker = 0
     job.attempt -= 1
@@ -178,6 +180,7 @@ def take_end(state: State, worker: Worker, end: FinishedAttempt) -> None:
         case End.EXITED | End.TIME_LIMIT | End.OUTPUT_LIMIT | End.NOT_STARTED:
             if end.end is not End.NOT_STARTED:
                 state.pace.finished(state.now, end.run_seconds)
+                job.lane.queue.rate.finished(state.now)
                 worker.remember_pace(job.lane.shape, end.run_seconds)
             if (worker.closed or worker.lacks) and end.end is not End.NOT_STARTED:
                 reopen(state, worker, job)
@@ -276,6 +279,7 @@ def confirm(state: State, worker: Worker, job_id: int, fence: int, job: Job | No
         state.wake(worker)
     assert job is not None, f"job {job_id} left the table while an attempt of it was unconfirmed"
     job.holding = tuple(pair for pair in job.holding if pair != (worker.id, fence))
+    job.lane.queue.unconfirmed -= 1
     state.give(job)
     state.outbox.save(job.id)
 
@@ -289,6 +293,7 @@ def haunt(state: State, worker: Worker, job: Job, fence: int, why: Why | None, *
         if shape is not None:
             worker.reserve(shape)
         job.holding = (*job.holding, (worker.id, fence))
+        job.lane.queue.unconfirmed += 1
         state.take(job)
         state.outbox.save(job.id)
     elif reserves and worker.unconfirmed[key] is None:

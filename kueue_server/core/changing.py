@@ -111,7 +111,7 @@ def _put(state: State, job: Job, new: Spec) -> None:
     pending = job.state is S.PENDING
     if pending:
         state.dequeue(job)
-    lane = state.pending.lane(new.shape, path_bytes(new.volume))
+    lane = state.pending.lane(new.queue, new.shape, path_bytes(new.volume))
     lane.jobs += 1
     state.pending.leave(job.lane)
     job.lane = lane

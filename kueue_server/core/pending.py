@@ -1,4 +1,4 @@
-"""The pending jobs: one lane per shape and volume, and the lanes in the order of their heads.
+"""The pending jobs: one lane per queue, shape and volume, and the lanes in the order of their heads.
 
 Order is priority (higher first), then id. An order key packs both into one integer, so that comparing jobs
 is comparing numbers. Nothing here costs more with more jobs, whatever their directories.
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
-from itertools import islice
-
-from sortedcontainers import SortedDict
 
 from kueue.resources import Shape
 from kueue_server.core.idset import IdSet, walk
+from kueue_server.core.queues import Queue, Queues
 from kueue_server.core.shapes import KnownShape, Shapes
+from kueue_server.core.turns import overtaken
 
 _ID_BITS = 48
 _ID_MASK = (1 << _ID_BITS) - 1
@@ -33,7 +32,7 @@ def job_of(key: int) -> int:
 
 
 class Lane:
-    """Pending jobs of one shape with working directories in one volume.
+    """Pending jobs of one queue and one shape with working directories in one volume.
 
     It lives as long as a job of the table, in whatever state, belongs to it (`jobs` counts them). `head` is
     the first job's order key, `head_since` the server's time when that job came to the front, `arrivals` a
@@ -51,12 +50,14 @@ class Lane:
         "jobs",
         "number",
         "overtaken",
+        "queue",
         "shape",
         "volume",
     )
 
-    def __init__(self, number: int, shape: KnownShape, volume: bytes) -> None:
+    def __init__(self, number: int, queue: Queue, shape: KnownShape, volume: bytes) -> None:
         self.number = number
+        self.queue = queue
         self.shape = shape
         self.volume = volume
         self.jobs = 0
@@ -117,20 +118,21 @@ class Lane:
 
 
 class Pending:
-    """All lanes. `heads` maps the head's order key to its lane, in order, for the lanes that have jobs."""
+    """All lanes. Those that have jobs are found by the order keys of their heads: `queues` says where."""
 
     def __init__(self, shapes: Shapes) -> None:
         self._shapes = shapes
         self._next_number = 1
-        self.heads: SortedDict[int, Lane] = SortedDict()
+        self.queues = Queues()
         self.size = 0
 
-    def lane(self, shape: Shape, volume: bytes) -> Lane:
-        """The lane for jobs of this shape and volume; it is made if it is not there."""
+    def lane(self, queue: str, shape: Shape, volume: bytes) -> Lane:
+        """The lane for such jobs; it is made if it is not there."""
         known = self._shapes.intern(shape)
-        lane = known.lanes.get(volume)
+        lane = known.lanes.get((queue, volume))
         if lane is None:
-            lane = known.lanes[volume] = Lane(self._next_number, known, volume)
+            made = Lane(self._next_number, self.queues.get(queue), known, volume)
+            lane = known.lanes[queue, volume] = made
             self._next_number += 1
         return lane
 
@@ -138,9 +140,10 @@ class Pending:
         """A job of this lane left the table."""
         lane.jobs -= 1
         if lane.jobs == 0:
-            del lane.shape.lanes[lane.volume]
+            del lane.shape.lanes[lane.queue.name, lane.volume]
             if not lane.shape.lanes:
                 self._shapes.forget(lane.shape)
+            self.queues.tidy(lane.queue)
 
     def push(self, lane: Lane, key: int, now: float) -> None:
         """Put a job in."""
@@ -149,26 +152,25 @@ class Pending:
         head = lane.head
         if head is None or key < head:
             if head is not None:
-                del self.heads[head]
+                del lane.queue.heads[head]
             lane.head = key
             lane.head_since = now
             lane.overtaken = False
-            self.heads[key] = lane
+            lane.queue.heads[key] = lane
 
     def remove(self, lane: Lane, key: int, now: float) -> None:
         """Take a job out."""
         lane.remove(key)
         self.size -= 1
         if key == lane.head:
-            del self.heads[key]
+            del lane.queue.heads[key]
             head = lane.head = lane.first()
             if head is not None:
                 lane.head_since = now
                 lane.overtaken = False
-                self.heads[head] = lane
+                lane.queue.heads[head] = lane
 
-    def overtake(self, key: int) -> None:
-        """A job is about to be handed out: those at the front that come before it are overtaken."""
-        if self.heads.peekitem(0)[0] < key:
-            for head in islice(self.heads.irange(maximum=key, inclusive=(True, False)), _OVERTAKEN_LANES):
-                self.heads[head].overtaken = True
+    def overtake(self, lane: Lane, key: int) -> None:
+        """A job of this lane is about to be handed out: those at the front that come before it are overtaken."""
+        for other in overtaken(self.queues, lane, key, _OVERTAKEN_LANES):
+            other.overtaken = True

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
+from functools import partial
 
-from kueue_server.core import attempts, holding, sight
+from kueue_server.core import attempts, holding, sight, turns
 from kueue_server.core.closed import Sight
 from kueue_server.core.pending import Lane, job_of
 from kueue_server.core.state import State
@@ -29,6 +30,7 @@ LOOKS_PER_TICK = 2048
 
 def place(state: State) -> None:
     """Hand out what can be handed out, after everything else of the step."""
+    turns.look_for_room(state)
     for worker in state.woken.values():
         if worker.held_count:
             holding.promote(state, worker)
@@ -38,6 +40,7 @@ def place(state: State) -> None:
         _place(state, served)
         holding.fill(state, served.values())
     holding.steal(state, state.woken.values())
+    turns.note_fullness(state)
     state.woken.clear()
     state.fresh.clear()
     state.all_fresh = False
@@ -92,7 +95,7 @@ def _place(state: State, served: dict[int, Worker]) -> None:
 
 def _may_go(state: State, lane: Lane) -> bool:
     """Whether a lane has a job that lacks nothing but a worker."""
-    return lane.head is not None and state.ledger.has_room(lane.shape.global_needs)
+    return lane.head is not None and lane.queue.is_open and state.ledger.has_room(lane.shape.global_needs)
 
 
 def _candidates(state: State) -> list[IdleKey]:
@@ -127,13 +130,14 @@ def decide(state: State, worker: Worker, lanes: Iterable[Lane] | None) -> int | 
     """The job that an idle worker should get next, of these lanes (None: of all); None if there is none."""
     if worker.drained_for is not None:
         lane, key = worker.drained_for
-        if lane.head != key or not fits(state, worker, lane):
+        if lane.head != key or not lane.queue.is_open or not fits(state, worker, lane):
             return None
         return pick(state, worker, lane)
     if lanes is not None:
-        live = (lane for lane in lanes if lane.head is not None)
-        for lane in sorted(live, key=_head):
+        live = (lane for lane in lanes if lane.head is not None and lane.queue.is_open)
+        for lane in sorted(live, key=partial(turns.place_of, state.queues)):
             if fits(state, worker, lane) and (found := pick(state, worker, lane)) is not None:
+                state.queues.serve(lane.queue)
                 return found
         return None
     return _decide_among_all(state, worker)
@@ -141,14 +145,13 @@ def decide(state: State, worker: Worker, lanes: Iterable[Lane] | None) -> int | 
 
 def _decide_among_all(state: State, worker: Worker) -> int | None:
     start, worker.lane_cursor = worker.lane_cursor, None
-    heads = state.pending.heads
-    for count, head in enumerate(heads.irange(minimum=start)):
+    for count, lane in enumerate(turns.lanes(state.queues, start)):
         if count >= WIDTH:
-            worker.lane_cursor = head
+            worker.lane_cursor = turns.cursor_of(state.queues, lane)
             state.unfinished[worker.id] = None
             return None
-        lane = heads[head]
         if fits(state, worker, lane) and (found := pick(state, worker, lane)) is not None:
+            state.queues.serve(lane.queue)
             return found
     if start is not None:
         state.unfinished[worker.id] = None  # the front of the lanes has not been seen this time

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class KnownShape:
     """One distinct shape. Compared by identity: equal shapes are the same object.
 
-    `global_needs` and `own_needs` split its resources by who counts them. `lanes` are the pending lanes
-    of this shape, by volume.
+    `global_needs` and `own_needs` split its resources by who counts them. `lanes` are those of
+    this shape, by queue and volume.
     """
 
     __slots__ = ("global_needs", "lanes", "number", "own_needs", "shape")
@@ -28,7 +28,7 @@ class KnownShape:
         self.shape = shape
         self.global_needs: tuple[tuple[str, int], ...] = ()
         self.own_needs: tuple[tuple[str, int], ...] = ()
-        self.lanes: dict[bytes, Lane] = {}
+        self.lanes: dict[tuple[str, bytes], Lane] = {}
 
     def split(self, global_names: frozenset[str]) -> None:
         """Sort the resources into global ones and a worker's own."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from kueue_server.core import holding, sight
+from kueue_server.core import holding, sight, turns
 from kueue_server.core.closed import Sight
 from kueue_server.core.pending import Lane, job_of
 from kueue_server.core.placement import fits, may_overtake
@@ -25,7 +25,7 @@ def review(state: State) -> None:
     _lift(state)
     drained = {worker.drained_for for worker in state.workers.connected() if worker.drained_for is not None}
     patience = state.limits.starvation_seconds
-    for lane in list(islice(state.pending.heads.values(), _LANES_PER_TICK)):
+    for lane in list(islice(turns.lanes(state.queues), _LANES_PER_TICK)):
         head = lane.head
         assert head is not None
         if not lane.overtaken or state.now - lane.head_since < patience or (lane, head) in drained:
@@ -45,8 +45,9 @@ def review(state: State) -> None:
 
 
 def _has_resources(state: State, lane: Lane) -> bool:
-    """Whether the head of a lane could have its global resources now."""
-    return state.ledger.has_room(lane.shape.global_needs) and may_overtake(state, lane)
+    """Whether nothing but a worker keeps the head of a lane from being handed out."""
+    room = lane.queue.is_open and state.ledger.has_room(lane.shape.global_needs)
+    return room and may_overtake(state, lane)
 
 
 def _candidates(state: State, lane: Lane) -> list[Worker]:
@@ -100,7 +101,8 @@ def _drain(state: State, worker: Worker, lane: Lane, head: int) -> None:
 
 def _lift(state: State) -> None:
     for name, (lane, head) in list(state.kept.items()):
-        if lane.head != head or name not in state.ledger.totals or not _candidates(state, lane):
+        gone = lane.head != head or name not in state.ledger.totals
+        if gone or not lane.queue.is_open or not _candidates(state, lane):
             del state.kept[name]
             state.wake_all()
     for worker in state.workers.connected():

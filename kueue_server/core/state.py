@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from kueue_server.core import turns
 from kueue_server.core.events import Limits
 from kueue_server.core.ledger import Ledger
 from kueue_server.core.outbox import Outbox
@@ -22,6 +23,7 @@ from kueue_server.core.table import Job, JobTable
 from kueue_server.core.workers import Worker, Workers
 
 if TYPE_CHECKING:
+    from kueue_server.core.queueing import Unsettled
     from kueue_server.core.verbs import UnderWay
 
 
@@ -35,9 +37,10 @@ class State:
         self.late = 0.0  # by how much the server was held up in all
         self.started = now
         self.last_tick = now
-        self.table = JobTable()
         self.shapes = Shapes(frozenset(name for name, _ in limits.global_resources))
         self.pending = Pending(self.shapes)
+        self.queues = self.pending.queues
+        self.table = JobTable(self.queues)
         self.workers = Workers()
         self.ledger = Ledger(limits)
         self.outbox = Outbox()
@@ -45,6 +48,8 @@ class State:
         self.retention = Retention(now)
         self.retries = RetryLine()
         self.verbs: deque[UnderWay] = deque()
+        self.unsettled: list[Unsettled] = []
+        self.newest_submitted = 0
         self.kept: dict[str, tuple[Lane, int]] = {}  # global resource -> the lane and head it is kept for
         self.looks = 0  # pending jobs looked at so far, for tests of what a decision costs
         self._fences = fences
@@ -104,6 +109,6 @@ class State:
         if not known.global_needs:
             return
         names = {name for name, _ in known.global_needs}
-        for lane in self.pending.heads.values():
+        for lane in turns.lanes(self.queues):
             if any(name in names for name, _ in lane.shape.global_needs):
                 self.fresh[lane] = None

@@ -23,9 +23,10 @@ def submitted(state: State, event: JobsSubmitted) -> None:
             previous is None
             or spec.shape != previous.shape
             or spec.volume != previous.volume
+            or spec.queue != previous.queue
             or lane is None
         ):
-            lane = pending.lane(spec.shape, path_bytes(spec.volume))
+            lane = pending.lane(spec.queue, spec.shape, path_bytes(spec.volume))
         if spec.context != context:
             context = spec.context
         job_id = event.first + offset
@@ -40,10 +41,13 @@ def submitted(state: State, event: JobsSubmitted) -> None:
             spec.restart,
         )
         table.add(job)
+        if spec.key:
+            lane.queue.learn(spec.key)
         pending.push(lane, job.key, state.now)
         state.fresh[lane] = None
         state.outbox.changed(job_id)
         previous = spec
+    state.newest_submitted = event.first + len(event.specs) - 1
 
 
 def recount(state: State, names: frozenset[str]) -> None:

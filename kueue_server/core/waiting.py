@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from kueue.wire.messages import Reason
 from kueue_server.core import sight
-from kueue_server.core.admission import all_paused, no_fit
+from kueue_server.core.admission import all_paused, closed, no_fit
 from kueue_server.core.closed import Sight
 from kueue_server.core.pending import Lane, job_of
 from kueue_server.core.state import State
 from kueue_server.core.table import Job, cwd_of, program_of
 from kueue_server.core.workers import Worker
+
+_DECISIVE = frozenset({"queue_paused", "queue_full", "no_worker", "no_fit", "paused"})
+"""Reasons beside which it does not matter what workers see of a job."""
 
 
 class WhyWaiting:
@@ -26,7 +29,7 @@ class WhyWaiting:
         if lane not in self._of_lane:
             self._of_lane[lane] = self._reason_of(lane)
         reason = self._of_lane[lane]
-        if reason is not None and reason.code in ("no_worker", "no_fit", "paused"):
+        if reason is not None and reason.code in _DECISIVE:
             return reason
         unseen = self._unseen(job)
         if unseen is not None:
@@ -40,6 +43,8 @@ class WhyWaiting:
 
     def _reason_of(self, lane: Lane) -> Reason | None:
         state = self._state
+        if not lane.queue.is_open:
+            return closed(lane.queue, state.wall)
         connected = state.workers.connected()
         if not connected:
             return Reason("no_worker", "no worker is connected")

@@ -19,6 +19,7 @@ from kueue_server.core.pending import Lane
 from kueue_server.core.programs import MissingPrograms
 from kueue_server.core.records import WorkerRecord
 from kueue_server.core.shapes import KnownShape
+from kueue_server.core.turns import Cursor
 
 IdleKey = tuple[float, int, int]
 AttemptKey = tuple[int, int]
@@ -79,7 +80,7 @@ class Worker:
         self.closed = ClosedPlaces()
         self.lacks = MissingPrograms()
         self.cursors: dict[Lane, tuple[int, int]] = {}  # where to look on, and arrivals when it began
-        self.lane_cursor: int | None = None
+        self.lane_cursor: Cursor | None = None
         self.backoffs: dict[int, Backoff] = {}  # shape number -> …
         self.respite: Backoff | None = None
         self.paused: Pause | None = None  # by a person

@@ -11,6 +11,7 @@ from kueue_server.core.closed import PROBE_SECONDS, Sight
 from kueue_server.core.instructions import Instruction
 from kueue_server.core.pending import Lane
 from kueue_server.core.programs import MissingPrograms, Program
+from kueue_server.core.queues import Queues
 from kueue_server.core.shapes import Shapes
 from tests.support.core_bench import Bench, make_spec, offers
 
@@ -208,4 +209,4 @@ def test_what_no_job_asks_for_any_more_is_forgotten() -> None:
 
 
 def _lane() -> Lane:
-    return Lane(1, Shapes(frozenset()).intern(Shape()), b"/data")
+    return Lane(1, Queues().get("default"), Shapes(frozenset()).intern(Shape()), b"/data")
