@@ -775,13 +775,15 @@ class JobChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 class WatchState(msgspec.Struct, frozen=True, tag="watch_state", omit_defaults=True):
     """Jobs as of sequence number `seq`; `more` while a snapshot goes on in further messages;
-    `resync`: the watcher was too slow, changes were dropped, a fresh snapshot follows."""
+    `resync`: the watcher was too slow, changes were dropped, a fresh snapshot follows. The first of a watch names
+    the `journal`: ids of another one are other jobs."""
 
     rid: int
     seq: int
     jobs: tuple[JobChange, ...] = ()
     more: bool = False
     resync: bool = False
+    journal: str = ""
 
 
 class Canceled(msgspec.Struct, frozen=True, tag="canceled", omit_defaults=True):

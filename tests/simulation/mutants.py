@@ -225,9 +225,9 @@ MUTANTS = {
         "a worker starts something while a superseded attempt still dies",
         _MACHINE,
         "Machine._start_held",
-        "or book.superseded ",
+        "book.superseded or ",
         "",
-        29,
+        903,
     ),
     "foreign-journal": Mutant(
         "a worker tells every journal of all its attempts",
