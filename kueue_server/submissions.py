@@ -16,6 +16,7 @@ from kueue.wire.messages import MAX_ITEMS, Reason, Spec, Submit
 from kueue_server.core.events import JobsSubmitted
 from kueue_server.engine import Engine
 from kueue_server.journal.interface import AddJobs, Journal, JournalBrokenError, JournalFullError
+from kueue_server.keys import Flight, Keys
 
 MAX_CONTEXT_BYTES = 4 * 1024 * 1024
 MAX_SPEC_BYTES = 4 * 1024 * 1024
@@ -23,7 +24,7 @@ MAX_SPEC_BYTES = 4 * 1024 * 1024
 MAX_TOKEN_CHARACTERS = 128
 
 Answer = Callable[[int, int, Reason | None], None]
-"""Called with first id, count, and None; or 0, 0 and why not."""
+"""Called with first id, count, and None (0, 0: all were duplicates); or 0, 0 and why not."""
 
 
 class _InFlight:
@@ -40,6 +41,7 @@ class Submissions:
         self._journal = journal
         self.next_job = next_job
         self._in_flight: dict[str, _InFlight] = {}
+        self._keys = Keys(engine.core)
         self._encoder = msgspec.json.Encoder()
 
     def submit(self, message: Submit, answer: Answer) -> None:
@@ -60,14 +62,27 @@ class Submissions:
         if refusal is not None:
             answer(0, 0, refusal)
             return
+        sifted = self._keys.sift(message.jobs)
+        if isinstance(sifted, Flight):
+            sifted.waiting.append(lambda: self.submit(message, answer))
+            return
+        places, names = sifted
+        specs = message.jobs
+        if len(places) < len(specs):
+            specs = tuple([specs[place] for place in places])
+            encoded = tuple([encoded[place] for place in places])
+        if not specs:
+            answer(0, 0, None)
+            return
         first, count = self.take_ids(len(encoded)), len(encoded)
+        flight = self._keys.take_off(names, first + count - 1)
         self.hold_token(message.token, content_hash, answer)
         wall = time.time()
         block = AddJobs(
             first=first,
             submitted_at=wall,
             specs=encoded,
-            context_of=tuple(spec.context for spec in message.jobs),
+            context_of=tuple(spec.context for spec in specs),
             contexts=contexts,
             token=message.token,
             content_hash=content_hash,
@@ -75,10 +90,11 @@ class Submissions:
 
         def written(reason: Reason | None) -> None:
             if reason is None:
-                self._engine.post(JobsSubmitted(first, message.jobs, encoded, wall))
+                self._engine.post(JobsSubmitted(first, specs, encoded, wall))
                 self.end_token(message.token, first, count, None)
             else:
                 self.end_token(message.token, 0, 0, reason)
+            self._keys.land(flight, durable=reason is None)
 
         self.write((block,), written)
 

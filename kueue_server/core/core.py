@@ -19,6 +19,7 @@ from kueue.wire.messages import (
     JobCounts,
     JobDetail,
     JobView,
+    QueueView,
     Range,
     Reason,
     ResourceView,
@@ -34,10 +35,12 @@ from kueue_server.core import (
     canceling,
     changing,
     cleaning,
+    dumping,
     holding,
     invariants,
     leases,
     placement,
+    queueing,
     reports,
     restoring,
     starvation,
@@ -56,8 +59,12 @@ from kueue_server.core.events import (
     JobsSubmitted,
     Limits,
     LimitsChanged,
+    PauseQueuesRequested,
     PauseRequested,
+    RemoveQueueRequested,
+    ResumeQueuesRequested,
     ResumeRequested,
+    SetQueueRequested,
     Tick,
     TurnCame,
     WorkerConnected,
@@ -148,6 +155,16 @@ class Core:
                 steering.pause(state, event)
             case ResumeRequested():
                 steering.resume(state, event)
+            case PauseQueuesRequested():
+                state.wall = event.wall
+                queueing.pause(state, event)
+            case ResumeQueuesRequested():
+                queueing.resume(state, event)
+            case SetQueueRequested():
+                queueing.set_queue(state, event)
+            case RemoveQueueRequested():
+                state.wall = event.wall
+                queueing.remove(state, event)
             case LimitsChanged():
                 self._set_limits(event.limits)
             case Tick():
@@ -155,6 +172,8 @@ class Core:
                 self._tick()
             case _:
                 assert_never(event)
+        if state.unsettled:
+            queueing.settle(state)
         if not verbs.need_stillness(state):
             placement.place(state)
         return state.outbox.flush(state.table)
@@ -358,6 +377,25 @@ class Core:
     def resources(self) -> tuple[ResourceView, ...]:
         """The global resources, by name."""
         return views.resources(self._state)
+
+    def queues(self, now: float) -> tuple[QueueView, ...]:
+        """The named queues, by name."""
+        state = self._state
+        return views.queues(state, max(state.now, now - state.late))
+
+    def dump(self, queue: str, cursor: int | None) -> dumping.Page | None:
+        """A page of the jobs of a queue that have not been handed out; None if there is no such queue."""
+        return dumping.page(self._state, queue, cursor)
+
+    def has_key(self, queue: str, digest: bytes) -> bool:
+        """Has a queue a job with the key of this digest?"""
+        found = self._state.queues.by_name.get(queue)
+        return found is not None and digest in found.keys
+
+    @property
+    def newest_submitted(self) -> int:
+        """The highest id that has ever come into the table."""
+        return self._state.newest_submitted
 
     @property
     def parallel_jobs(self) -> int:

@@ -12,6 +12,7 @@ import msgspec
 
 from kueue.job import FINISHED, JobState
 from kueue.wire.messages import Pause
+from kueue_server.core import queueing
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.records import Progress, Restored, RestoredJob
 from kueue_server.core.retries import delay_of
@@ -29,6 +30,8 @@ def restore(state: State, restored: Restored, jobs: Iterable[RestoredJob]) -> No
         worker = Worker(number, record, state.now)
         worker.restored = True
         state.workers.add(worker)
+    queueing.restore(state, restored.queues)
+    state.newest_submitted = restored.next_job - 1
     finished: list[tuple[float, int, bool]] = []
     for row in jobs:
         job = _job(state, row)
@@ -53,7 +56,7 @@ def _job(state: State, row: RestoredJob) -> Job:
     job = Job(
         row.job,
         row.spec,
-        state.pending.queue(head.shape, path_bytes(head.volume)),
+        state.pending.lane(head.queue, head.shape, path_bytes(head.volume)),
         head.context,
         head.group,
         row.submitted_at,
@@ -72,7 +75,9 @@ def _job(state: State, row: RestoredJob) -> Job:
         job.state = JobState.PENDING
         job.fence = job.worker = 0
     state.table.add(job)
-    known = job.queue.shape
+    if head.key:
+        job.lane.queue.learn(head.key)
+    known = job.lane.shape
     if job.state is JobState.PENDING:
         state.enqueue(job)
     elif job.state is JobState.WAITING:
@@ -90,5 +95,6 @@ def _job(state: State, row: RestoredJob) -> Job:
     job.holding = tuple(pair for pair in job.holding if pair[0] in state.workers.by_id)
     for number, fence in job.holding:
         state.workers.by_id[number].unconfirmed[job.id, fence] = None
+        job.lane.queue.unconfirmed += 1
         state.take(job)
     return job
