@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import math
 import os
 import socket
@@ -19,11 +20,13 @@ from kueue.errors import UsageError
 from kueue.predecessors import NOTHING_AWAITED, Predecessors, waits_of
 from kueue.resources import Shape
 from kueue.wire.codec import to_os
-from kueue.wire.messages import Changes, Command, OsString, RawBytes, Spec, Waits
+from kueue.wire.messages import DEFAULT_QUEUE, Changes, Command, OsString, RawBytes, Spec, Waits
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 MAX_PRIORITY = 1000
+MAX_KEY = 200
+"""Characters; of a longer one its hash is sent."""
 MAX_RETRY_DELAY = 366 * 86400
 """Seconds."""
 
@@ -40,6 +43,8 @@ class JobOptions(TypedDict, total=False):
     cwd: Path | None
     name: str
     group: str
+    queue: str
+    key: str
     priority: int
     max_restarts: int
     restart: bool
@@ -82,6 +87,8 @@ class JobSpec:
         stdout, stderr: files, relative to `cwd`; `"null"` discards; None keeps it for `kueue logs`.
         cwd: working directory (default: the current one).
         name, group: for people, to tell jobs apart and to find them again.
+        queue: which queue it waits in; people pause, limit and weigh queues.
+        key: a job whose key one of its queue has already, waiting, running or finished, is not made.
         priority: -1000 to 1000, higher first.
         max_restarts: how often it may start again after it was lost with its worker; `restart=False`: never.
         retries: how often it is tried again if it fails by its own exit code; after `retry_delay` (seconds, or a
@@ -110,6 +117,8 @@ class JobSpec:
     cwd: Path | None = None
     name: str = ""
     group: str = ""
+    queue: str = DEFAULT_QUEUE
+    key: str = ""
     priority: int = 0
     max_restarts: int = 5
     restart: bool = True
@@ -204,6 +213,7 @@ class Encoder:
             stderr=None if job.stderr is None else _os_string("stderr", job.stderr),
             name=_text("name", job.name) if job.name != "" else "",
             group=_text("group", job.group) if job.group != "" else "",
+            queue=DEFAULT_QUEUE if job.queue == DEFAULT_QUEUE else _text("queue", job.queue),
             priority=terms.priority,
             max_restarts=terms.max_restarts,
             restart=bool(job.restart),
@@ -212,6 +222,7 @@ class Encoder:
             max_retries=terms.retries,
             retry_delay_seconds=terms.retry_delay_seconds,
             retry_on=terms.retry_on,
+            key=_key(job.key) if job.key != "" else "",
             waits=self._waits_of(job),
         )
         return spec, context
@@ -407,6 +418,13 @@ def _text(what: str, value: object) -> str:
     except UnicodeEncodeError:
         raise UsageError(f"the {what} {value!r} is not UTF-8") from None
     return value
+
+
+def _key(value: object) -> str:
+    text = _text("key", value)
+    if len(text) <= MAX_KEY:
+        return text
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _globs(what: str, values: Iterable[str]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from kueue_server.core.instructions import (
     AnswerClean,
     AnswerForgetWorker,
     AnswerPredecessors,
+    AnswerQueues,
     AnswerSteering,
     CloseSession,
     Instruction,
@@ -73,6 +74,7 @@ class Desk:
                 | AnswerForgetWorker()
                 | AnswerSteering()
                 | AnswerPredecessors()
+                | AnswerQueues()
             ):
                 self._waiting.pop(instruction.request)(instruction)
             case JobsChanged():

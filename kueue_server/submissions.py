@@ -19,6 +19,7 @@ from kueue_server.core.events import JobsSubmitted, PredecessorsAsked, SubmitFai
 from kueue_server.core.instructions import AnswerPredecessors
 from kueue_server.engine import Engine
 from kueue_server.journal.interface import AddJobs, Journal, JournalBrokenError, JournalFullError
+from kueue_server.keys import Flight, Keys
 
 MAX_CONTEXT_BYTES = 4 * 1024 * 1024
 MAX_SPEC_BYTES = 4 * 1024 * 1024
@@ -28,7 +29,7 @@ MAX_AWAITED_RANGES = 1_000_000
 """Ranges of ids that the jobs of a block wait for, all in all; the journal keeps those of each job."""
 
 Answer = Callable[[int, int, Reason | None], None]
-"""Called with first id, count, and None; or 0, 0 and why not."""
+"""Called with first id, count, and None (0, 0: all were duplicates); or 0, 0 and why not."""
 Expect = Callable[[Callable[[AnswerPredecessors], None]], int]
 """Gives a number for a question to the core, and calls with the answer."""
 
@@ -65,6 +66,7 @@ class Submissions:
         self._expect = expect
         self.next_job = next_job
         self._in_flight: dict[str, _InFlight] = {}
+        self._keys = Keys(engine.core)
         self._encoder = msgspec.json.Encoder()
 
     def submit(self, message: Submit, answer: Answer) -> None:
@@ -104,8 +106,7 @@ class Submissions:
             if any(
                 self._journal.context(one) is None for one in {spec.context for spec in block.jobs} - known
             ):
-                self._engine.post(SubmitFailed(found.request))
-                self.end_token(block.token, 0, 0, _UNKNOWN_CONTEXT)
+                self._give_up(block, found.request, _UNKNOWN_CONTEXT)
                 return
             meant = dict(zip(waits, found.waits, strict=True))
             jobs = tuple(
@@ -114,8 +115,7 @@ class Submissions:
             )
             ranges = sum(len(spec.waits.after) + len(spec.waits.after_any) for spec in jobs if spec.waits)
             if ranges > MAX_AWAITED_RANGES:
-                self._engine.post(SubmitFailed(found.request))
-                self.end_token(block.token, 0, 0, _TOO_MANY_AWAITED)
+                self._give_up(block, found.request, _TOO_MANY_AWAITED)
                 return
             encoded = tuple(
                 body if spec.waits is None else self._encoder.encode(spec)
@@ -127,7 +127,20 @@ class Submissions:
         self._engine.post(PredecessorsAsked(self._expect(answered), waits, time.time()))
 
     def _write_block(self, block: _Block, request: int) -> None:
+        """Write what is no duplicate; `request`: the core's answer about predecessors, 0 if it was not asked."""
+        sifted = self._keys.sift(block.jobs)
+        if isinstance(sifted, Flight):
+            sifted.waiting.append(lambda: self._write_block(block, request))
+            return
+        places, names = sifted
+        if len(places) < len(block.jobs):
+            jobs = tuple([block.jobs[place] for place in places])
+            block = block._replace(jobs=jobs, encoded=tuple([block.encoded[place] for place in places]))
+        if not places:
+            self._give_up(block, request, None)
+            return
         first, count = self.take_ids(len(block.encoded)), len(block.encoded)
+        flight = self._keys.take_off(names, first + count - 1)
         wall = time.time()
         rows = AddJobs(
             first=first,
@@ -143,12 +156,17 @@ class Submissions:
             if reason is None:
                 self._engine.post(JobsSubmitted(first, block.jobs, block.encoded, wall, request))
                 self.end_token(block.token, first, count, None)
-                return
-            if request:
-                self._engine.post(SubmitFailed(request))
-            self.end_token(block.token, 0, 0, reason)
+            else:
+                self._give_up(block, request, reason)
+            self._keys.land(flight, durable=reason is None)
 
         self.write((rows,), written)
+
+    def _give_up(self, block: _Block, request: int, reason: Reason | None) -> None:
+        """Nothing of it is written, since it was refused, or is there already."""
+        if request:
+            self._engine.post(SubmitFailed(request))
+        self.end_token(block.token, 0, 0, reason)
 
     # ---------------------------------------------------------------- what reruns use, too
 

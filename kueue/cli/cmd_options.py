@@ -42,6 +42,7 @@ OPTIONS = (
     ),
     Option("name", ("--name",), "text", "A name for people.", None, ""),
     Option("group", ("-g", "--group"), "text", "Group it belongs to.", "NAME"),
+    Option("queue", ("-q", "--queue"), "text", "Queue it waits in.", "NAME", "default"),
     Option("priority", ("-p", "--priority"), "number", "-1000 to 1000, higher first.", "N", 0),
     Option(
         "max_restarts", ("--max-restarts",), "number", "Starts again so often if its worker is lost.", "N", 5

@@ -24,7 +24,7 @@ from kueue.errors import KueueError, UsageError
 from kueue.job_spec import JobSpec
 
 SHELL = ("/bin/sh", "-c")
-FILLED = ("stdout", "stderr", "cwd", "name")
+FILLED = ("stdout", "stderr", "cwd", "name", "key")
 """Options in which marks are filled in, besides the command."""
 LINE = ""
 """The mark `{}`."""
@@ -66,6 +66,8 @@ def submit_many(session: Session, base: JobSpec, values: Mapping[str, Any]) -> i
             if not (warning.code == "no_worker" and session.has_started_worker):
                 session.terminal.say(f"kueue: {warning.text}")
         if not submitted.ranges:
+            if any(warning.code == "duplicate" for warning in submitted.warnings):
+                return 0
             raise UsageError(f"{shown} has no entry: no job was made")
         ids = [str(first) if first == last else f"{first}-{last}" for first, last in submitted.ranges]
         session.terminal.print([" ".join(ids)])
@@ -89,6 +91,8 @@ def _jobs(base: JobSpec, entries: Iterator[Entry]) -> Iterator[JobSpec]:
         if any("\0" in word for word in command):
             raise UsageError(f"{where}: a NUL byte can't be in a command")
         changes: dict[str, Any] = {name: fill(text, found) for name, text in marked.items()}
+        if "key" in changes and "{}" in base.key and isinstance(found, _Words):
+            changes["key"] = msgspec.json.encode(found.whole, order="sorted").decode()
         if "cwd" in changes and not os.path.isdir(changes["cwd"]):
             raise UsageError(f"{where}: -C {changes['cwd']}: no such directory")
         yield dataclasses.replace(base, command=command, **changes)
@@ -103,6 +107,7 @@ class _Words(dict[str, str]):
     """Values of an object, and its own command."""
 
     command: list[str]
+    whole: dict[str, Any]
 
 
 def _own_command(found: Mapping[str, str], where: str) -> list[str]:
@@ -150,6 +155,7 @@ def _decoded(decode: Callable[[], Any], where: str) -> Any:
 def _values(entry: dict[str, Any], number: int) -> _Words:
     values = _Words({NUMBER: str(number)})
     values.update({key: _text(value) for key, value in entry.items()})
+    values.whole = entry
     command = entry.get("command", [])
     values.command = (
         [_text(word) for word in command] if isinstance(command, list) else [*SHELL, _text(command)]

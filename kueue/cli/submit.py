@@ -29,8 +29,8 @@ def submit(session: Session, command: list[str], values: Mapping[str, Any], toke
         if values["each_line"] is not None or values["from_json"] is not None:
             from kueue.cli.many_jobs import submit_many  # imported here: most submits are of one job
 
-            return submit_many(session, _spec(command, values, many=True), values)
-        return _submit(session, _spec(command, values), token, wait=wait, follow=follow)
+            return submit_many(session, spec_of(command, values, many=True), values)
+        return _submit(session, spec_of(command, values), token, wait=wait, follow=follow)
     except KueueError as error:
         if not (wait or follow):
             raise
@@ -38,8 +38,9 @@ def submit(session: Session, command: list[str], values: Mapping[str, Any], toke
         return OURS
 
 
-def _spec(command: list[str], values: Mapping[str, Any], *, many: bool = False) -> JobSpec:
-    """With `many`, the command may be missing, and it and the directory have marks for what is in a file."""
+def spec_of(command: list[str], values: Mapping[str, Any], *, many: bool = False) -> JobSpec:
+    """What the options ask for. With `many`, the command may be missing, and it and the directory have marks for what
+    is in a file."""
     directory = values["cwd"] if many and "{" in (values["cwd"] or "") else _directory(values["cwd"])
     group = values["group"]
     waits = _waits(values)
@@ -54,6 +55,8 @@ def _spec(command: list[str], values: Mapping[str, Any], *, many: bool = False) 
         cwd=directory,
         name=values["name"],
         group=os.environ.get("KUEUE_GROUP", "") if group is None else group,
+        queue=values["queue"],
+        key=values.get("key") or "",
         priority=values["priority"],
         max_restarts=values["max_restarts"],
         restart=not values["no_restart"],

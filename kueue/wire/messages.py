@@ -23,6 +23,7 @@ from kueue.resources import Capacity, Shape
 from kueue.wire.changes import Changes as Changes
 from kueue.wire.selector import Selector as Selector
 from kueue.wire.waits import Waits as Waits
+from kueue.wire.words import DEFAULT_QUEUE as DEFAULT_QUEUE
 from kueue.wire.words import OsString as OsString
 from kueue.wire.words import Range as Range
 from kueue.wire.words import RawBytes as RawBytes
@@ -85,8 +86,9 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     `stdout`/`stderr` are paths relative to `cwd`, `"null"` to discard, None for the worker's spool.
     `restart=False` means at most once. `context` is the SHA-256 (hex) of the encoded `Context`. An attempt that
     failed by its own exit code (one of `retry_on`, if there are some) is followed by another after
-    `retry_delay_seconds`, `max_retries` times at most. `rerun_of`: the job that it is a new run of. `waits`: for
-    what it waits before it is pending.
+    `retry_delay_seconds`, `max_retries` times at most. `rerun_of`: the job that it is a new run of. A job whose
+    `key` one of its queue has already, in whatever state, is not made. `waits`: for what it waits before it is
+    pending.
     """
 
     payload: Payload
@@ -98,7 +100,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     stderr: OsString | None = None
     name: str = ""
     group: str = ""
-    queue: str = "default"
+    queue: str = DEFAULT_QUEUE
     priority: int = 0
     max_restarts: int = 5
     restart: bool = True
@@ -108,6 +110,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     retry_delay_seconds: float | None = None
     retry_on: tuple[int, ...] = ()
     rerun_of: int | None = None
+    key: str = ""
     waits: Waits | None = None
 
 
@@ -421,7 +424,7 @@ class Watch(msgspec.Struct, frozen=True, tag="watch", omit_defaults=True):
 
 
 class WatchCluster(msgspec.Struct, frozen=True, tag="watch_cluster", omit_defaults=True):
-    """Subscribe to the whole in figures, with `details` to workers and resources, too. The answer is a
+    """Subscribe to the whole in figures, with `details` to workers, resources and queues, too. The answer is a
     `ClusterState`, then one more per second in which something changed, until `Unwatch`."""
 
     rid: int
@@ -513,6 +516,50 @@ class ResumeWorkers(msgspec.Struct, frozen=True, tag="resume_workers"):
     workers: tuple[str, ...]
 
 
+class ListQueues(msgspec.Struct, frozen=True, tag="list_queues"):
+    rid: int
+
+
+class PauseQueues(msgspec.Struct, frozen=True, tag="pause_queues", omit_defaults=True):
+    """Nothing of these queues starts any more, whatever restarts, until `resume_queues`; one that is not there is made.
+    Answered when nothing that was handed to workers can start any more, and no later than after 30 s."""
+
+    rid: int
+    queues: tuple[str, ...]
+    reason: str = ""
+
+
+class ResumeQueues(msgspec.Struct, frozen=True, tag="resume_queues"):
+    rid: int
+    queues: tuple[str, ...]
+
+
+class SetQueue(msgspec.Struct, frozen=True, tag="set_queue", omit_defaults=True):
+    """What is null stays as it is: the `weight` (1 to 1,000, usually 1), and how many of its jobs may run at the same
+    time (0: no limit). A queue that is not there is made."""
+
+    rid: int
+    queue: str
+    weight: int | None = None
+    max_running: int | None = None
+
+
+class RemoveQueue(msgspec.Struct, frozen=True, tag="remove_queue", omit_defaults=True):
+    """Drop a queue with its finished jobs; unfinished ones are canceled with `cancel`, and else a refusal."""
+
+    rid: int
+    queue: str
+    cancel: bool = False
+
+
+class DumpJobs(msgspec.Struct, frozen=True, tag="dump_jobs", omit_defaults=True):
+    """The jobs of a queue that have not been handed out, as they were asked for; in pages by id, as `ListJobs`."""
+
+    rid: int
+    queue: str
+    cursor: int | None = None
+
+
 class Backup(msgspec.Struct, frozen=True, tag="backup"):
     """A consistent copy of the journal at `path` on the server's machine."""
 
@@ -556,6 +603,12 @@ ClientMessage = (
     | ForgetWorker
     | PauseWorkers
     | ResumeWorkers
+    | ListQueues
+    | PauseQueues
+    | ResumeQueues
+    | SetQueue
+    | RemoveQueue
+    | DumpJobs
     | Backup
     | Reload
     | Shutdown
@@ -568,12 +621,14 @@ ClientMessage = (
 
 
 class Submitted(msgspec.Struct, frozen=True, tag="submitted", omit_defaults=True):
-    """The block is durable: ids `first … first + count - 1`. `warnings`: e.g. no connected worker fits."""
+    """The block is durable: ids `first … first + count - 1`. `warnings`: e.g. no connected worker fits.
+    `duplicates` of the block were not made, since their keys are in their queues already: `count` may be 0."""
 
     rid: int
     first: int
     count: int
     warnings: tuple[Reason, ...] = ()
+    duplicates: int = 0
 
 
 class AttemptView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -730,13 +785,15 @@ class JobChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 class WatchState(msgspec.Struct, frozen=True, tag="watch_state", omit_defaults=True):
     """Jobs as of sequence number `seq`; `more` while a snapshot goes on in further messages;
-    `resync`: the watcher was too slow, changes were dropped, a fresh snapshot follows."""
+    `resync`: the watcher was too slow, changes were dropped, a fresh snapshot follows. The first of a watch names
+    the `journal`: ids of another one are other jobs."""
 
     rid: int
     seq: int
     jobs: tuple[JobChange, ...] = ()
     more: bool = False
     resync: bool = False
+    journal: str = ""
 
 
 class Canceled(msgspec.Struct, frozen=True, tag="canceled", omit_defaults=True):
@@ -784,7 +841,7 @@ class Changed(msgspec.Struct, frozen=True, tag="changed", omit_defaults=True):
 
 
 class Pause(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A person keeps a worker from taking jobs: since when, and why."""
+    """A person keeps a worker from taking jobs, or jobs of a queue from starting: since when, and why."""
 
     since: float
     reason: str = ""
@@ -836,6 +893,41 @@ class Steered(msgspec.Struct, frozen=True, tag="steered", omit_defaults=True):
     lines: tuple[str, ...] = ()
 
 
+class QueueView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A named queue. `counts` are its jobs in the table; `unconfirmed` attempts count for `max_running`, too.
+    `per_minute`: attempts that ended by themselves in the last five minutes; `counts.eta_seconds` goes by that."""
+
+    name: str
+    counts: JobCounts = JobCounts()
+    weight: int = 1
+    max_running: int | None = None
+    paused: Pause | None = None
+    unconfirmed: int = 0
+    per_minute: float | None = None
+
+
+class QueuePage(msgspec.Struct, frozen=True, tag="queue_page"):
+    """All queues that have jobs in the table, or of which something is set; by name."""
+
+    rid: int
+    queues: tuple[QueueView, ...]
+
+
+class DumpedJob(msgspec.Struct, frozen=True, gc=False):
+    """A job with its encoded `Spec`."""
+
+    id: int
+    spec: msgspec.Raw
+
+
+class JobsDumped(msgspec.Struct, frozen=True, tag="jobs_dumped", omit_defaults=True):
+    """`cursor` is None when that was all."""
+
+    rid: int
+    jobs: tuple[DumpedJob, ...] = ()
+    cursor: int | None = None
+
+
 class ResourceView(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     used: int
@@ -854,7 +946,8 @@ class ClusterState(msgspec.Struct, frozen=True, tag="cluster_state", omit_defaul
     """The whole in figures. `oldest` and `newest` are the ends of the table (0: it is empty); `ended` counts the
     attempts that ended by themselves since the server started; `cpus` are those of the connected workers.
     With details, the first one has all `workers`, each later one those that changed, `gone` are ids of forgotten ones;
-    `resources` are all of them, where one changed. `more` while one state goes on in further messages."""
+    `resources` and `queues` (without rates) are all of them, where one changed. `more` while one state goes on in
+    further messages."""
 
     rid: int
     counts: JobCounts = JobCounts()
@@ -869,6 +962,7 @@ class ClusterState(msgspec.Struct, frozen=True, tag="cluster_state", omit_defaul
     parallel_jobs: int = 0
     max_parallel_jobs: int | None = None
     more: bool = False
+    queues: tuple[QueueView, ...] | None = None
 
 
 class Done(msgspec.Struct, frozen=True, tag="done", omit_defaults=True):
@@ -915,6 +1009,8 @@ ToClient = (
     | WorkerDetail
     | ResourcePage
     | Steered
+    | QueuePage
+    | JobsDumped
     | Done
     | ServerState
     | Failure

@@ -1,6 +1,6 @@
 """Changes to jobs that have not started, and the specs of jobs that are run again.
 
-A pending job that is changed takes another place in the queues, or another queue. One that was handed over keeps
+A pending job that is changed takes another place in its lane, or another lane. One that was handed over keeps
 what its worker was told; so does one of which an attempt may still live, since its books go by its shape.
 """
 
@@ -116,10 +116,10 @@ def _put(state: State, job: Job, new: Spec) -> None:
     pending = job.state is S.PENDING
     if pending:
         state.dequeue(job)
-    queue = state.pending.queue(new.shape, path_bytes(new.volume))
-    queue.jobs += 1
-    state.pending.leave(job.queue)
-    job.queue = queue
+    lane = state.pending.lane(new.queue, new.shape, path_bytes(new.volume))
+    lane.jobs += 1
+    state.pending.leave(job.lane)
+    job.lane = lane
     job.priority = new.priority
     job.spec = _encode(new)
     state.table.regroup(job, new.group)

@@ -19,6 +19,7 @@ from kueue.wire.messages import (
     JobCounts,
     JobDetail,
     JobView,
+    QueueView,
     Range,
     Reason,
     ResourceView,
@@ -35,11 +36,13 @@ from kueue_server.core import (
     changing,
     cleaning,
     dependencies,
+    dumping,
     holding,
     invariants,
     leases,
     placement,
     predecessors,
+    queueing,
     reports,
     restoring,
     starvation,
@@ -59,9 +62,13 @@ from kueue_server.core.events import (
     JobsSubmitted,
     Limits,
     LimitsChanged,
+    PauseQueuesRequested,
     PauseRequested,
     PredecessorsAsked,
+    RemoveQueueRequested,
+    ResumeQueuesRequested,
     ResumeRequested,
+    SetQueueRequested,
     SubmitFailed,
     Tick,
     TurnCame,
@@ -157,6 +164,16 @@ class Core:
                 steering.pause(state, event)
             case ResumeRequested():
                 steering.resume(state, event)
+            case PauseQueuesRequested():
+                state.wall = event.wall
+                queueing.pause(state, event)
+            case ResumeQueuesRequested():
+                queueing.resume(state, event)
+            case SetQueueRequested():
+                queueing.set_queue(state, event)
+            case RemoveQueueRequested():
+                state.wall = event.wall
+                queueing.remove(state, event)
             case LimitsChanged():
                 self._set_limits(event.limits)
             case Tick():
@@ -164,6 +181,8 @@ class Core:
                 self._tick()
             case _:
                 assert_never(event)
+        if state.unsettled:
+            queueing.settle(state)
         if state.gates.has_work:
             dependencies.go_on(state)
         if not verbs.need_stillness(state):
@@ -373,6 +392,25 @@ class Core:
     def resources(self) -> tuple[ResourceView, ...]:
         """The global resources, by name."""
         return views.resources(self._state)
+
+    def queues(self, now: float) -> tuple[QueueView, ...]:
+        """The named queues, by name."""
+        state = self._state
+        return views.queues(state, max(state.now, now - state.late))
+
+    def dump(self, queue: str, cursor: int | None) -> dumping.Page | None:
+        """A page of the jobs of a queue that have not been handed out; None if there is no such queue."""
+        return dumping.page(self._state, queue, cursor)
+
+    def has_key(self, queue: str, digest: bytes) -> bool:
+        """Has a queue a job with the key of this digest?"""
+        found = self._state.queues.by_name.get(queue)
+        return found is not None and digest in found.keys
+
+    @property
+    def newest_submitted(self) -> int:
+        """The highest id that has ever come into the table."""
+        return self._state.newest_submitted
 
     @property
     def parallel_jobs(self) -> int:

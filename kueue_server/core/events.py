@@ -156,6 +156,40 @@ class ResumeRequested(msgspec.Struct, frozen=True):
     globs: tuple[str, ...]
 
 
+class PauseQueuesRequested(msgspec.Struct, frozen=True):
+    """A person wants nothing of these queues to start."""
+
+    request: int
+    queues: tuple[str, ...]
+    reason: str
+    wall: float
+
+
+class ResumeQueuesRequested(msgspec.Struct, frozen=True):
+    """A person lets jobs of these queues start again."""
+
+    request: int
+    queues: tuple[str, ...]
+
+
+class SetQueueRequested(msgspec.Struct, frozen=True):
+    """What is None stays as it is; a `max_running` of 0 is no limit."""
+
+    request: int
+    queue: str
+    weight: int | None
+    max_running: int | None
+
+
+class RemoveQueueRequested(msgspec.Struct, frozen=True):
+    """What is set of a queue goes, and its finished jobs; with `cancel`, unfinished ones are canceled."""
+
+    request: int
+    queue: str
+    cancel: bool
+    wall: float
+
+
 class LimitsChanged(msgspec.Struct, frozen=True):
     """Reload: the new amounts of global resources and the other limits (`Limits` in `core.py`)."""
 
@@ -199,6 +233,10 @@ Event = (
     | ForgetWorkerRequested
     | PauseRequested
     | ResumeRequested
+    | PauseQueuesRequested
+    | ResumeQueuesRequested
+    | SetQueueRequested
+    | RemoveQueueRequested
     | LimitsChanged
     | Tick
 )

@@ -1,7 +1,7 @@
 """Ordered sets of job ids, as bit masks in chunks.
 
 A million ids that follow one another take some 250 KB, adding and removing cost the same at any size, and a
-walk may begin anywhere. Used for the jobs in each state, the groups, and the pending queues. It knows ids
+walk may begin anywhere. Used for the jobs in each state, the groups, and the pending lanes. It knows ids
 only, nothing of jobs.
 """
 

@@ -80,6 +80,20 @@ class DropPause(msgspec.Struct, frozen=True, gc=False):
     worker: int
 
 
+class SaveQueue(msgspec.Struct, frozen=True, gc=False):
+    """Keep what a person has set of a queue. `paused_since` None: it is not paused."""
+
+    queue: str
+    weight: int
+    max_running: int | None
+    paused_since: float | None
+    reason: str
+
+
+class DropQueue(msgspec.Struct, frozen=True, gc=False):
+    queue: str
+
+
 class DropJobs(msgspec.Struct, frozen=True, gc=False):
     """These jobs leave the table, with their tails and what only they refer to."""
 
@@ -153,6 +167,14 @@ class AnswerSteering(msgspec.Struct, frozen=True, gc=False):
     lines: tuple[str, ...] = ()
 
 
+class AnswerQueues(msgspec.Struct, frozen=True, gc=False):
+    """`error`, or what was done to queues, as lines for people."""
+
+    request: int
+    error: Reason | None
+    lines: tuple[str, ...] = ()
+
+
 class AnswerPredecessors(msgspec.Struct, frozen=True, gc=False):
     """`error`, or what each of the `Waits` that were asked about means, in their order: ids alone."""
 
@@ -184,6 +206,8 @@ JournalWrite = (
     | DropStop
     | SavePause
     | DropPause
+    | SaveQueue
+    | DropQueue
     | DropJobs
 )
 Instruction = (
@@ -196,6 +220,7 @@ Instruction = (
     | AnswerChange
     | AnswerForgetWorker
     | AnswerSteering
+    | AnswerQueues
     | AnswerPredecessors
     | JobsChanged
     | LogLine

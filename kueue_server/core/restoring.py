@@ -12,6 +12,7 @@ import msgspec
 
 from kueue.job import FINISHED, JobState
 from kueue.wire.messages import Pause
+from kueue_server.core import queueing
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.gates import is_held
 from kueue_server.core.records import Progress, Restored, RestoredJob
@@ -30,6 +31,8 @@ def restore(state: State, restored: Restored, jobs: Iterable[RestoredJob]) -> No
         worker = Worker(number, record, state.now)
         worker.restored = True
         state.workers.add(worker)
+    queueing.restore(state, restored.queues)
+    state.newest_submitted = restored.next_job - 1
     finished: list[tuple[float, int, bool]] = []
     for row in jobs:
         job = _job(state, row)
@@ -54,7 +57,7 @@ def _job(state: State, row: RestoredJob) -> Job:
     job = Job(
         row.job,
         row.spec,
-        state.pending.queue(head.shape, path_bytes(head.volume)),
+        state.pending.lane(head.queue, head.shape, path_bytes(head.volume)),
         head.context,
         head.group,
         row.submitted_at,
@@ -75,7 +78,9 @@ def _job(state: State, row: RestoredJob) -> Job:
     if row.progress is None and head.waits is not None:
         job.state = JobState.WAITING
     state.table.add(job)
-    known = job.queue.shape
+    if head.key:
+        job.lane.queue.learn(head.key)
+    known = job.lane.shape
     if job.state is JobState.PENDING:
         state.enqueue(job)
     elif row.progress is None and head.waits is not None:
@@ -95,5 +100,6 @@ def _job(state: State, row: RestoredJob) -> Job:
     job.holding = tuple(pair for pair in job.holding if pair[0] in state.workers.by_id)
     for number, fence in job.holding:
         state.workers.by_id[number].unconfirmed[job.id, fence] = None
+        job.lane.queue.unconfirmed += 1
         state.take(job)
     return job

@@ -123,7 +123,7 @@ def drop(state: State, doomed: list[int]) -> None:
             if worker is not None and worker.session is not None:
                 outputs.setdefault(worker.session, RangeList(len(doomed))).add(job_id, job_id)
         state.table.drop(job)
-        state.pending.leave(job.queue)
+        state.pending.leave(job.lane)
         state.outbox.changed(job_id)
     dropped: tuple[Range, ...] = ranges.ranges()
     state.outbox.write(DropJobs(dropped))

@@ -15,10 +15,12 @@ import msgspec
 from kueue.job import FINISHED, UNFINISHED, JobId, JobState, check_transition
 from kueue.resources import Shape
 from kueue.wire.messages import AttemptView, OsString, Range, Reason, Selector, Spec, Waits
+from kueue.wire.words import DEFAULT_QUEUE
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.idset import IdSet, merged, walk
-from kueue_server.core.pending import Queue, order_key
+from kueue_server.core.pending import Lane, order_key
 from kueue_server.core.programs import Program
+from kueue_server.core.queues import Queues
 from kueue_server.core.records import Outcome, Progress
 
 MAX_ATTEMPTS_KEPT = 32
@@ -33,7 +35,7 @@ class Job(msgspec.Struct, gc=False):
 
     id: int
     spec: bytes
-    queue: Queue
+    lane: Lane
     context: str
     group: str
     submitted_at: float
@@ -70,9 +72,11 @@ class SpecHead(msgspec.Struct, gc=False):
     shape: Shape
     context: str
     group: str = ""
+    queue: str = DEFAULT_QUEUE
     priority: int = 0
     restart: bool = True
     max_retries: int = 0
+    key: str = ""
     waits: Waits | None = None
 
 
@@ -93,6 +97,10 @@ class _Restarts(msgspec.Struct, gc=False):
     max_restarts: int = 5
 
 
+class _Key(msgspec.Struct, gc=False):
+    key: str = ""
+
+
 class _Waiting(msgspec.Struct, gc=False):
     waits: Waits | None = None
 
@@ -101,6 +109,7 @@ _spec_decoder = msgspec.json.Decoder(Spec)
 _place_decoder = msgspec.json.Decoder(_Place)
 _program_decoder = msgspec.json.Decoder(_Program)
 _restarts_decoder = msgspec.json.Decoder(_Restarts)
+_key_decoder = msgspec.json.Decoder(_Key)
 _waiting_decoder = msgspec.json.Decoder(_Waiting)
 _progress_encoder = msgspec.json.Encoder()
 
@@ -119,6 +128,11 @@ def program_of(job: Job) -> Program:
     """Which program a job means, as exactly as can be told without its environment."""
     found = _program_decoder.decode(job.spec)
     return Program(path_bytes(found.payload.argv[0]), job.context, path_bytes(found.cwd))
+
+
+def key_of(job: Job) -> str:
+    """A job's key, empty if it has none."""
+    return _key_decoder.decode(job.spec).key
 
 
 def max_restarts_of(job: Job) -> int:
@@ -151,9 +165,10 @@ def encoded_progress(job: Job) -> bytes:
 
 
 class JobTable:
-    """All jobs by id."""
+    """All jobs by id. What is counted by queue is kept in `queues`."""
 
-    def __init__(self) -> None:
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
         self.jobs: dict[int, Job] = {}
         self.present = IdSet()
         self.by_state: dict[JobState, IdSet] = {state: IdSet() for state in JobState}
@@ -174,7 +189,10 @@ class JobTable:
         self.jobs[job.id] = job
         self.present.add(job.id)
         self.by_state[job.state].add(job.id)
-        job.queue.jobs += 1
+        job.lane.jobs += 1
+        queue = job.lane.queue
+        queue.jobs.add(job.id)
+        queue.counts[job.state] += 1
         self._join_group(job)
 
     def _join_group(self, job: Job) -> None:
@@ -206,6 +224,9 @@ class JobTable:
         check_transition(JobId(job.id), job.state, state)
         self.by_state[job.state].discard(job.id)
         self.by_state[state].add(job.id)
+        counts = job.lane.queue.counts
+        counts[job.state] -= 1
+        counts[state] += 1
         if self.turned is not None and (state in FINISHED or job.state in FINISHED):
             self.turned.append(job.id)
         job.state = state
@@ -215,6 +236,11 @@ class JobTable:
         del self.jobs[job.id]
         self.present.discard(job.id)
         self.by_state[job.state].discard(job.id)
+        queue = job.lane.queue
+        queue.jobs.discard(job.id)
+        queue.counts[job.state] -= 1
+        if queue.keys and (key := key_of(job)):
+            queue.unlearn(key)
         self._leave_group(job)
 
     def count(self, *states: JobState) -> int:
@@ -243,6 +269,11 @@ class JobTable:
     def select(self, wanted: Selector, newest_first: bool, cursor: int | None) -> Iterator[int]:
         """The ids that a filter lets through, beyond `cursor`."""
         base = self.present
+        if wanted.queue is not None:
+            queue = self._queues.by_name.get(wanted.queue)
+            if queue is None:
+                return
+            base = queue.jobs
         if wanted.group is not None:
             found = self.groups.get(wanted.group) if wanted.group else None
             if found is None:

@@ -13,9 +13,11 @@ from kueue.wire.messages import (
     MAX_ITEMS,
     AttemptView,
     JobChange,
+    JobCounts,
     JobDetail,
     JobView,
     OsString,
+    QueueView,
     RawBytes,
     Reason,
     ResourceView,
@@ -25,6 +27,7 @@ from kueue.wire.messages import (
 )
 from kueue_server.core.awaited import awaited_ranges, shown_waits
 from kueue_server.core.closed import path_bytes, path_os_string
+from kueue_server.core.queues import Queue
 from kueue_server.core.state import State
 from kueue_server.core.table import Job, spec_of
 from kueue_server.core.waiting import WhyWaiting
@@ -268,6 +271,27 @@ def worker_detail(worker: Worker) -> WorkerDetail:
         unconfirmed=tuple(sorted({job for job, _ in worker.unconfirmed})[:MAX_ITEMS]),
         address=worker.address,
         closed=tuple(path_os_string(path) for path in worker.closed.paths()),
+    )
+
+
+def queues(state: State, now: float) -> tuple[QueueView, ...]:
+    """The queues, by name."""
+    return tuple(_queue_view(queue, now) for _, queue in sorted(state.queues.by_name.items()))
+
+
+def _queue_view(queue: Queue, now: float) -> QueueView:
+    rate = queue.rate.per_minute(now)
+    unfinished = queue.unfinished
+    eta = 60.0 * unfinished / rate if rate else None if unfinished else 0.0
+    counts = {state.value: number for state, number in queue.counts.items()}
+    return QueueView(
+        queue.name,
+        JobCounts(**counts, eta_seconds=eta),
+        queue.weight,
+        queue.max_running,
+        queue.paused,
+        queue.unconfirmed,
+        rate,
     )
 
 

@@ -38,6 +38,7 @@ import kueue_server.engine
 import kueue_server.reruns
 import kueue_server.submissions
 import kueue_server.watch
+import kueue_worker.core.ahead
 import kueue_worker.core.book
 import kueue_worker.core.inventory
 import kueue_worker.core.machine
@@ -229,9 +230,49 @@ MUTANTS = {
         "a worker starts something while a superseded attempt still dies",
         _MACHINE,
         "Machine._start_held",
-        "or book.superseded ",
+        "book.superseded or ",
         "",
-        29,
+        903,
+    ),
+    "line-beyond-lease": Mutant(
+        "a worker orders ahead what may be somebody else's by then",
+        kueue_worker.core.ahead,
+        "Ahead.order",
+        "until = min(until, now + self.until_seconds)",
+        "until = now + self.until_seconds",
+        1,
+    ),
+    "line-without-room": Mutant(
+        "one in line that starts takes up no room",
+        kueue_worker.core.book,
+        "Book.take_place",
+        "self.take_room(attempt, now)",
+        "del self.line[attempt.key]; attempt.until = None",
+        2,
+    ),
+    "line-forgets-cancel": Mutant(
+        "one that was canceled in line, and starts, runs on",
+        _MACHINE,
+        "Machine._take_place",
+        "if attempt.kill_end is not None:",
+        "if False:",
+        1,
+    ),
+    "line-beside-superseded": Mutant(
+        "one in line starts while a superseded attempt still dies",
+        _MACHINE,
+        "Machine._start_held",
+        "self.ahead.take_back(now)",
+        "pass",
+        1,
+    ),
+    "line-of-dead-keeper": Mutant(
+        "what was in a dead keeper's line is thought to be in the next one's",
+        _MACHINE,
+        "Machine._on_keeper_ready",
+        "self._on_start_undone(key, now)",
+        "pass",
+        79,
     ),
     "foreign-journal": Mutant(
         "a worker tells every journal of all its attempts",

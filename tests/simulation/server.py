@@ -26,6 +26,7 @@ from kueue_server.core.events import (
 )
 from kueue_server.core.instructions import (
     AnswerChange,
+    AnswerQueues,
     AnswerSteering,
     DropJobs,
     Instruction,
@@ -38,6 +39,7 @@ from kueue_server.server import Server
 from tests.simulation.disk import Disk, SimulatedJournal
 from tests.simulation.following import FollowTruth
 from tests.simulation.network import SECRET
+from tests.simulation.queueing import QueueWatcher
 from tests.simulation.steered import Watcher
 from tests.simulation.truth import Truth
 from tests.simulation.verbs import VerbTruth
@@ -134,6 +136,7 @@ class SimulatedServer:
 
     def _watch(self, core: Core) -> None:
         watcher = self._watcher = Watcher(self._truth, self.disk)
+        queues = self._queues = QueueWatcher(self._truth, self.disk)
         handle = core.handle
         perform = self.server.engine._perform
 
@@ -142,6 +145,7 @@ class SimulatedServer:
             self._hear_ends(event)
             instructions = handle(event, now)
             watcher.after(core, event)
+            queues.after(core, event)
             self._hear(core, event)
             self._note_offers(core, instructions)
             if instructions or not isinstance(event, Tick | WorkerHeard):
@@ -163,6 +167,7 @@ class SimulatedServer:
                 host = self._sessions[instruction.session]
                 for job, fence, *_ in instruction.jobs:
                     self._watcher.handed_out(host, job)
+                    self._queues.handed_out(core, job, fence)
                     self._truth.handed_out(
                         self.journal.uuid, job, fence, host, self._hosts, self.since, licences
                     )
@@ -216,6 +221,8 @@ class SimulatedServer:
                 truth.count(f"stops: {why}", len(attempts))
             case AnswerSteering():
                 self._watcher.answered(self.server.core, instruction)
+            case AnswerQueues():
+                self._queues.answered(self.server.core, instruction)
             case DropJobs():
                 raise AssertionError("a journal write leaves the server")
             case _:

@@ -35,6 +35,7 @@ from tests.simulation.disk import Disk
 from tests.simulation.following import FollowTruth, Wish, held_jobs, waits_for
 from tests.simulation.machine import Machine
 from tests.simulation.network import Network
+from tests.simulation.queueing import started
 from tests.simulation.schedule import FAULTS, LICENCES, MACHINES, Action, Schedule
 from tests.simulation.server import SimulatedServer, config_with
 from tests.simulation.truth import PromiseBrokenError, Run, Truth, is_retriable
@@ -108,11 +109,13 @@ class Simulation:
         self.world = World(schedule.seed)
         self.truth = Truth(self.world, schedule.lease_seconds, LICENCES)
         self.verbs = VerbTruth(self.truth)
+        self.disks: dict[str, Disk] = {}
+        self.truth.on_start.append(partial(started, self.truth, self.disks))
         self.following = FollowTruth(self.truth)
         self.network = Network(self.world)
         self.dice = self.world.stream("dice")
         self.server_host = Host("server")
-        self.disk = Disk("journal-1", self.world.stream("disk"))
+        self.disk = self.disks["journal-1"] = Disk("journal-1", self.world.stream("disk"))
         self.backup: Disk | None = None
         self.server: SimulatedServer | None = None
         self.server_wall = 0.0
@@ -225,6 +228,7 @@ class Simulation:
         retries: int = 0,
         retry_delay: float | None = None,
         retry_on: tuple[int, ...] = (),
+        queue: str = "default",
         after: Wish | None = None,
         dies: int | None = None,
         server_dies: int | None = None,
@@ -239,6 +243,7 @@ class Simulation:
             shape=Shape(cpus, 100, 1, (("lic", licences),) if licences else ()),
             context=DIGEST,
             name=name,
+            queue=queue,
             priority=priority,
             max_restarts=max_restarts,
             restart=restart,
@@ -299,6 +304,22 @@ class Simulation:
     def do_resume(self, host: str) -> None:
         """A person lets a machine take jobs again."""
         self._client(60.0).ask(lambda client: client.resume_workers(host))
+
+    def do_pause_queue(self, queue: str) -> None:
+        """A person wants nothing of a queue to start."""
+        self._client(60.0).ask(lambda client: client.pause_queues(queue, reason="new library"))
+
+    def do_resume_queue(self, queue: str) -> None:
+        """A person lets jobs of a queue start again."""
+        self._client(60.0).ask(lambda client: client.resume_queues(queue))
+
+    def do_set_queue(self, queue: str, **what: int) -> None:
+        """A person sets what a queue may."""
+        self._client(60.0).ask(lambda client: client.set_queue(queue, **what))
+
+    def do_remove_queue(self, queue: str) -> None:
+        """A person wants a queue no more, if it is empty."""
+        self._client(60.0).ask(lambda client: client.remove_queue(queue))
 
     def do_forget(self, host: str) -> None:
         """A person knows that a machine is off, and says so."""
@@ -477,7 +498,8 @@ class Simulation:
         if self.server is not None:
             self.server.process.kill()
         number = int(old.uuid.rsplit("-", 1)[1]) + 1
-        self.disk = Disk(f"journal-{number}", self.world.stream(f"disk {number}"))
+        name = f"journal-{number}"
+        self.disk = self.disks[name] = Disk(name, self.world.stream(f"disk {number}"))
         if not emptied:
             copy = old.rows
             self.disk.rows.jobs = dict(copy.jobs)
@@ -485,6 +507,8 @@ class Simulation:
             self.disk.rows.stops = dict(copy.stops)
             self.disk.rows.pauses = dict(copy.pauses)
             self.disk.steered.come_from(old.steered)
+            self.disk.rows.queues = dict(copy.queues)
+            self.disk.queued.come_from(old.queued)
             self.disk.rows.tails = dict(copy.tails)
             self.disk.rows.next_job = (copy.next_job // EPOCH_STEP + 1) * EPOCH_STEP
             self.disk.contexts = dict(old.contexts)
@@ -520,6 +544,10 @@ class Simulation:
         names = [worker.name for worker in workers if worker.paused is not None]
         if names:
             self._client(60.0).ask(lambda client: client.resume_workers(names))
+        queues = server.server.core.queues(self.world.now)
+        paused = [queue.name for queue in queues if queue.paused is not None]
+        if paused:
+            self._client(60.0).ask(lambda client: client.resume_queues(paused))
         if held_jobs(server.server.core):
             self.following.are_let_go = True
             waiting = Selector(states=("waiting",))

@@ -9,7 +9,7 @@ from kueue.cli.render.table import Cell, Column, styled, table
 from kueue.durations import format_duration, format_ram
 from kueue.text import quoted, visible, visible_block
 from kueue.wire.codec import from_os
-from kueue.wire.messages import Context, JobCounts, JobDetail, JobView
+from kueue.wire.messages import DEFAULT_QUEUE, Context, JobCounts, JobDetail, JobView
 
 STATE_STYLES = {
     "waiting": "dim",
@@ -112,6 +112,8 @@ def detail_lines(detail: JobDetail, now: float, context: Context | None, *, colo
     ]
     if job.group:
         fields.append(("group", visible(job.group)))
+    if job.queue != DEFAULT_QUEUE:
+        fields.append(("queue", visible(job.queue)))
     if job.priority:
         fields.append(("priority", str(job.priority)))
     fields.append(("submitted", f"{local_time(job.submitted_at)} on {visible(job.submit_host)}"))

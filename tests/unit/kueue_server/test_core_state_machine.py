@@ -8,6 +8,7 @@ over every job comes to its end. The journal's writes rebuild the same state at 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from kueue.wire.messages import (
     Changes,
     FinishedAttempt,
     Forget,
+    Pause,
     RefusedAttempt,
     Report,
     Retract,
@@ -108,6 +110,7 @@ class ServerAndWorkers(RuleBasedStateMachine):
             match instruction:
                 case OfferJobs(session, jobs):
                     assert session in by_session
+                    self.check_queues(job[0] for job in jobs)
                     by_session[session].inbox.append([(job[0], job[1]) for job in jobs])
                 case SendWorker(session, message):
                     if session in by_session:
@@ -120,6 +123,13 @@ class ServerAndWorkers(RuleBasedStateMachine):
                         self.cut(by_session[session])
                 case _:
                     pass
+
+    def check_queues(self, jobs: Iterable[int]) -> None:
+        """What is handed out is of a queue that lets it, and no more than that may run are."""
+        for number in jobs:
+            queue = self.bench.core._state.table.jobs[number].lane.queue
+            assert queue.paused is None, number
+            assert queue.max_running is None or queue.handed_out <= queue.max_running, number
 
     def cut(self, worker: SimulatedWorker) -> None:
         worker.session = None
@@ -212,9 +222,18 @@ class ServerAndWorkers(RuleBasedStateMachine):
         restart=st.booleans(),
         place=st.sampled_from(["a", "b", "c/d"]),
         tries=st.sampled_from([0, 1, 5]),
+        queue=st.sampled_from(["default", "default", "a", "b"]),
     )
     def submit(
-        self, count: int, cpus: int, licences: int, priority: int, restart: bool, place: str, tries: int
+        self,
+        count: int,
+        cpus: int,
+        licences: int,
+        priority: int,
+        restart: bool,
+        place: str,
+        tries: int,
+        queue: str,
     ) -> None:
         spec = make_spec(
             cwd=f"/data/p/{place}",
@@ -224,6 +243,7 @@ class ServerAndWorkers(RuleBasedStateMachine):
             restart=restart,
             max_restarts=tries,
             group="g" if licences else "",
+            queue=queue,
         )
         assert self.bench.core.refusal_of(spec) is None
         first = self.bench.journal.next_job
@@ -262,6 +282,26 @@ class ServerAndWorkers(RuleBasedStateMachine):
     @rule(failed=st.booleans())
     def clean(self, failed: bool) -> None:
         self.deal(self.bench.clean(failed=failed))
+
+    @rule(queues=st.sampled_from([("a",), ("b", "default")]))
+    def queues_are_paused(self, queues: tuple[str, ...]) -> None:
+        self.deal(self.bench.pause_queues(*queues))
+
+    @rule(queue=st.sampled_from(["a", "b", "default"]))
+    def queue_is_resumed(self, queue: str) -> None:
+        self.deal(self.bench.resume_queues(queue))
+
+    @rule(
+        queue=st.sampled_from(["a", "b", "default"]),
+        weight=st.sampled_from([None, 1, 3]),
+        most=st.sampled_from([None, 0, 1, 2]),
+    )
+    def queue_is_set(self, queue: str, weight: int | None, most: int | None) -> None:
+        self.deal(self.bench.set_queue(queue, weight=weight, max_running=most))
+
+    @rule(queue=st.sampled_from(["a", "b"]), cancel=st.booleans())
+    def queue_is_removed(self, queue: str, cancel: bool) -> None:
+        self.deal(self.bench.remove_queue(queue, cancel=cancel))
 
     # ------------------------------------------------------------ what workers do
 
@@ -427,6 +467,15 @@ class ServerAndWorkers(RuleBasedStateMachine):
             for key, why in worker.stops.items()
         }
         assert stops == self.bench.journal.stops
+        queues = self.bench.core._state.queues.by_name.values()
+        told = {
+            queue.name: (queue.weight, queue.max_running, queue.paused) for queue in queues if queue.is_set
+        }
+        kept = {
+            row.queue: (row.weight, row.max_running, row.paused_since and Pause(row.paused_since, row.reason))
+            for row in self.bench.journal.queues.values()
+        }
+        assert told == kept
 
     @invariant()
     def no_job_vanishes(self) -> None:
@@ -456,6 +505,10 @@ class ServerAndWorkers(RuleBasedStateMachine):
             return
         for hidden in self.hidden.values():
             hidden.clear()
+        self.deal(self.bench.resume_queues("default"))
+        for queue in self.bench.core.queues(self.bench.time):
+            if queue.paused is not None:
+                self.deal(self.bench.resume_queues(queue.name))
         for _ in range(400):
             for worker in self.workers.values():
                 if worker.session is None:
