@@ -33,7 +33,7 @@ from tests.simulation.client import CONTEXT, SimulatedClient
 from tests.simulation.disk import Disk
 from tests.simulation.machine import Machine
 from tests.simulation.network import Network
-from tests.simulation.queueing import started
+from tests.simulation.queueing import check_keys, started, with_keys
 from tests.simulation.schedule import FAULTS, LICENCES, MACHINES, Action, Schedule
 from tests.simulation.server import SimulatedServer, config_with
 from tests.simulation.truth import PromiseBrokenError, Run, Truth, is_retriable
@@ -225,6 +225,7 @@ class Simulation:
         retry_delay: float | None = None,
         retry_on: tuple[int, ...] = (),
         queue: str = "default",
+        keys: int = 0,
         dies: int | None = None,
         server_dies: int | None = None,
     ) -> None:
@@ -248,7 +249,7 @@ class Simulation:
             retry_on=retry_on,
         )
         client = self._client(60.0)
-        client.submit_and_wait([spec] * count, name, wait=wait)
+        client.submit_and_wait(with_keys(spec, count, keys), name, wait=wait)
         if dies is not None:
             client.process.kill_at_instruction(dies)
         if server_dies is not None:
@@ -587,6 +588,7 @@ class Simulation:
                     "G2", f"{name} had {truth.names[name]} jobs and made {numbers}", (journal, numbers[-1])
                 )
         self.verbs.check(journal, core, self.disk.rows.dropped)
+        check_keys(core, journal)
         for number, entry in table.items():
             self._check_job(journal, number, entry)
         for run in truth.live.values():
