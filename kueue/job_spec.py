@@ -17,9 +17,10 @@ from kueue.amounts import MAX_AMOUNT
 from kueue.directories import Reach, current_directory
 from kueue.environment import Volumes, context_of, digest_of
 from kueue.errors import UsageError
+from kueue.predecessors import NOTHING_AWAITED, Predecessors, waits_of
 from kueue.resources import Shape
 from kueue.wire.codec import to_os
-from kueue.wire.messages import DEFAULT_QUEUE, Changes, Command, OsString, RawBytes, Spec
+from kueue.wire.messages import DEFAULT_QUEUE, Changes, Command, OsString, RawBytes, Spec, Waits
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -55,6 +56,9 @@ class JobOptions(TypedDict, total=False):
     clean_env: bool
     workers: Sequence[str]
     not_workers: Sequence[str]
+    after: Predecessors
+    after_any: Predecessors
+    on_failure: str
 
 
 class ChangeOptions(TypedDict, total=False):
@@ -68,6 +72,7 @@ class ChangeOptions(TypedDict, total=False):
     priority: int | None
     group: str | None
     time_limit: float | datetime.timedelta | None
+    release: bool
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,6 +97,10 @@ class JobSpec:
         env: variables on top of the submitter's environment; with `clean_env`, of a bare minimum of it.
         workers, not_workers: globs over names and hosts of workers. A job without `workers` in one of the
             configuration's `host_only_directories` runs on this machine only.
+        after, after_any: jobs that must have succeeded, or ended, before it starts: a job or a Selector, or a list of
+            such, in which ranges of ids `(first, last)` may be, too. What a Selector names is settled for each batch of
+            up to a thousand jobs when it is submitted.
+        on_failure: what becomes of it if one of `after` does not succeed: `cancel`, `run` (all the same), `hold`.
 
     Raises:
         UsageError: the command is no list of words.
@@ -121,6 +130,9 @@ class JobSpec:
     clean_env: bool = False
     workers: Sequence[str] = ()
     not_workers: Sequence[str] = ()
+    after: Predecessors = ()
+    after_any: Predecessors = ()
+    on_failure: str = "cancel"
 
     def __post_init__(self) -> None:
         if isinstance(self.command, str | bytes | os.PathLike):
@@ -164,6 +176,7 @@ class Encoder:
         self._volumes = Volumes()
         self._here: str | None = None
         self._last: tuple[JobSpec, _Terms] | None = None
+        self._last_waits: tuple[tuple[Predecessors, Predecessors, str] | None, Waits | None] = (None, None)
 
     def encode(self, job: JobSpec) -> tuple[Spec, bytes]:
         """The spec, and the encoded context that it refers to.
@@ -210,8 +223,21 @@ class Encoder:
             retry_delay_seconds=terms.retry_delay_seconds,
             retry_on=terms.retry_on,
             key=_key(job.key) if job.key != "" else "",
+            waits=self._waits_of(job),
         )
         return spec, context
+
+    def _waits_of(self, job: JobSpec) -> Waits | None:
+        wanted = (job.after, job.after_any, job.on_failure)
+        if wanted == NOTHING_AWAITED:
+            return None
+        last, waits = self._last_waits
+        if last is None or any(
+            one is not other or type(one) is list for one, other in zip(wanted, last, strict=True)
+        ):
+            waits = waits_of(*wanted)
+            self._last_waits = wanted, waits
+        return waits
 
     def _directory(self, wanted: Path | None) -> str:
         if type(wanted) is str and wanted.startswith("/"):
@@ -329,6 +355,7 @@ def changes_of(options: ChangeOptions) -> Changes:
         priority=None if priority is None else _within("priority", priority, -MAX_PRIORITY, MAX_PRIORITY),
         group=None if group is None else _text("group", group),
         time_limit_seconds=None if limit is None else _seconds(limit) if limit else 0.0,
+        release=bool(options.get("release", False)),
     )
 
 

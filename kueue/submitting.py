@@ -23,6 +23,8 @@ WINDOW = 4
 """Batches on their way at a time."""
 MAX_JOB_BYTES = 8 * 1024 * 1024
 """Of one encoded job; more than any system lets a program have as arguments."""
+RANGE_WEIGHT = 64
+"""What a range of ids that a job waits for counts in a batch, beyond its bytes: the server looks each of them up."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -157,11 +159,15 @@ def _batches(jobs: Iterable[J], encoder: Encodes[J], token: str | None) -> Itera
         body = _encode(spec)
         if len(body) > MAX_JOB_BYTES:
             raise UsageError(f"a job of {len(body)} bytes is too large (at most {MAX_JOB_BYTES})")
-        more = len(body) + 1 + (0 if context in contexts else len(context) * 4 // 3 + 8)
+        if spec.waits is not None:
+            extra = RANGE_WEIGHT * (len(spec.waits.after) + len(spec.waits.after_any))
+        else:
+            extra = 0
+        more = extra + len(body) + 1 + (0 if context in contexts else len(context) * 4 // 3 + 8)
         if bodies and (len(bodies) >= MAX_ITEMS or size + more > BATCH_BYTES):
             yield _Batch(secrets.token_hex(16), start, tuple(bodies), tuple(contexts))
             bodies, contexts, size, start = [], {}, 0, number
-            more = len(body) + 1 + len(context) * 4 // 3 + 8
+            more = extra + len(body) + 1 + len(context) * 4 // 3 + 8
         bodies.append(msgspec.Raw(body))
         contexts[context] = None
         size += more

@@ -11,6 +11,7 @@ from kueue_server.core.instructions import (
     AnswerChange,
     AnswerClean,
     AnswerForgetWorker,
+    AnswerPredecessors,
     AnswerQueues,
     AnswerSteering,
     CloseSession,
@@ -72,6 +73,7 @@ class Desk:
                 | AnswerChange()
                 | AnswerForgetWorker()
                 | AnswerSteering()
+                | AnswerPredecessors()
                 | AnswerQueues()
             ):
                 self._waiting.pop(instruction.request)(instruction)

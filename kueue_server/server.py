@@ -73,7 +73,7 @@ class Server:
         gc.set_threshold(50_000, 20, 100)
         self.engine = Engine(self.core, journal, self._loop, self.desk.perform, self._journal_broke)
         journal.on_broken = self.engine.fail  # a submit or a checkpoint may be what meets the fault
-        self.submissions = Submissions(self.engine, journal, restored.next_job)
+        self.submissions = Submissions(self.engine, journal, restored.next_job, self.desk.expect)
         self.reruns = Rerunning(self.engine, journal, self.submissions)
         self.hub = WatchHub(
             self.core.change_of,

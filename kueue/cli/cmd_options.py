@@ -63,6 +63,15 @@ OPTIONS = (
     ),
     Option("worker", ("--worker",), "many", "Only on these workers (many).", "GLOB"),
     Option("not_worker", ("--not-worker",), "many", "Not on these workers (many).", "GLOB"),
+    Option("after", ("--after",), "many", "Start when these have succeeded: ids, group=NAME (many).", "JOBS"),
+    Option("after_any", ("--after-any",), "many", "Start when these have ended (many).", "JOBS"),
+    Option(
+        "on_failure",
+        ("--on-failure",),
+        "text",
+        "If one of --after fails: cancel (default), run, hold.",
+        "WHAT",
+    ),
     Option(
         "each_line", ("--each-line",), "text", "A job for each line; {} is the line (- is stdin).", "FILE"
     ),

@@ -81,6 +81,7 @@ def candidates(words: list[str]) -> list[str]:
     import typer
 
     from kueue.cli.app import app
+    from kueue.cli.following import ON_FAILURE
     from kueue.job import JobState
 
     words = words or [""]
@@ -104,6 +105,10 @@ def candidates(words: list[str]) -> list[str]:
         return [word for word in _from_server("queues") if word.startswith(last)]
     if given and given[-1] == "--state":
         return [state.value for state in JobState if state.value.startswith(last)]
+    if given and given[-1] == "--on-failure":
+        return [what for what in ON_FAILURE if what.startswith(last)]
+    if given and given[-1] in ("--after", "--after-any"):
+        return [word for word in _from_server("jobs") if word.startswith(last)]
     if given and given[-1] in ("--worker", "--not-worker"):
         return [word for word in _from_server("workers") if word.startswith(last)]
     if last.startswith("-"):

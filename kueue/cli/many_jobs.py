@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from kueue.cli.following import settled
 from kueue.cli.session import Session
 from kueue.errors import KueueError, UsageError
 from kueue.job_spec import JobSpec
@@ -51,6 +52,8 @@ def submit_many(session: Session, base: JobSpec, values: Mapping[str, Any]) -> i
         counter = stack.enter_context(_Counter(file))
         entries = (_lines if values["from_json"] is None else _objects)(file, shown, counter)
         client = stack.enter_context(session.connected_or_started())
+        if base.after or base.after_any:
+            base = settled(client, base)
         try:
             submitted = client.submit_many(_jobs(base, entries), progress=counter.submitted)
         except KueueError as error:

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from kueue.cli import options
 from kueue.cli.outcome import OURS
 from kueue.cli.session import Session
 from kueue.errors import KueueError, UsageError
 from kueue.job_spec import JobSpec
+from kueue.wire.messages import Waits
 
 
 def submit(session: Session, command: list[str], values: Mapping[str, Any], token: str | None = None) -> int:
@@ -40,6 +43,7 @@ def spec_of(command: list[str], values: Mapping[str, Any], *, many: bool = False
     is in a file."""
     directory = values["cwd"] if many and "{" in (values["cwd"] or "") else _directory(values["cwd"])
     group = values["group"]
+    waits = _waits(values)
     return JobSpec(
         command if many else _command(command, directory),
         cpus=options.amount(values["cpus"], "--cpus", 1),
@@ -64,7 +68,17 @@ def spec_of(command: list[str], values: Mapping[str, Any], *, many: bool = False
         clean_env=values["clean_env"],
         workers=tuple(values["worker"]),
         not_workers=tuple(values["not_worker"]),
+        after=(*waits.after, *waits.select),
+        after_any=(*waits.after_any, *waits.select_any),
+        on_failure=waits.on_failure,
     )
+
+
+def _waits(values: Mapping[str, Any]) -> Waits:
+    from kueue.cli.following import wire_waits  # imported here: most jobs wait for no others
+
+    found = wire_waits(values["after"], values["after_any"], values["on_failure"])
+    return Waits() if found is None else msgspec.convert(found, Waits)
 
 
 def _submit(session: Session, spec: JobSpec, token: str | None, *, wait: bool, follow: bool) -> int:

@@ -22,6 +22,7 @@ from kueue.job import End
 from kueue.resources import Capacity, Shape
 from kueue.wire.changes import Changes as Changes
 from kueue.wire.selector import Selector as Selector
+from kueue.wire.waits import Waits as Waits
 from kueue.wire.words import DEFAULT_QUEUE as DEFAULT_QUEUE
 from kueue.wire.words import OsString as OsString
 from kueue.wire.words import Range as Range
@@ -86,7 +87,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     `restart=False` means at most once. `context` is the SHA-256 (hex) of the encoded `Context`. An attempt that
     failed by its own exit code (one of `retry_on`, if there are some) is followed by another after
     `retry_delay_seconds`, `max_retries` times at most. `rerun_of`: the job that it is a new run of. A job whose
-    `key` one of its queue has already, in whatever state, is not made.
+    `key` one of its queue has already, in whatever state, is not made. `waits`: for what it waits before it is
+    pending.
     """
 
     payload: Payload
@@ -109,6 +111,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     retry_on: tuple[int, ...] = ()
     rerun_of: int | None = None
     key: str = ""
+    waits: Waits | None = None
 
 
 class Reason(msgspec.Struct, frozen=True, gc=False):
@@ -640,7 +643,8 @@ class AttemptView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class JobView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A row of a listing. `reason`: why it waits, failed or was canceled."""
+    """A row of a listing. `reason`: why it waits, failed or was canceled. `awaited`: how many jobs it still waits
+    for."""
 
     id: int
     state: str
@@ -673,6 +677,7 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     retries: int = 0
     retry_at: float | None = None
     rerun_of: int | None = None
+    awaited: int = 0
 
 
 class JobCounts(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -711,7 +716,8 @@ class JobsSelected(msgspec.Struct, frozen=True, tag="jobs_selected", omit_defaul
 
 
 class JobDetail(msgspec.Struct, frozen=True, tag="job_detail", omit_defaults=True):
-    """All about one job. The tails are the last `TAIL_BYTES` of each stream of the last finished attempt."""
+    """All about one job. The tails are the last `TAIL_BYTES` of each stream of the last finished attempt.
+    `waits`: what it waits for, or waited for; `awaited_ranges`: of these, the jobs that are unfinished."""
 
     rid: int
     job: JobView
@@ -726,6 +732,8 @@ class JobDetail(msgspec.Struct, frozen=True, tag="job_detail", omit_defaults=Tru
     max_retries: int = 0
     retry_delay_seconds: float = 0.0
     retry_on: tuple[int, ...] = ()
+    waits: Waits | None = None  # at most MAX_ITEMS ranges in each list
+    awaited_ranges: tuple[Range, ...] = ()
 
 
 class WorkerLacks(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -736,11 +744,13 @@ class WorkerLacks(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Explanation(msgspec.Struct, frozen=True, tag="explanation", omit_defaults=True):
-    """`job.reason` says why in short; `workers` are only those of a pending job, those that lack least first."""
+    """`job.reason` says why in short; `workers` are only those of a pending job, those that lack least
+    first; `awaited_ranges`: the jobs that it waits for."""
 
     rid: int
     job: JobView
     workers: tuple[WorkerLacks, ...] = ()  # at most MAX_ITEMS
+    awaited_ranges: tuple[Range, ...] = ()
 
 
 class LogChunk(msgspec.Struct, frozen=True, tag="log_chunk", omit_defaults=True):

@@ -12,6 +12,7 @@ from kueue.amounts import MAX_AMOUNT
 from kueue.durations import format_duration
 from kueue.resources import Shape
 from kueue.wire.messages import OsString, RawBytes, Reason, Spec
+from kueue.wire.waits import fault_of_waits
 from kueue_server.core.events import Limits
 from kueue_server.core.outcomes import LONGEST_PATH
 from kueue_server.core.queues import MOST_QUEUES, Queue
@@ -204,6 +205,8 @@ def _refusal_of_settings(spec: Spec) -> Reason | None:
         return _too_long("queue")
     if not spec.queue:
         return Reason("bad_name", "the name of the queue is empty")
+    if spec.waits is not None and (fault := fault_of_waits(spec.waits)) is not None:
+        return Reason(*fault)
     return None
 
 

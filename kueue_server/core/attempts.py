@@ -219,10 +219,12 @@ def cancel_at_once(state: State, worker: Worker, job: Job) -> None:
     _close(state, job, S.CANCELED, CANCELED, Outcome(state.wall))
 
 
-def cancel_pending(state: State, job: Job) -> None:
+def cancel_pending(state: State, job: Job, reason: Reason = CANCELED) -> None:
     """Cancel a job that waits. An attempt that was lost and may still live gets a stop order."""
     if job.state is S.PENDING:
         state.dequeue(job)
+    else:
+        state.gates.leave(job)
     for number, fence in job.holding:
         holder = state.workers.by_id[number]
         if (job.id, fence) not in holder.stops:
@@ -230,7 +232,7 @@ def cancel_pending(state: State, job: Job) -> None:
     job.outcome = None
     job.retry_at = None
     state.table.move(job, S.CANCELED)
-    job.reason = CANCELED
+    job.reason = reason
     job.outcome = Outcome(state.wall)
     state.retention.finished(job.id, failed=False, now=state.now)
     _note(state, job)

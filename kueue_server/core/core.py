@@ -35,11 +35,13 @@ from kueue_server.core import (
     canceling,
     changing,
     cleaning,
+    dependencies,
     dumping,
     holding,
     invariants,
     leases,
     placement,
+    predecessors,
     queueing,
     reports,
     restoring,
@@ -50,6 +52,7 @@ from kueue_server.core import (
     views,
 )
 from kueue_server.core.admission import Admission
+from kueue_server.core.awaited import awaited_ranges
 from kueue_server.core.events import (
     CancelRequested,
     ChangeRequested,
@@ -61,10 +64,12 @@ from kueue_server.core.events import (
     LimitsChanged,
     PauseQueuesRequested,
     PauseRequested,
+    PredecessorsAsked,
     RemoveQueueRequested,
     ResumeQueuesRequested,
     ResumeRequested,
     SetQueueRequested,
+    SubmitFailed,
     Tick,
     TurnCame,
     WorkerConnected,
@@ -122,6 +127,10 @@ class Core:
             case JobsSubmitted():
                 state.wall = event.wall
                 submission.submitted(state, event)
+            case PredecessorsAsked():
+                predecessors.asked(state, event)
+            case SubmitFailed():
+                state.gates.unpin(event.request)
             case WorkerReported():
                 state.wall = event.wall
                 reports.reported(state, event)
@@ -174,6 +183,8 @@ class Core:
                 assert_never(event)
         if state.unsettled:
             queueing.settle(state)
+        if state.gates.has_work:
+            dependencies.go_on(state)
         if not verbs.need_stillness(state):
             placement.place(state)
         return state.outbox.flush(state.table)
@@ -193,8 +204,8 @@ class Core:
 
     @property
     def is_under_way(self) -> bool:
-        """Does a verb of many jobs wait for its turn?"""
-        return bool(self._state.verbs)
+        """Does a verb of many jobs wait for its turn, or what follows from ends of jobs?"""
+        return bool(self._state.verbs) or self._state.gates.has_work
 
     def _forget_worker(self, event: ForgetWorkerRequested) -> None:
         state = self._state
@@ -340,11 +351,15 @@ class Core:
             eta_seconds=state.pace.eta_seconds(state.table.unfinished, max(state.now, now - state.late)),
         )
 
-    def explain(self, job_id: int, now: float) -> tuple[JobView, tuple[WorkerLacks, ...]] | None:
-        """A job, and what each worker lacks for it."""
+    def explain(
+        self, job_id: int, now: float
+    ) -> tuple[JobView, tuple[WorkerLacks, ...], tuple[Range, ...]] | None:
+        """A job, what each worker lacks for it, and the jobs that it waits for."""
         job = self._state.table.get(job_id)
         view = self.job_view(job_id, now)
-        return None if job is None or view is None else (view, explain(self._state, job))
+        if job is None or view is None:
+            return None
+        return view, explain(self._state, job), awaited_ranges(self._state, job)
 
     def log_place(self, job_id: int, attempt: int | None) -> views.LogPlace | Reason:
         """Where the output of an attempt (None: the current or last one) is to be had."""

@@ -20,16 +20,37 @@ from kueue.wire.messages import (
     Spec,
     Status,
     SystemInfo,
+    Waits,
 )
 
 
 class JobsSubmitted(msgspec.Struct, frozen=True):
-    """A block that is already durable in the journal. `encoded[i]` is the encoded `specs[i]`."""
+    """A block that is already durable in the journal. `encoded[i]` is the encoded `specs[i]`. `request`: that of the
+    `PredecessorsAsked` for it, if there was one. `whole`: the first id of several blocks that follow one another,
+    some of whose jobs may wait for others of them; `more` of them are to come."""
 
     first: int
     specs: tuple[Spec, ...]
     encoded: tuple[bytes, ...]
     wall: float
+    request: int = 0
+    whole: int = 0
+    more: bool = False
+
+
+class PredecessorsAsked(msgspec.Struct, frozen=True):
+    """Jobs are to be submitted that wait for others: for which, and are these there? From the answer on it counts how
+    they end; `JobsSubmitted` or `SubmitFailed` follows."""
+
+    request: int
+    waits: tuple[Waits, ...]
+    wall: float
+
+
+class SubmitFailed(msgspec.Struct, frozen=True):
+    """The jobs of that request are not in the journal, and never will be."""
+
+    request: int
 
 
 class WorkerConnected(msgspec.Struct, frozen=True):
@@ -198,6 +219,8 @@ class Limits(msgspec.Struct, frozen=True):
 
 Event = (
     JobsSubmitted
+    | PredecessorsAsked
+    | SubmitFailed
     | WorkerConnected
     | WorkerDisconnected
     | WorkerStatus

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from kueue.job import JobState
-from kueue.wire.messages import Range, Reason, ToWorker
+from kueue.wire.messages import Range, Reason, ToWorker, Waits
 
 # ---------------------------------------------------------------- journal
 
@@ -175,6 +175,14 @@ class AnswerQueues(msgspec.Struct, frozen=True, gc=False):
     lines: tuple[str, ...] = ()
 
 
+class AnswerPredecessors(msgspec.Struct, frozen=True, gc=False):
+    """`error`, or what each of the `Waits` that were asked about means, in their order: ids alone."""
+
+    request: int
+    error: Reason | None
+    waits: tuple[Waits, ...] = ()
+
+
 class JobsChanged(msgspec.Struct, frozen=True, gc=False):
     """These jobs changed as people see them: for the watchers. Emitted last in a step, ids in order."""
 
@@ -213,6 +221,7 @@ Instruction = (
     | AnswerForgetWorker
     | AnswerSteering
     | AnswerQueues
+    | AnswerPredecessors
     | JobsChanged
     | LogLine
 )

@@ -9,6 +9,7 @@ import msgspec
 
 from kueue.job import JobState
 from kueue.wire.words import DEFAULT_QUEUE
+from kueue_server.core.gate_invariants import check_gates
 from kueue_server.core.pending import job_of
 from kueue_server.core.queues import digest_of
 from kueue_server.core.state import State
@@ -29,8 +30,8 @@ def check(state: State) -> None:
     _check_table(state)
     _check_pending(state)
     _check_queues(state)
-    lost = set(state.table.by_state[S.WAITING]) - state.retries.jobs()
-    assert not lost, f"nobody will ever retry {lost}"
+    lost = set(state.table.by_state[S.WAITING]) - state.retries.jobs() - check_gates(state)
+    assert not lost, f"nobody will ever retry {lost}, or let them go"
     for worker in state.workers.by_id.values():
         _check_worker(state, worker)
     held = Counter(known for worker in state.workers.by_id.values() for known in worker.held)
@@ -172,7 +173,7 @@ def _check_job(state: State, job: Job) -> None:
     assert len(set(job.holding)) == len(job.holding), story(job)
     if job.state in (S.PENDING, S.WAITING):
         assert job.outcome is None, story(job)
-    assert (job.retry_at is not None) == (job.state is S.WAITING), f"waits for a retry or not: {story(job)}"
+    assert job.retry_at is None or job.state is S.WAITING, f"waits for a retry or not: {story(job)}"
     spec = _head_of(job.spec)
     assert job.retries <= spec.max_retries, f"tried too often: {story(job)}"
     told = (spec.shape, spec.group, spec.queue, spec.priority)

@@ -14,6 +14,7 @@ from kueue.job import FINISHED, JobState
 from kueue.wire.messages import Pause
 from kueue_server.core import queueing
 from kueue_server.core.closed import path_bytes
+from kueue_server.core.gates import is_held
 from kueue_server.core.records import Progress, Restored, RestoredJob
 from kueue_server.core.retries import delay_of
 from kueue_server.core.state import State
@@ -74,13 +75,17 @@ def _job(state: State, row: RestoredJob) -> Job:
         # Its worker is not in the journal: nobody can claim it.
         job.state = JobState.PENDING
         job.fence = job.worker = 0
+    if row.progress is None and head.waits is not None:
+        job.state = JobState.WAITING
     state.table.add(job)
     if head.key:
         job.lane.queue.learn(head.key)
     known = job.lane.shape
     if job.state is JobState.PENDING:
         state.enqueue(job)
-    elif job.state is JobState.WAITING:
+    elif row.progress is None and head.waits is not None:
+        state.gates.join(job.id, head.waits)
+    elif job.state is JobState.WAITING and not is_held(job):
         left = max(0.0, (job.retry_at or 0.0) - state.wall)
         state.retries.add(state.now + min(left, delay_of(job)), job.id)
     elif worker is not None and job.state in (JobState.OFFERED, JobState.RUNNING):

@@ -2,7 +2,7 @@
 
 Ages count the server's own running time, so neither a clock that jumps nor a long downtime empties the table.
 Work is done in portions, so that nobody waits for a large clean-up. Jobs of which an attempt is
-unconfirmed stay.
+unconfirmed stay, and so do those that failed while others, which are to follow them, have not been told of it.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Retention:
         wanted = (JobState.FAILED,) if failed else (JobState.SUCCEEDED, JobState.CANCELED)
         if job.state not in wanted:
             return
-        if job.holding:
+        if job.holding or state.gates.needs(job):
             self.finished(job_id, failed=failed, now=state.now)  # looked at again when it is old again
         else:
             doomed.append(job_id)

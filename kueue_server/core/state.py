@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from kueue_server.core import turns
 from kueue_server.core.events import Limits
+from kueue_server.core.gates import Gates
 from kueue_server.core.ledger import Ledger
 from kueue_server.core.outbox import Outbox
 from kueue_server.core.pace import Pace
@@ -41,6 +42,7 @@ class State:
         self.pending = Pending(self.shapes)
         self.queues = self.pending.queues
         self.table = JobTable(self.queues)
+        self.gates = Gates(self.table)
         self.workers = Workers()
         self.ledger = Ledger(limits)
         self.outbox = Outbox()

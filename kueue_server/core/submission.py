@@ -11,7 +11,7 @@ from kueue_server.core.table import Job
 
 
 def submitted(state: State, event: JobsSubmitted) -> None:
-    """A block of jobs is durable: they are pending from now on."""
+    """A block of jobs is durable: they are pending from now on, or wait for others."""
     wall = event.wall
     table, pending = state.table, state.pending
     previous = None
@@ -40,13 +40,22 @@ def submitted(state: State, event: JobsSubmitted) -> None:
             spec.priority,
             spec.restart,
         )
-        table.add(job)
         if spec.key:
             lane.queue.learn(spec.key)
-        pending.push(lane, job.key, state.now)
-        state.fresh[lane] = None
+        if spec.waits is None:
+            table.add(job)
+            pending.push(lane, job.key, state.now)
+            state.fresh[lane] = None
+        else:
+            job.state = JobState.WAITING
+            table.add(job)
+            state.gates.join(job_id, spec.waits)
         state.outbox.changed(job_id)
         previous = spec
+    if event.request:
+        state.gates.unpin(event.request)
+    if event.whole:
+        state.gates.arrive(event.whole, more=event.more)
     state.newest_submitted = event.first + len(event.specs) - 1
 
 

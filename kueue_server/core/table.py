@@ -7,13 +7,14 @@ the workers' and the ledger's business.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import msgspec
 
 from kueue.job import FINISHED, UNFINISHED, JobId, JobState, check_transition
 from kueue.resources import Shape
-from kueue.wire.messages import AttemptView, OsString, Range, Reason, Selector, Spec
+from kueue.wire.messages import AttemptView, OsString, Range, Reason, Selector, Spec, Waits
 from kueue.wire.words import DEFAULT_QUEUE
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.idset import IdSet, merged, walk
@@ -76,6 +77,7 @@ class SpecHead(msgspec.Struct, gc=False):
     restart: bool = True
     max_retries: int = 0
     key: str = ""
+    waits: Waits | None = None
 
 
 class _Place(msgspec.Struct, gc=False):
@@ -99,11 +101,16 @@ class _Key(msgspec.Struct, gc=False):
     key: str = ""
 
 
+class _Waiting(msgspec.Struct, gc=False):
+    waits: Waits | None = None
+
+
 _spec_decoder = msgspec.json.Decoder(Spec)
 _place_decoder = msgspec.json.Decoder(_Place)
 _program_decoder = msgspec.json.Decoder(_Program)
 _restarts_decoder = msgspec.json.Decoder(_Restarts)
 _key_decoder = msgspec.json.Decoder(_Key)
+_waiting_decoder = msgspec.json.Decoder(_Waiting)
 _progress_encoder = msgspec.json.Encoder()
 
 
@@ -131,6 +138,11 @@ def key_of(job: Job) -> str:
 def max_restarts_of(job: Job) -> int:
     """How often a job may be lost."""
     return _restarts_decoder.decode(job.spec).max_restarts
+
+
+def waits_of(job: Job) -> Waits | None:
+    """What a job was to wait for, whether it still does or not."""
+    return _waiting_decoder.decode(job.spec).waits
 
 
 def encoded_progress(job: Job) -> bytes:
@@ -161,6 +173,8 @@ class JobTable:
         self.present = IdSet()
         self.by_state: dict[JobState, IdSet] = {state: IdSet() for state in JobState}
         self.groups: dict[str, IdSet] = {}
+        self.turned: deque[int] | None = None
+        """If somebody wants to know: jobs that finish, or come back from it, in their order."""
 
     def __len__(self) -> int:
         return len(self.jobs)
@@ -213,6 +227,8 @@ class JobTable:
         counts = job.lane.queue.counts
         counts[job.state.place] -= 1
         counts[state.place] += 1
+        if self.turned is not None and (state in FINISHED or job.state in FINISHED):
+            self.turned.append(job.id)
         job.state = state
 
     def drop(self, job: Job) -> None:

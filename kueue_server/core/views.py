@@ -25,6 +25,7 @@ from kueue.wire.messages import (
     WorkerDetail,
     WorkerView,
 )
+from kueue_server.core.awaited import awaited_ranges, shown_waits
 from kueue_server.core.closed import path_bytes, path_os_string
 from kueue_server.core.queues import Queue
 from kueue_server.core.state import State
@@ -59,6 +60,8 @@ def job_view(state: State, job: Job, spec: Spec, why: WhyWaiting, now: float, *,
     reason = job.reason
     if job.state is S.PENDING:
         reason = why.reason(job)
+    elif job.state is S.WAITING and reason is None:
+        reason = why.awaited.reason(job)
     run_seconds = None
     if outcome is not None:
         run_seconds = outcome.run_seconds if job.attempt else None
@@ -102,6 +105,7 @@ def job_view(state: State, job: Job, spec: Spec, why: WhyWaiting, now: float, *,
         retries=job.retries,
         retry_at=job.retry_at,
         rerun_of=spec.rerun_of,
+        awaited=why.awaited.number(job) if job.state is S.WAITING else 0,
     )
 
 
@@ -119,6 +123,8 @@ def job_detail(state: State, job: Job, now: float) -> JobDetail:
         max_retries=spec.max_retries,
         retry_delay_seconds=spec.retry_delay_seconds or 0.0,
         retry_on=spec.retry_on,
+        waits=shown_waits(spec.waits),
+        awaited_ranges=awaited_ranges(state, job),
     )
 
 

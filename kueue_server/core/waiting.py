@@ -5,6 +5,7 @@ from __future__ import annotations
 from kueue.wire.messages import Reason
 from kueue_server.core import sight
 from kueue_server.core.admission import all_paused, closed, no_fit
+from kueue_server.core.awaited import Awaited
 from kueue_server.core.closed import Sight
 from kueue_server.core.pending import Lane, job_of
 from kueue_server.core.state import State
@@ -22,6 +23,7 @@ class WhyWaiting:
         self._state = state
         self._of_lane: dict[Lane, Reason | None] = {}
         self._fitting: dict[Lane, list[Worker]] = {}
+        self.awaited = Awaited(state)
 
     def reason(self, job: Job) -> Reason:
         """Why this pending job has not been handed out yet."""

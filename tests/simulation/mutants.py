@@ -23,6 +23,8 @@ import kueue_server.core.attempts
 import kueue_server.core.canceling
 import kueue_server.core.changing
 import kueue_server.core.core
+import kueue_server.core.dependencies
+import kueue_server.core.gates
 import kueue_server.core.holding
 import kueue_server.core.leases
 import kueue_server.core.placement
@@ -88,6 +90,7 @@ _QUEUEING = kueue_server.core.queueing
 _SUBMISSIONS = kueue_server.submissions
 _MACHINE = kueue_worker.core.machine
 _BOOK = kueue_worker.core.book
+_GATES = kueue_server.core.gates
 
 MUTANTS = {
     "no-attempt-check": Mutant(
@@ -109,9 +112,10 @@ MUTANTS = {
     "answer-submit-before-commit": Mutant(
         "a submit is answered before it is on the disk",
         _SUBMISSIONS,
-        "Submissions.submit",
-        "self.write((block,), written)",
-        "answer(first, count, None), self._in_flight[message.token].answers.clear(), self.write((block,), written)",
+        "Submissions._write_block",
+        "self.write((rows,), written)",
+        "[a(first, count, None) for a in self._in_flight[block.token].answers],"
+        " self._in_flight[block.token].answers.clear(), self.write((rows,), written)",
         2,
     ),
     "forget-tokens": Mutant(
@@ -490,6 +494,46 @@ MUTANTS = {
         "flight = self._by_name.get(name)",
         "flight = None",
         29,
+    ),
+    "failures-let-go": Mutant(
+        "a job whose predecessor failed runs",
+        _GATES,
+        "Gates.look",
+        "if reason is not None and gate.minds(number):",
+        "if False:",
+        6,
+    ),
+    "restart-lets-go": Mutant(
+        "a server that starts again takes waiting jobs for pending ones",
+        kueue_server.core.restoring,
+        "_job",
+        "if row.progress is None and head.waits is not None:\n        job.state = JobState.WAITING",
+        "if False:\n        job.state = JobState.WAITING",
+        8,
+    ),
+    "failed-and-dropped": Mutant(
+        "a failure is forgotten with its job while some that follow have not been told",
+        _GATES,
+        "Gates.needs",
+        "if job.state is S.SUCCEEDED:",
+        "if True:",
+        102,
+    ),
+    "held-in-memory-only": Mutant(
+        "that a job is held is not written down",
+        kueue_server.core.dependencies,
+        "_let_go",
+        "state.outbox.save(job.id)\n",
+        "pass\n",
+        16,
+    ),
+    "one-before-is-enough": Mutant(
+        "a job that waits for several is let go when the first of them has ended",
+        _GATES,
+        "Gates._watch",
+        "found = first_in(self._table, UNFINISHED, gate.ranges, start)",
+        "found = first_in(self._table, UNFINISHED, gate.ranges, start) if not start else None",
+        38,
     ),
     "watch-ahead-of-the-disk": Mutant(
         "a waiter is told of ends that a crash may undo",

@@ -37,6 +37,7 @@ from kueue_server.engine import TICK_SECONDS
 from kueue_server.journal.interface import JournalBrokenError
 from kueue_server.server import Server
 from tests.simulation.disk import Disk, SimulatedJournal
+from tests.simulation.following import FollowTruth
 from tests.simulation.network import SECRET
 from tests.simulation.queueing import QueueWatcher
 from tests.simulation.steered import Watcher
@@ -81,6 +82,7 @@ class SimulatedServer:
         disk: Disk,
         truth: Truth,
         verbs: VerbTruth,
+        following: FollowTruth,
         hosts: list[str],
         config: Callable[[], Config],
         wall_offset: float,
@@ -96,6 +98,7 @@ class SimulatedServer:
         self._host = host
         self._truth = truth
         self._verbs = verbs
+        self._following = following
         self._hosts = hosts
         self._config = config
         self._ended = ended
@@ -110,6 +113,7 @@ class SimulatedServer:
         gc.unfreeze()  # what the one server of a process may do does not suit a thousand of them
         gc.set_threshold(*thresholds)
         core = self.server.core
+        self._following.core = core
         core.check_invariants()
         self._watch(core)
         self.server.begin(self._host, self.process)
@@ -206,7 +210,7 @@ class SimulatedServer:
                 truth.count("offers", len(jobs))
                 for job, fence, *_ in jobs:
                     truth.offer_leaves(journal, job, fence)
-            case AnswerChange(request):
+            case AnswerChange(request) if request in self._marks:
                 self._verbs.change_answered(journal, self.server.core, self._marks[request])
             case SendWorker(_, Acknowledge(attempts)):
                 for ref in attempts:

@@ -18,6 +18,7 @@ from unittest import mock
 
 import kueue.async_client
 import kueue_server.core.core
+import kueue_server.core.dependencies
 import kueue_server.core.rerunning
 import kueue_server.core.selection
 import kueue_server.core.verbs
@@ -26,11 +27,12 @@ from kueue.job import FINISHED, JobState
 from kueue.resources import Shape
 from kueue.wire.handshake import Role
 from kueue.wire.link import Handler, Link
-from kueue.wire.messages import Command, Spec
+from kueue.wire.messages import Command, Selector, Spec
 from kueue_server.core.verbs import CHANGE_COST
 from tests.simulation.agent import SimulatedAgent
 from tests.simulation.client import CONTEXT, SimulatedClient
 from tests.simulation.disk import Disk
+from tests.simulation.following import FollowTruth, Wish, held_jobs, waits_for
 from tests.simulation.machine import Machine
 from tests.simulation.network import Network
 from tests.simulation.queueing import check_keys, started, with_keys
@@ -109,6 +111,7 @@ class Simulation:
         self.verbs = VerbTruth(self.truth)
         self.disks: dict[str, Disk] = {}
         self.truth.on_start.append(partial(started, self.truth, self.disks))
+        self.following = FollowTruth(self.truth)
         self.network = Network(self.world)
         self.dice = self.world.stream("dice")
         self.server_host = Host("server")
@@ -177,6 +180,7 @@ class Simulation:
             self.disk,
             self.truth,
             self.verbs,
+            self.following,
             list(MACHINES),
             self.config,
             self.server_wall,
@@ -226,6 +230,7 @@ class Simulation:
         retry_on: tuple[int, ...] = (),
         queue: str = "default",
         keys: int = 0,
+        after: Wish | None = None,
         dies: int | None = None,
         server_dies: int | None = None,
     ) -> None:
@@ -247,6 +252,7 @@ class Simulation:
             max_retries=retries,
             retry_delay_seconds=retry_delay,
             retry_on=retry_on,
+            waits=waits_for(after, self.disk.rows.next_job - 1),
         )
         client = self._client(60.0)
         client.submit_and_wait(with_keys(spec, count, keys), name, wait=wait)
@@ -531,7 +537,7 @@ class Simulation:
         self._client(60.0).ask(lambda client: client.reload(), until_done=True)
 
     def _resume_paused(self) -> None:
-        """Nothing stays paused; whoever wanted a pause before the peace may be answered only now."""
+        """Nothing stays paused, or held; whoever wanted a pause before the peace may be answered only now."""
         server = self.server
         if server is None or not server.process.alive:
             return
@@ -543,6 +549,10 @@ class Simulation:
         paused = [queue.name for queue in queues if queue.paused is not None]
         if paused:
             self._client(60.0).ask(lambda client: client.resume_queues(paused))
+        if held_jobs(server.server.core):
+            self.following.are_let_go = True
+            waiting = Selector(states=("waiting",))
+            self._client(60.0).ask(lambda client: client.change(waiting, release=True))
 
     def _is_settled(self) -> bool:
         server = self.server
@@ -589,6 +599,7 @@ class Simulation:
                 )
         self.verbs.check(journal, core, self.disk.rows.dropped)
         check_keys(core, journal)
+        self.following.check(journal, core)
         for number, entry in table.items():
             self._check_job(journal, number, entry)
         for run in truth.live.values():
@@ -697,7 +708,7 @@ def _stood_in(simulation: Simulation) -> Iterator[None]:
     core = kueue_server.core
     patches += [
         (module, "PORTION", 3 * CHANGE_COST)
-        for module in (core.core, core.selection, core.verbs, core.rerunning)
+        for module in (core.core, core.selection, core.verbs, core.rerunning, core.dependencies)
     ]
     handler = _Faults(world)
     loggers = [logging.getLogger(name) for name in ("kueue", "kueue_server", "kueue_worker")]

@@ -24,6 +24,7 @@ from kueue.wire.messages import (
     Spec,
     Status,
     SystemInfo,
+    Waits,
 )
 from kueue_server.core.core import Core
 from kueue_server.core.events import (
@@ -96,6 +97,7 @@ def make_spec(
     workers: tuple[str, ...] = (),
     not_workers: tuple[str, ...] = (),
     stdout: OsString | None = None,
+    waits: Waits | None = None,
 ) -> Spec:
     """A job as a client would send it."""
     shape = Shape(cpus, ram_mb, slots, tuple(sorted((resources or {}).items())), workers, not_workers)
@@ -112,6 +114,7 @@ def make_spec(
         queue=queue,
         key=key,
         stdout=stdout,
+        waits=waits,
     )
 
 

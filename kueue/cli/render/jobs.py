@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 
+from kueue.cli.render.following import following_fields
 from kueue.cli.render.table import Cell, Column, styled, table
 from kueue.durations import format_duration, format_ram
 from kueue.text import quoted, visible, visible_block
@@ -135,6 +136,7 @@ def detail_lines(detail: JobDetail, now: float, context: Context | None, *, colo
         fields.append(("retries", _retries(detail)))
     if job.rerun_of is not None:
         fields.append(("rerun of", str(job.rerun_of)))
+    fields += following_fields(detail)
     if detail.time_limit_seconds is not None:
         fields.append(("time limit", format_duration(detail.time_limit_seconds)))
     fields.append(("stdout", _place(job, "stdout")))

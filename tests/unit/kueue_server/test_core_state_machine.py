@@ -20,6 +20,7 @@ from kueue.job import FINISHED, End, JobState
 from kueue.wire.messages import (
     Acknowledge,
     AttemptRef,
+    Changes,
     FinishedAttempt,
     Forget,
     Pause,
@@ -30,8 +31,10 @@ from kueue.wire.messages import (
     Selector,
     Spec,
     Stop,
+    Waits,
 )
-from kueue_server.core.events import Limits
+from kueue_server.core.events import ChangeRequested, Limits
+from kueue_server.core.idset import merged
 from kueue_server.core.instructions import CloseSession, DropJobs, Instruction, OfferJobs, SendWorker
 from kueue_server.core.records import Progress
 from tests.support.core_bench import Bench, make_spec
@@ -55,11 +58,14 @@ class SimulatedWorker:
         self.held: dict[Key, None] = {}
         self.running: dict[Key, None] = {}
         self.done: dict[Key, FinishedAttempt] = {}
+        self.succeeded: set[int] = set()
 
     def end(self, key: Key, how: End, code: int = 0) -> None:
         """A running attempt ends."""
         self.running.pop(key)
         exited = how is End.EXITED
+        if exited and code == 0:
+            self.succeeded.add(key[0])
         self.done[key] = FinishedAttempt(*key, 1, how, exit_code=code if exited else None, run_seconds=0.05)
 
     def new_life(self, *, reboot: bool) -> None:
@@ -184,6 +190,10 @@ class ServerAndWorkers(RuleBasedStateMachine):
             return
         del worker.held[key]
         worker.running[key] = None
+        if spec.waits is not None and spec.waits.on_failure == "cancel":
+            succeeded = set().union(*(one.succeeded for one in self.workers.values()))
+            before = {job for first, last in spec.waits.after for job in range(first, last + 1)}
+            assert before <= succeeded, f"{key[0]} starts, {before - succeeded} have not succeeded"
         self.starts[key[0]] = self.starts.get(key[0], 0) + 1
         self.report(worker, started=(RunningAttempt(*key, 1, 0.0),))
 
@@ -239,6 +249,31 @@ class ServerAndWorkers(RuleBasedStateMachine):
         first = self.bench.journal.next_job
         self.submitted.update((first + offset, spec) for offset in range(count))
         self.deal(self.bench.submit(*[spec] * count))
+
+    @rule(
+        place=st.integers(0, 20),
+        width=st.integers(1, 6),
+        count=st.integers(1, 3),
+        kind=st.sampled_from(["after", "after", "after_any"]),
+        on_failure=st.sampled_from(["cancel", "cancel", "hold", "run"]),
+    )
+    def submit_followers(self, place: int, width: int, count: int, kind: str, on_failure: str) -> None:
+        known = sorted(self.bench.journal.jobs)
+        chosen = known[max(0, len(known) - place - width) :][:width]
+        if not chosen:
+            return
+        ranges = tuple(merged([(job, job) for job in chosen]))
+        waits = Waits(ranges if kind == "after" else (), ranges if kind == "after_any" else (), on_failure)
+        spec = make_spec(waits=waits)
+        assert self.bench.core.refusal_of(spec) is None
+        first = self.bench.journal.next_job
+        self.submitted.update((first + offset, spec) for offset in range(count))
+        self.deal(self.bench.submit(*[spec] * count))
+
+    @rule()
+    def let_held_jobs_go(self) -> None:
+        waiting = Selector(states=("waiting",))
+        self.deal(self.bench.handle(ChangeRequested(1, waiting, Changes(release=True), self.bench.wall)))
 
     @rule(first=st.integers(1, 40), width=st.integers(0, 3), kill=st.booleans())
     def cancel(self, first: int, width: int, kill: bool) -> None:
@@ -420,6 +455,8 @@ class ServerAndWorkers(RuleBasedStateMachine):
             if job.state is JobState.RUNNING and row.state is not JobState.RUNNING:
                 assert row.state is JobState.OFFERED
                 progress = msgspec.structs.replace(progress, started_at=job.started_at)
+            elif row.progress is None and self.submitted[number].waits is not None:
+                assert job.state in (JobState.WAITING, JobState.PENDING), job
             else:
                 assert row.state is job.state, job
             for field in Progress.__struct_fields__:
@@ -485,6 +522,7 @@ class ServerAndWorkers(RuleBasedStateMachine):
                     self.deliver_all(worker)
                 if worker.session is not None:
                     self.deal(self.bench.status(worker.session, worker.cpus))
+            self.let_held_jobs_go()
             self.time_passes(1, 0)
             table = self.bench.core._state.table
             quiet = not any(worker.inbox or worker.running for worker in self.workers.values())
