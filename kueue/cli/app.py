@@ -21,6 +21,7 @@ from kueue.cli import (
     top,
 )
 from kueue.cli.outcome import OURS, outcome
+from kueue.cli.overview import Overview
 from kueue.cli.session import Session
 from kueue.errors import UsageError
 
@@ -28,10 +29,11 @@ EXIT_CODES = (
     "Exit codes: 0 done; 1 the answer is no (unknown job, some job failed); 2 bad usage or configuration; "
     "3 the server can't be reached or refused us. With cmd --wait: the command's own, 125 for ours."
 )
-JOBS, CLUSTER, SERVER = "Jobs", "Workers and resources", "Running Kueue"
+JOBS, CLUSTER, SERVER = "Jobs", "Machines", "Kueue"
 
 app = typer.Typer(
     name="kueue",
+    cls=Overview,
     add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kueue_server.core.events import Limits
+from kueue_server.core.failing import Streaks
 from kueue_server.core.ledger import Ledger
 from kueue_server.core.outbox import Outbox
 from kueue_server.core.pace import Pace
@@ -42,8 +43,10 @@ class State:
         self.ledger = Ledger(limits)
         self.outbox = Outbox()
         self.pace = Pace()
-        self.retention = Retention(now)
+        self.retention = Retention(now, self.table.failed_lately)
         self.retries = RetryLine()
+        self.streaks = Streaks()
+        self.judged = now  # when it was last looked how the jobs of suspects fare elsewhere
         self.verbs: deque[UnderWay] = deque()
         self.kept: dict[str, tuple[Queue, int]] = {}  # global resource -> the queue and head it is kept for
         self.looks = 0  # pending jobs looked at so far, for tests of what a decision costs

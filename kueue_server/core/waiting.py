@@ -7,9 +7,13 @@ from kueue_server.core import sight
 from kueue_server.core.admission import all_paused, no_fit
 from kueue_server.core.closed import Sight
 from kueue_server.core.pending import Queue, job_of
+from kueue_server.core.shapes import KnownShape
 from kueue_server.core.state import State
 from kueue_server.core.table import Job, cwd_of, program_of
 from kueue_server.core.workers import Worker
+
+_OF_ALL = frozenset({"no_worker", "no_fit", "paused"})
+"""Reasons that hold whatever a job's directory and program are."""
 
 
 class WhyWaiting:
@@ -18,15 +22,13 @@ class WhyWaiting:
     def __init__(self, state: State) -> None:
         self._state = state
         self._of_queue: dict[Queue, Reason | None] = {}
-        self._fitting: dict[Queue, list[Worker]] = {}
+        self._of_shape: dict[KnownShape, tuple[Reason | None, list[Worker]]] = {}
 
     def reason(self, job: Job) -> Reason:
         """Why this pending job has not been handed out yet."""
         queue = job.queue
-        if queue not in self._of_queue:
-            self._of_queue[queue] = self._reason_of(queue)
-        reason = self._of_queue[queue]
-        if reason is not None and reason.code in ("no_worker", "no_fit", "paused"):
+        reason = self._shared(queue)
+        if reason is not None and reason.code in _OF_ALL:
             return reason
         unseen = self._unseen(job)
         if unseen is not None:
@@ -38,17 +40,46 @@ class WhyWaiting:
             return Reason("busy", f"waits for its turn, after job {job_of(head)}")
         return Reason("busy", "every worker that fits is busy")
 
+    def shared_by(self, queue: Queue) -> Reason | None:
+        """Why all jobs of a queue wait; None if that differs by their directories and programs."""
+        reason = self._shared(queue)
+        if reason is not None and reason.code in _OF_ALL:
+            return reason
+        if not any(sight.is_clear(worker) for worker in self._fitting(queue)):
+            return None
+        return reason or Reason("busy", "every worker that fits is busy")
+
+    def _shared(self, queue: Queue) -> Reason | None:
+        if queue not in self._of_queue:
+            self._of_queue[queue] = self._reason_of(queue)
+        return self._of_queue[queue]
+
+    def _fitting(self, queue: Queue) -> list[Worker]:
+        """The connected workers that could run its jobs, and that nobody has paused."""
+        return self._looked_over(queue.shape)[1]
+
+    def _looked_over(self, known: KnownShape) -> tuple[Reason | None, list[Worker]]:
+        """Why no worker could run jobs of a shape, if so, and those that could."""
+        found = self._of_shape.get(known)
+        if found is None:
+            connected = self._state.workers.connected()
+            able = [worker for worker in connected if worker.could_run(known)]
+            fitting = [worker for worker in able if worker.paused is None]
+            reason: Reason | None = None
+            if not connected:
+                reason = Reason("no_worker", "no worker is connected")
+            elif not able:
+                reason = no_fit(known)
+            elif not fitting:
+                reason = all_paused(able)
+            found = self._of_shape[known] = reason, fitting
+        return found
+
     def _reason_of(self, queue: Queue) -> Reason | None:
         state = self._state
-        connected = state.workers.connected()
-        if not connected:
-            return Reason("no_worker", "no worker is connected")
-        able = [worker for worker in connected if worker.could_run(queue.shape)]
-        fitting = self._fitting[queue] = [worker for worker in able if worker.paused is None]
-        if not able:
-            return no_fit(queue.shape)
-        if not fitting:
-            return all_paused(able)
+        nobody, fitting = self._looked_over(queue.shape)
+        if nobody is not None:
+            return nobody
         ledger = state.ledger
         if ledger.full:
             return Reason(
@@ -77,7 +108,7 @@ class WhyWaiting:
     def _unseen(self, job: Job) -> Reason | None:
         """No worker that fits sees the job's working directory, or has its program, or its program or output hangs on
         all that do."""
-        fitting = self._fitting[job.queue]
+        fitting = self._fitting(job.queue)
         if any(sight.is_clear(worker) for worker in fitting):
             return None
         cwd, program, now = cwd_of(job), program_of(job), self._state.now

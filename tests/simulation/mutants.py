@@ -23,6 +23,8 @@ import kueue_server.core.attempts
 import kueue_server.core.canceling
 import kueue_server.core.changing
 import kueue_server.core.core
+import kueue_server.core.distrust
+import kueue_server.core.failing
 import kueue_server.core.holding
 import kueue_server.core.leases
 import kueue_server.core.placement
@@ -240,8 +242,8 @@ MUTANTS = {
     "pause-not-kept": Mutant(
         "a pause is forgotten with the server's life",
         _STEERING,
-        "pause",
-        "state.outbox.write(SavePause(worker.id, since, event.reason))",
+        "_keep_from_jobs",
+        "state.outbox.write(SavePause(worker.id, since, reason))",
         "pass",
         10,
     ),
@@ -268,6 +270,30 @@ MUTANTS = {
         "and worker.paused is None",
         "",
         180,
+    ),
+    "broken-without-looking-elsewhere": Mutant(
+        "a worker on which some jobs fail at once is paused, wherever else they fail",
+        kueue_server.core.failing,
+        "is_broken",
+        "return good >= most",
+        "return True",
+        1,
+    ),
+    "broken-wherever-it-fails": Mutant(
+        "the failures of a worker itself count as good runs elsewhere",
+        kueue_server.core.distrust,
+        "_count",
+        "if attempt.exit_code == 0 or",
+        "if attempt.exit_code or",
+        1,
+    ),
+    "success-is-no-excuse": Mutant(
+        "a worker is taken for broken though some of its last jobs ended well",
+        kueue_server.core.distrust,
+        "note",
+        "state.streaks.end(worker.id)",
+        "pass",
+        1,
     ),
     "pause-kills-what-runs-only": Mutant(
         "a pause with kill lets what was handed over start",

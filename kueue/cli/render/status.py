@@ -121,6 +121,9 @@ def _worker_warnings(cluster: Cluster, now: float) -> list[str]:
             if worker.unconfirmed:
                 remedy += f", or, if that machine is dead for good: kueue forget-worker {name}"
             found.append(f"worker {name} has not been heard of{seen}; {remedy}")
+        elif worker.paused is not None:
+            why = f": {visible(worker.paused.reason)}" if worker.paused.reason else ""
+            found.append(f"worker {name} is paused{why}; kueue resume-worker {name}")
         elif worker.status is not None and not worker.status.accepting:
             found.append(f"worker {name} takes no jobs: {visible(worker.status.note) or 'it is leaving'}")
     old = Counter(

@@ -1,0 +1,96 @@
+"""Why the pending jobs wait, all of them in a few lines: by the queues that they stand in, not job by job.
+
+A queue (one shape, one volume) shares what keeps it waiting, but for directories and programs, of which some of its
+first jobs are looked at. What that says of those behind them is `about` right, and told so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+
+import msgspec
+
+from kueue.wire.messages import Reason, WaitGroup
+from kueue_server.core.pending import Queue, job_of
+from kueue_server.core.state import State
+from kueue_server.core.waiting import WhyWaiting
+
+MOST_GROUPS = 10
+MOST_HOLDERS = 10
+QUEUES_TIMES_WORKERS = 6000
+"""Queues that are looked at, times the workers that each is compared with."""
+LEAST_QUEUES = 8
+LOOKS_PER_QUEUE = 16
+MOST_LOOKS = 128
+BUSY = Reason("busy", "every worker that fits is busy")
+OTHERS = Reason("busy", "in further queues, not looked at")
+
+
+class _Group(msgspec.Struct):
+    count: int = 0
+    about: bool = False
+
+
+def why_many_wait(state: State, why: WhyWaiting) -> tuple[WaitGroup, ...]:
+    """The reasons of all pending jobs and how many wait for each, the most frequent first."""
+    groups: dict[Reason, _Group] = {}
+    looks = MOST_LOOKS
+    workers = max(1, len(state.workers.by_session))
+    queues = max(LEAST_QUEUES, QUEUES_TIMES_WORKERS // workers)
+    left = state.pending.size
+    for queue in islice(state.pending.heads.values(), queues):
+        left -= len(queue)
+        shared = why.shared_by(queue)
+        if shared is not None:
+            _add(groups, _told(shared), len(queue))
+            continue
+        looks -= _add_one_by_one(state, why, groups, queue, looks)
+    if left:
+        _add(groups, OTHERS, left)
+    found = sorted(groups.items(), key=lambda item: -item[1].count)
+    told = [WaitGroup(group.count, reason, _holders(state, reason), group.about) for reason, group in found]
+    if len(told) > MOST_GROUPS:
+        rest = sum(group.count for group in told[MOST_GROUPS - 1 :])
+        told[MOST_GROUPS - 1 :] = [WaitGroup(rest, Reason("busy", "for other reasons"))]
+    return tuple(told)
+
+
+def _add_one_by_one(
+    state: State, why: WhyWaiting, groups: dict[Reason, _Group], queue: Queue, looks: int
+) -> int:
+    """Look at the first jobs of a queue; how many that were."""
+    assert queue.head is not None
+    found: Counter[Reason] = Counter()
+    for key in islice(queue.keys_from(queue.head), min(LOOKS_PER_QUEUE, max(1, looks))):
+        found[_told(why.reason(state.table.jobs[job_of(key)]))] += 1
+    looked = found.total()
+    for reason, count in found.items():
+        _add(groups, reason, count)
+    if len(queue) > looked:
+        group = _add(groups, found.most_common(1)[0][0], len(queue) - looked)
+        group.about = True
+    return looked
+
+
+def _add(groups: dict[Reason, _Group], reason: Reason, count: int) -> _Group:
+    group = groups.setdefault(reason, _Group())
+    group.count += count
+    return group
+
+
+def _told(reason: Reason) -> Reason:
+    """What is said of many: a place in the line is one job's own."""
+    if reason.code == "busy":
+        return BUSY
+    if reason.code == "resource":
+        return Reason("resource", reason.text.removesuffix(" in use"))
+    return reason
+
+
+def _holders(state: State, reason: Reason) -> tuple[int, ...]:
+    """The jobs that have what the others wait for."""
+    if reason.code != "resource":
+        return ()
+    holders = state.ledger.holders.get(reason.text.split(" ", 1)[0], {})
+    return tuple(sorted(islice(holders, MOST_HOLDERS)))
