@@ -109,7 +109,7 @@ MUTANTS = {
         "Submissions.submit",
         "self.write((block,), written)",
         "answer(first, count, None), self._in_flight[message.token].answers.clear(), self.write((block,), written)",
-        2,
+        10,
     ),
     "forget-tokens": Mutant(
         "a repeated submit counts as a new one",
@@ -125,7 +125,7 @@ MUTANTS = {
         "Submissions.answer_known_token",
         "flight = self._in_flight.get(token)",
         "flight = None",
-        2,
+        61,
     ),
     "new-token-for-a-repeat": Mutant(
         "the client repeats a submit under another token",
@@ -245,7 +245,7 @@ MUTANTS = {
         "_keep_from_jobs",
         "state.outbox.write(SavePause(worker.id, since, reason))",
         "pass",
-        10,
+        17,
     ),
     "resume-not-kept": Mutant(
         "a pause that a person has ended is back after a restart",
@@ -277,7 +277,7 @@ MUTANTS = {
         "is_broken",
         "return good >= most",
         "return True",
-        1,
+        10,
     ),
     "broken-wherever-it-fails": Mutant(
         "the failures of a worker itself count as good runs elsewhere",
@@ -285,7 +285,7 @@ MUTANTS = {
         "_count",
         "if attempt.exit_code == 0 or",
         "if attempt.exit_code or",
-        1,
+        10,
     ),
     "success-is-no-excuse": Mutant(
         "a worker is taken for broken though some of its last jobs ended well",
@@ -293,7 +293,7 @@ MUTANTS = {
         "note",
         "state.streaks.end(worker.id)",
         "pass",
-        1,
+        45,
     ),
     "pause-kills-what-runs-only": Mutant(
         "a pause with kill lets what was handed over start",
@@ -333,7 +333,7 @@ MUTANTS = {
         "_all_have_refused",
         "return 0",
         "continue",
-        2,
+        4,
     ),
     "program-missing-away": Mutant(
         "a worker that is away for a moment is not waited for",
@@ -406,7 +406,7 @@ MUTANTS = {
         "self._submissions.write(tuple(blocks), written)",
         "[a(first, count, None) for a in self._submissions._in_flight[token].answers],"
         " self._submissions._in_flight[token].answers.clear(), self._submissions.write(tuple(blocks), written)",
-        71,
+        121,
     ),
     "new-token-for-a-repeated-rerun": Mutant(
         "the client repeats a rerun under another token",

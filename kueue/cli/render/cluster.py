@@ -17,7 +17,7 @@ WORKER_COLUMNS = (
     Column("MHz", right=True, optional=True),
     Column("memory", right=True),
     Column("jobs", right=True),
-    Column("failed/ok", right=True, optional=True),
+    Column("failed/ok", right=True, optional=True, keep=1),
     Column("busy", right=True),
     Column("load 1/5/15", shrink=2, least=4),
     Column("uptime", right=True),

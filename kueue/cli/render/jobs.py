@@ -40,7 +40,7 @@ NARROW_COLUMNS = (
     Column("command", least=12, shrink=2),
     Column("directory", least=8, shrink=1, front=True),
     Column("state"),
-    Column("note", least=16, shrink=4),
+    Column("note", least=16, shrink=2),
 )
 """On terminals that have no room for more; the note says who has the job, and for how long."""
 WIDE_FROM = 100
