@@ -65,11 +65,20 @@ def _add_one_by_one(
     for key in islice(queue.keys_from(queue.head), min(LOOKS_PER_QUEUE, max(1, looks))):
         found[_told(why.reason(state.table.jobs[job_of(key)]))] += 1
     looked = found.total()
-    for reason, count in found.items():
-        _add(groups, reason, count)
-    if len(queue) > looked:
-        group = _add(groups, found.most_common(1)[0][0], len(queue) - looked)
-        group.about = True
+    if len(queue) == looked:
+        for reason, count in found.items():
+            _add(groups, reason, count)
+        return looked
+    by_code: dict[str, list[Reason]] = {}
+    for reason in found:
+        by_code.setdefault(reason.code, []).append(reason)
+    # Those behind them are taken to wait for what most of these do.
+    counts = {code: sum(found[reason] for reason in reasons) for code, reasons in by_code.items()}
+    most = max(counts, key=lambda code: counts[code])
+    for code, reasons in by_code.items():
+        first = reasons[0] if len(reasons) == 1 else Reason(code, f"{reasons[0].text} and the like")
+        rest = len(queue) - looked if code == most else 0
+        _add(groups, first, counts[code] + rest).about |= code == most
     return looked
 
 

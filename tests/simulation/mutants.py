@@ -430,6 +430,6 @@ MUTANTS = {
         "WatchHub._changes",
         " if self._is_told(job)",
         "",
-        71,
+        1875,
     ),
 }

@@ -57,6 +57,15 @@ def test_of_many_jobs_in_one_queue_the_first_are_looked_at_and_the_rest_is_about
     assert LOOKS_PER_QUEUE < 1000
 
 
+def test_where_each_job_has_a_directory_of_its_own_one_stands_for_all() -> None:
+    bench = Bench()
+    session = bench.worker("w1", cpus=2)
+    bench.submit(*(make_spec(cpus=2, cwd=f"/data/gone/{number}") for number in range(1000)))
+    bench.refused(session, 1, 1, "no_directory", "/data")
+    text = "no worker sees /data/gone/0 (1 asked) and the like"
+    assert waits(bench) == [WaitGroup(1000, Reason("no_directory", text), about=True)]
+
+
 def test_there_are_only_so_many_groups_and_all_are_counted() -> None:
     bench = Bench()
     bench.worker("w1", cpus=1)
