@@ -6,7 +6,7 @@ Apart from the client that drives them: there is one for each of the server's ve
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import TypeVar, Unpack
 
@@ -14,6 +14,7 @@ from kueue import requests
 from kueue.effects import Operation
 from kueue.job_handle import Job
 from kueue.job_spec import ChangeOptions
+from kueue.queue_requests import BlockingQueues
 from kueue.wire.messages import (
     MAX_ITEMS,
     Canceled,
@@ -34,7 +35,7 @@ from kueue.wire.messages import (
 T = TypeVar("T")
 
 
-class BlockingRequests(ABC):
+class BlockingRequests(BlockingQueues):
     """What a client may ask that has one answer."""
 
     @abstractmethod

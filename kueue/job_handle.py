@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
+from kueue.errors import RequestError
 from kueue.job import FINISHED, JobState
 from kueue.wire.codec import from_os
 from kueue.wire.messages import JobChange, JobView, Range, Reason
@@ -160,3 +161,14 @@ class SubmittedJobs(Sequence[Job], Generic[C]):
     def __repr__(self) -> str:
         shown = ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in self.ranges)
         return f"<{len(self)} submitted jobs: {shown}>"
+
+
+def one_of(jobs: SubmittedJobs[C]) -> Job:
+    """The job that was submitted.
+
+    Raises:
+        RequestError: there is none, for one of its key is in the queue.
+    """
+    if not jobs:
+        raise RequestError("duplicate", "no job was made: one of the same key is in the queue")
+    return jobs[0]

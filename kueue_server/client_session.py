@@ -27,6 +27,7 @@ from kueue.wire.messages import (
     Cleaned,
     ClientMessage,
     Done,
+    DumpJobs,
     Explain,
     Explanation,
     Failure,
@@ -36,19 +37,24 @@ from kueue.wire.messages import (
     JobPage,
     JobsSelected,
     ListJobs,
+    ListQueues,
     ListResources,
     ListWorkers,
+    PauseQueues,
     PauseWorkers,
     ReadLog,
     Reason,
     Reload,
+    RemoveQueue,
     Reran,
     Rerun,
     ResourcePage,
+    ResumeQueues,
     ResumeWorkers,
     SelectJobs,
     Selector,
     ServerInfo,
+    SetQueue,
     ShowJob,
     ShowWorker,
     Shutdown,
@@ -62,6 +68,7 @@ from kueue.wire.messages import (
     WorkerPage,
 )
 from kueue.wire.selector import MAX_RANGES, fault_of
+from kueue_server import queue_requests
 from kueue_server.core.events import (
     CancelRequested,
     ChangeRequested,
@@ -155,6 +162,8 @@ class ClientSession:
                 self._services.engine.post(
                     ResumeRequested(self._expect_steering(message.rid), message.workers)
                 )
+            case ListQueues() | PauseQueues() | ResumeQueues() | SetQueue() | RemoveQueue() | DumpJobs():
+                queue_requests.take(self._services, message, self._send)
             case ForgetWorker():
                 self._forget_worker(message)
             case Backup():
@@ -211,7 +220,9 @@ class ClientSession:
             if reason is not None:
                 self._send(Failure(message.rid, reason))
             elif not self._closed:
-                self._send(Submitted(message.rid, first, count, core.warnings_for(message.jobs)))
+                warnings = core.warnings_for(message.jobs) if count else ()
+                duplicates = len(message.jobs) - count
+                self._send(Submitted(message.rid, first, count, warnings, duplicates))
             self._resume_when_written()
 
         self._services.submissions.submit(message, answer)

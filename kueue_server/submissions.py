@@ -1,7 +1,8 @@
 """Submissions: validated, given ids, journaled, and only then told to the core.
 
 A block of jobs is all or none. Its token makes a repeated submit harmless: the same token returns the same
-ids for seven days, also while the first one is still on its way to the disk.
+ids for seven days, also while the first one is still on its way to the disk. If some of its jobs wait for others, the
+core says first which these are.
 """
 
 from __future__ import annotations
@@ -9,21 +10,35 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
-from kueue.wire.messages import MAX_ITEMS, Reason, Spec, Submit
-from kueue_server.core.events import JobsSubmitted
+from kueue.wire.messages import MAX_ITEMS, Reason, Spec, Submit, Waits
+from kueue_server.core.events import JobsSubmitted, PredecessorsAsked, SubmitFailed
+from kueue_server.core.instructions import AnswerPredecessors
 from kueue_server.engine import Engine
 from kueue_server.journal.interface import AddJobs, Journal, JournalBrokenError, JournalFullError
+from kueue_server.keys import Flight, Keys
 
 MAX_CONTEXT_BYTES = 4 * 1024 * 1024
 MAX_SPEC_BYTES = 4 * 1024 * 1024
 """Of a job as it is encoded; no system starts a program with as many arguments."""
 MAX_TOKEN_CHARACTERS = 128
+MAX_AWAITED_RANGES = 1_000_000
+"""Ranges of ids that the jobs of a block wait for, all in all; the journal keeps those of each job."""
 
 Answer = Callable[[int, int, Reason | None], None]
-"""Called with first id, count, and None; or 0, 0 and why not."""
+"""Called with first id, count, and None (0, 0: all were duplicates); or 0, 0 and why not."""
+Expect = Callable[[Callable[[AnswerPredecessors], None]], int]
+"""Gives a number for a question to the core, and calls with the answer."""
+
+_UNKNOWN_CONTEXT = Reason("unknown_context", "the environment of this job was not sent")
+_TOO_MANY_AWAITED = Reason(
+    "too_many_ranges",
+    f"the jobs of a block may wait for at most {MAX_AWAITED_RANGES} ranges of ids in all: let one job wait for them,"
+    " and the others for that one",
+)
 
 
 class _InFlight:
@@ -32,14 +47,26 @@ class _InFlight:
         self.answers = [answer]
 
 
+class _Block(NamedTuple):
+    """Jobs on their way to the journal; `encoded[i]` is the encoded `jobs[i]`."""
+
+    token: str
+    content_hash: str
+    jobs: tuple[Spec, ...]
+    encoded: tuple[bytes, ...]
+    contexts: tuple[tuple[str, bytes], ...]
+
+
 class Submissions:
     """Owns the next job id and the tokens that are on their way to the journal."""
 
-    def __init__(self, engine: Engine, journal: Journal, next_job: int) -> None:
+    def __init__(self, engine: Engine, journal: Journal, next_job: int, expect: Expect | None = None) -> None:
         self._engine = engine
         self._journal = journal
+        self._expect = expect
         self.next_job = next_job
         self._in_flight: dict[str, _InFlight] = {}
+        self._keys = Keys(engine.core)
         self._encoder = msgspec.json.Encoder()
 
     def submit(self, message: Submit, answer: Answer) -> None:
@@ -60,27 +87,86 @@ class Submissions:
         if refusal is not None:
             answer(0, 0, refusal)
             return
-        first, count = self.take_ids(len(encoded)), len(encoded)
         self.hold_token(message.token, content_hash, answer)
+        block = _Block(message.token, content_hash, message.jobs, encoded, contexts)
+        waits = tuple(dict.fromkeys(spec.waits for spec in message.jobs if spec.waits is not None))
+        if waits:
+            self._ask_predecessors(block, waits)
+        else:
+            self._write_block(block, 0)
+
+    def _ask_predecessors(self, block: _Block, waits: tuple[Waits, ...]) -> None:
+        """The core says in its turn which jobs are meant, so it knows of all that was submitted before."""
+        known = {digest for digest, _ in block.contexts}
+
+        def answered(found: AnswerPredecessors) -> None:
+            if found.error is not None:
+                self.end_token(block.token, 0, 0, found.error)
+                return
+            if any(
+                self._journal.context(one) is None for one in {spec.context for spec in block.jobs} - known
+            ):
+                self._give_up(block, found.request, _UNKNOWN_CONTEXT)
+                return
+            meant = dict(zip(waits, found.waits, strict=True))
+            jobs = tuple(
+                spec if spec.waits is None else msgspec.structs.replace(spec, waits=meant[spec.waits])
+                for spec in block.jobs
+            )
+            ranges = sum(len(spec.waits.after) + len(spec.waits.after_any) for spec in jobs if spec.waits)
+            if ranges > MAX_AWAITED_RANGES:
+                self._give_up(block, found.request, _TOO_MANY_AWAITED)
+                return
+            encoded = tuple(
+                body if spec.waits is None else self._encoder.encode(spec)
+                for spec, body in zip(jobs, block.encoded, strict=True)
+            )
+            self._write_block(block._replace(jobs=jobs, encoded=encoded), found.request)
+
+        assert self._expect is not None
+        self._engine.post(PredecessorsAsked(self._expect(answered), waits, time.time()))
+
+    def _write_block(self, block: _Block, request: int) -> None:
+        """Write what is no duplicate; `request`: the core's answer about predecessors, 0 if it was not asked."""
+        sifted = self._keys.sift(block.jobs)
+        if isinstance(sifted, Flight):
+            sifted.waiting.append(lambda: self._write_block(block, request))
+            return
+        places, names = sifted
+        if len(places) < len(block.jobs):
+            jobs = tuple([block.jobs[place] for place in places])
+            block = block._replace(jobs=jobs, encoded=tuple([block.encoded[place] for place in places]))
+        if not places:
+            self._give_up(block, request, None)
+            return
+        first, count = self.take_ids(len(block.encoded)), len(block.encoded)
+        flight = self._keys.take_off(names, first + count - 1)
         wall = time.time()
-        block = AddJobs(
+        rows = AddJobs(
             first=first,
             submitted_at=wall,
-            specs=encoded,
-            context_of=tuple(spec.context for spec in message.jobs),
-            contexts=contexts,
-            token=message.token,
-            content_hash=content_hash,
+            specs=block.encoded,
+            context_of=tuple(spec.context for spec in block.jobs),
+            contexts=block.contexts,
+            token=block.token,
+            content_hash=block.content_hash,
         )
 
         def written(reason: Reason | None) -> None:
             if reason is None:
-                self._engine.post(JobsSubmitted(first, message.jobs, encoded, wall))
-                self.end_token(message.token, first, count, None)
+                self._engine.post(JobsSubmitted(first, block.jobs, block.encoded, wall, request))
+                self.end_token(block.token, first, count, None)
             else:
-                self.end_token(message.token, 0, 0, reason)
+                self._give_up(block, request, reason)
+            self._keys.land(flight, durable=reason is None)
 
-        self.write((block,), written)
+        self.write((rows,), written)
+
+    def _give_up(self, block: _Block, request: int, reason: Reason | None) -> None:
+        """Nothing of it is written, since it was refused, or is there already."""
+        if request:
+            self._engine.post(SubmitFailed(request))
+        self.end_token(block.token, 0, 0, reason)
 
     # ---------------------------------------------------------------- what reruns use, too
 
@@ -158,7 +244,7 @@ class Submissions:
         for index, spec in enumerate(specs):
             if spec.context not in known:
                 if self._journal.context(spec.context) is None:
-                    return Reason("unknown_context", "the environment of this job was not sent")
+                    return _UNKNOWN_CONTEXT
                 known.add(spec.context)
             refusal = core.refusal_of(spec)
             if refusal is not None:

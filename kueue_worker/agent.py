@@ -220,6 +220,10 @@ class Agent:
                 self._preparations.look(order.key, order.cwd)
             case i.Discard():
                 self._preparations.discard(order.key)
+            case i.Go():
+                self._keeper.send({"m": "go", "key": order.key})
+            case i.DropStart():
+                self._keeper.send({"m": "drop", "key": order.key})
             case i.Kill():
                 self._kill(order)
             case i.AttemptOver():
@@ -266,7 +270,7 @@ class Agent:
         if prepared is None:
             self.post(e.SpawnUndone(order.key))
             return
-        problem = self._spawner.spawn(prepared, order.note)
+        problem = self._spawner.spawn(prepared, order.note, order.room, order.until)
         if problem is not None:
             self.post(e.AttemptEnded(order.key, problem))
 

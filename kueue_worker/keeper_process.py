@@ -28,6 +28,7 @@ from kueue_worker.core.events import (
     KeeperSilent,
     KeptAttempt,
     SpawnUndone,
+    StartDropped,
 )
 from kueue_worker.keeper_link import PROTOCOL_VERSION, KeeperFaultError, KeeperLink, Message, peer_of
 from kueue_worker.keeper_messages import ended_of, kept_of
@@ -41,6 +42,8 @@ START_SECONDS = 30.0
 """A keeper first ends what a dead one left behind, with a grace time."""
 EXIT_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 15.0
+LINE_VERSION = 3
+"""Keepers of it know starts that are ordered ahead."""
 
 
 class KeeperProcess:
@@ -208,11 +211,13 @@ class KeeperProcess:
                 ended = ended_of(message)
                 if (killed := self._memory_kills.explain(ended)) is not None:
                     ended = msgspec.structs.replace(ended, reason=killed)
-                self._post(AttemptEnded(str(message["key"]), ended))
+                self._post(AttemptEnded(str(message["key"]), ended, message.get("next")))
             case "started":
                 self._post(AttemptStarted(str(message["key"]), float(message["started"])))
             case "no_env":
                 self._post(SpawnUndone(str(message["key"])))
+            case "dropped":
+                self._post(StartDropped(str(message["key"])))
             case "state":
                 self._on_state(message)
             case "leaving":
@@ -242,7 +247,7 @@ class KeeperProcess:
             self.pid = self._link.peer_pid
         self.look_for_memory_kills()
         self._on_new()
-        self._post(KeeperReady(str(message["keeper"]), records))
+        self._post(KeeperReady(str(message["keeper"]), records, has_line=self.version >= LINE_VERSION))
 
     def _on_closed(self, error: BaseException | None) -> None:
         self._link = None

@@ -56,6 +56,8 @@ def list_jobs(
     }
     which = selector_of(jobs, values)
     states = dict.fromkeys((*which.states, *(name for name, wanted in flags.items() if wanted)))
+    if pending:
+        states["waiting"] = None  # for a retry, or for other jobs
     which = msgspec.structs.replace(which, states=tuple(states))
     limit = options.amount(num_jobs, "--num-jobs", 1)
     if limit is None and not as_json and is_open(which) and not which.everything:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import typer
 from typer.core import TyperGroup
 
 WIDTH = 79
@@ -35,6 +36,7 @@ BRIEFS = {
     "pause-queue": "start no more",
     "resume-queue": "start them again",
     "remove-queue": "cancel all of it",
+    "set-queue": "weight and limit",
     "load": "jobs from a file",
     "dump": "a queue to a file",
     "restore": "and back",
@@ -62,6 +64,13 @@ FOOT = (
 
 class Overview(TyperGroup):
     """The group of all commands, with a help that fits."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Nothing at all asks for help, too."""
+        if not args:
+            typer.echo(ctx.get_help())
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write it."""

@@ -22,6 +22,8 @@ from kueue.job import End
 from kueue.resources import Capacity, Shape
 from kueue.wire.changes import Changes as Changes
 from kueue.wire.selector import Selector as Selector
+from kueue.wire.waits import Waits as Waits
+from kueue.wire.words import DEFAULT_QUEUE as DEFAULT_QUEUE
 from kueue.wire.words import OsString as OsString
 from kueue.wire.words import Range as Range
 from kueue.wire.words import RawBytes as RawBytes
@@ -84,7 +86,9 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     `stdout`/`stderr` are paths relative to `cwd`, `"null"` to discard, None for the worker's spool.
     `restart=False` means at most once. `context` is the SHA-256 (hex) of the encoded `Context`. An attempt that
     failed by its own exit code (one of `retry_on`, if there are some) is followed by another after
-    `retry_delay_seconds`, `max_retries` times at most. `rerun_of`: the job that it is a new run of.
+    `retry_delay_seconds`, `max_retries` times at most. `rerun_of`: the job that it is a new run of. A job whose
+    `key` one of its queue has already, in whatever state, is not made. `waits`: for what it waits before it is
+    pending.
     """
 
     payload: Payload
@@ -96,7 +100,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     stderr: OsString | None = None
     name: str = ""
     group: str = ""
-    queue: str = "default"
+    queue: str = DEFAULT_QUEUE
     priority: int = 0
     max_restarts: int = 5
     restart: bool = True
@@ -106,6 +110,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     retry_delay_seconds: float | None = None
     retry_on: tuple[int, ...] = ()
     rerun_of: int | None = None
+    key: str = ""
+    waits: Waits | None = None
 
 
 class Reason(msgspec.Struct, frozen=True, gc=False):
@@ -420,7 +426,7 @@ class Watch(msgspec.Struct, frozen=True, tag="watch", omit_defaults=True):
 
 
 class WatchCluster(msgspec.Struct, frozen=True, tag="watch_cluster", omit_defaults=True):
-    """Subscribe to the whole in figures, with `details` to workers and resources, too. The answer is a
+    """Subscribe to the whole in figures, with `details` to workers, resources and queues, too. The answer is a
     `ClusterState`, then one more per second in which something changed, until `Unwatch`."""
 
     rid: int
@@ -512,6 +518,50 @@ class ResumeWorkers(msgspec.Struct, frozen=True, tag="resume_workers"):
     workers: tuple[str, ...]
 
 
+class ListQueues(msgspec.Struct, frozen=True, tag="list_queues"):
+    rid: int
+
+
+class PauseQueues(msgspec.Struct, frozen=True, tag="pause_queues", omit_defaults=True):
+    """Nothing of these queues starts any more, whatever restarts, until `resume_queues`; one that is not there is made.
+    Answered when nothing that was handed to workers can start any more, and no later than after 30 s."""
+
+    rid: int
+    queues: tuple[str, ...]
+    reason: str = ""
+
+
+class ResumeQueues(msgspec.Struct, frozen=True, tag="resume_queues"):
+    rid: int
+    queues: tuple[str, ...]
+
+
+class SetQueue(msgspec.Struct, frozen=True, tag="set_queue", omit_defaults=True):
+    """What is null stays as it is: the `weight` (1 to 1,000, usually 1), and how many of its jobs may run at the same
+    time (0: no limit). A queue that is not there is made."""
+
+    rid: int
+    queue: str
+    weight: int | None = None
+    max_running: int | None = None
+
+
+class RemoveQueue(msgspec.Struct, frozen=True, tag="remove_queue", omit_defaults=True):
+    """Drop a queue with its finished jobs; unfinished ones are canceled with `cancel`, and else a refusal."""
+
+    rid: int
+    queue: str
+    cancel: bool = False
+
+
+class DumpJobs(msgspec.Struct, frozen=True, tag="dump_jobs", omit_defaults=True):
+    """The jobs of a queue that have not been handed out, as they were asked for; in pages by id, as `ListJobs`."""
+
+    rid: int
+    queue: str
+    cursor: int | None = None
+
+
 class Backup(msgspec.Struct, frozen=True, tag="backup"):
     """A consistent copy of the journal at `path` on the server's machine."""
 
@@ -555,6 +605,12 @@ ClientMessage = (
     | ForgetWorker
     | PauseWorkers
     | ResumeWorkers
+    | ListQueues
+    | PauseQueues
+    | ResumeQueues
+    | SetQueue
+    | RemoveQueue
+    | DumpJobs
     | Backup
     | Reload
     | Shutdown
@@ -567,12 +623,14 @@ ClientMessage = (
 
 
 class Submitted(msgspec.Struct, frozen=True, tag="submitted", omit_defaults=True):
-    """The block is durable: ids `first … first + count - 1`. `warnings`: e.g. no connected worker fits."""
+    """The block is durable: ids `first … first + count - 1`. `warnings`: e.g. no connected worker fits.
+    `duplicates` of the block were not made, since their keys are in their queues already: `count` may be 0."""
 
     rid: int
     first: int
     count: int
     warnings: tuple[Reason, ...] = ()
+    duplicates: int = 0
 
 
 class AttemptView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -587,7 +645,8 @@ class AttemptView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class JobView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A row of a listing. `reason`: why it waits, failed or was canceled."""
+    """A row of a listing. `reason`: why it waits, failed or was canceled. `awaited`: how many jobs it still waits
+    for."""
 
     id: int
     state: str
@@ -620,6 +679,7 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     retries: int = 0
     retry_at: float | None = None
     rerun_of: int | None = None
+    awaited: int = 0
 
 
 class JobCounts(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -681,7 +741,8 @@ class JobsSelected(msgspec.Struct, frozen=True, tag="jobs_selected", omit_defaul
 
 
 class JobDetail(msgspec.Struct, frozen=True, tag="job_detail", omit_defaults=True):
-    """All about one job. The tails are the last `TAIL_BYTES` of each stream of the last finished attempt."""
+    """All about one job. The tails are the last `TAIL_BYTES` of each stream of the last finished attempt.
+    `waits`: what it waits for, or waited for; `awaited_ranges`: of these, the jobs that are unfinished."""
 
     rid: int
     job: JobView
@@ -696,6 +757,8 @@ class JobDetail(msgspec.Struct, frozen=True, tag="job_detail", omit_defaults=Tru
     max_retries: int = 0
     retry_delay_seconds: float = 0.0
     retry_on: tuple[int, ...] = ()
+    waits: Waits | None = None  # at most MAX_ITEMS ranges in each list
+    awaited_ranges: tuple[Range, ...] = ()
 
 
 class WorkerLacks(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -706,11 +769,13 @@ class WorkerLacks(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Explanation(msgspec.Struct, frozen=True, tag="explanation", omit_defaults=True):
-    """`job.reason` says why in short; `workers` are only those of a pending job, those that lack least first."""
+    """`job.reason` says why in short; `workers` are only those of a pending job, those that lack least
+    first; `awaited_ranges`: the jobs that it waits for."""
 
     rid: int
     job: JobView
     workers: tuple[WorkerLacks, ...] = ()  # at most MAX_ITEMS
+    awaited_ranges: tuple[Range, ...] = ()
 
 
 class LogChunk(msgspec.Struct, frozen=True, tag="log_chunk", omit_defaults=True):
@@ -745,13 +810,15 @@ class JobChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 class WatchState(msgspec.Struct, frozen=True, tag="watch_state", omit_defaults=True):
     """Jobs as of sequence number `seq`; `more` while a snapshot goes on in further messages;
-    `resync`: the watcher was too slow, changes were dropped, a fresh snapshot follows."""
+    `resync`: the watcher was too slow, changes were dropped, a fresh snapshot follows. The first of a watch names
+    the `journal`: ids of another one are other jobs."""
 
     rid: int
     seq: int
     jobs: tuple[JobChange, ...] = ()
     more: bool = False
     resync: bool = False
+    journal: str = ""
 
 
 class Canceled(msgspec.Struct, frozen=True, tag="canceled", omit_defaults=True):
@@ -799,7 +866,8 @@ class Changed(msgspec.Struct, frozen=True, tag="changed", omit_defaults=True):
 
 
 class Pause(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A person, or the server where everything fails, keeps a worker from taking jobs: since when, and why."""
+    """A person, or the server where everything fails, keeps a worker from taking jobs, or a person jobs of a queue from
+    starting: since when, and why."""
 
     since: float
     reason: str = ""
@@ -854,6 +922,41 @@ class Steered(msgspec.Struct, frozen=True, tag="steered", omit_defaults=True):
     lines: tuple[str, ...] = ()
 
 
+class QueueView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A named queue. `counts` are its jobs in the table; `unconfirmed` attempts count for `max_running`, too.
+    `per_minute`: attempts that ended by themselves in the last five minutes; `counts.eta_seconds` goes by that."""
+
+    name: str
+    counts: JobCounts = JobCounts()
+    weight: int = 1
+    max_running: int | None = None
+    paused: Pause | None = None
+    unconfirmed: int = 0
+    per_minute: float | None = None
+
+
+class QueuePage(msgspec.Struct, frozen=True, tag="queue_page"):
+    """All queues that have jobs in the table, or of which something is set; by name."""
+
+    rid: int
+    queues: tuple[QueueView, ...]
+
+
+class DumpedJob(msgspec.Struct, frozen=True, gc=False):
+    """A job with its encoded `Spec`."""
+
+    id: int
+    spec: msgspec.Raw
+
+
+class JobsDumped(msgspec.Struct, frozen=True, tag="jobs_dumped", omit_defaults=True):
+    """`cursor` is None when that was all."""
+
+    rid: int
+    jobs: tuple[DumpedJob, ...] = ()
+    cursor: int | None = None
+
+
 class ResourceView(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     used: int
@@ -872,7 +975,8 @@ class ClusterState(msgspec.Struct, frozen=True, tag="cluster_state", omit_defaul
     """The whole in figures. `oldest` and `newest` are the ends of the table (0: it is empty); `ended` counts the
     attempts that ended by themselves since the server started; `cpus` are those of the connected workers.
     With details, the first one has all `workers`, each later one those that changed, `gone` are ids of forgotten ones;
-    `resources` are all of them, where one changed. `more` while one state goes on in further messages."""
+    `resources` and `queues` (without rates) are all of them, where one changed. `more` while one state goes on in
+    further messages."""
 
     rid: int
     counts: JobCounts = JobCounts()
@@ -887,6 +991,7 @@ class ClusterState(msgspec.Struct, frozen=True, tag="cluster_state", omit_defaul
     parallel_jobs: int = 0
     max_parallel_jobs: int | None = None
     more: bool = False
+    queues: tuple[QueueView, ...] | None = None
 
 
 class Done(msgspec.Struct, frozen=True, tag="done", omit_defaults=True):
@@ -933,6 +1038,8 @@ ToClient = (
     | WorkerDetail
     | ResourcePage
     | Steered
+    | QueuePage
+    | JobsDumped
     | Done
     | ServerState
     | Failure

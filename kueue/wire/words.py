@@ -16,3 +16,5 @@ class RawBytes(msgspec.Struct, frozen=True, gc=False):
 
 OsString = str | RawBytes
 Range = tuple[int, int]
+DEFAULT_QUEUE = "default"
+"""Of jobs for which nobody names another."""

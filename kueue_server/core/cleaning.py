@@ -37,7 +37,7 @@ class Cleaning:
 
     def apply(self, state: State, job: Job) -> None:
         """Doom a job, or count it as kept."""
-        if job.state in self._states and not job.holding:
+        if job.state in self._states and not job.holding and not state.gates.needs(job):
             self._doomed.append(job.id)
         else:
             self._kept += 1

@@ -20,6 +20,7 @@ from kueue.wire.messages import (
     JobDetail,
     JobView,
     LeftOut,
+    QueueView,
     Range,
     Reason,
     ResourceView,
@@ -36,10 +37,14 @@ from kueue_server.core import (
     canceling,
     changing,
     cleaning,
+    dependencies,
+    dumping,
     holding,
     invariants,
     leases,
     placement,
+    predecessors,
+    queueing,
     reports,
     restoring,
     starvation,
@@ -49,6 +54,7 @@ from kueue_server.core import (
     views,
 )
 from kueue_server.core.admission import Admission
+from kueue_server.core.awaited import awaited_ranges
 from kueue_server.core.events import (
     CancelRequested,
     ChangeRequested,
@@ -58,8 +64,14 @@ from kueue_server.core.events import (
     JobsSubmitted,
     Limits,
     LimitsChanged,
+    PauseQueuesRequested,
     PauseRequested,
+    PredecessorsAsked,
+    RemoveQueueRequested,
+    ResumeQueuesRequested,
     ResumeRequested,
+    SetQueueRequested,
+    SubmitFailed,
     Tick,
     TurnCame,
     WorkerConnected,
@@ -119,6 +131,10 @@ class Core:
             case JobsSubmitted():
                 state.wall = event.wall
                 submission.submitted(state, event)
+            case PredecessorsAsked():
+                predecessors.asked(state, event)
+            case SubmitFailed():
+                state.gates.unpin(event.request)
             case WorkerReported():
                 state.wall = event.wall
                 reports.reported(state, event)
@@ -152,6 +168,16 @@ class Core:
                 steering.pause(state, event)
             case ResumeRequested():
                 steering.resume(state, event)
+            case PauseQueuesRequested():
+                state.wall = event.wall
+                queueing.pause(state, event)
+            case ResumeQueuesRequested():
+                queueing.resume(state, event)
+            case SetQueueRequested():
+                queueing.set_queue(state, event)
+            case RemoveQueueRequested():
+                state.wall = event.wall
+                queueing.remove(state, event)
             case LimitsChanged():
                 self._set_limits(event.limits)
             case Tick():
@@ -159,6 +185,10 @@ class Core:
                 self._tick()
             case _:
                 assert_never(event)
+        if state.unsettled:
+            queueing.settle(state)
+        if state.gates.has_work:
+            dependencies.go_on(state)
         if not verbs.need_stillness(state):
             placement.place(state)
         return state.outbox.flush(state.table)
@@ -179,8 +209,8 @@ class Core:
 
     @property
     def is_under_way(self) -> bool:
-        """Does a verb of many jobs wait for its turn?"""
-        return bool(self._state.verbs)
+        """Does a verb of many jobs wait for its turn, or what follows from ends of jobs?"""
+        return bool(self._state.verbs) or self._state.gates.has_work
 
     def _forget_worker(self, event: ForgetWorkerRequested) -> None:
         state = self._state
@@ -340,11 +370,15 @@ class Core:
             eta_seconds=state.pace.eta_seconds(state.table.unfinished, max(state.now, now - state.late)),
         )
 
-    def explain(self, job_id: int, now: float) -> tuple[JobView, tuple[WorkerLacks, ...]] | None:
-        """A job, and what each worker lacks for it."""
+    def explain(
+        self, job_id: int, now: float
+    ) -> tuple[JobView, tuple[WorkerLacks, ...], tuple[Range, ...]] | None:
+        """A job, what each worker lacks for it, and the jobs that it waits for."""
         job = self._state.table.get(job_id)
         view = self.job_view(job_id, now)
-        return None if job is None or view is None else (view, explain(self._state, job))
+        if job is None or view is None:
+            return None
+        return view, explain(self._state, job), awaited_ranges(self._state, job)
 
     def log_place(self, job_id: int, attempt: int | None) -> views.LogPlace | Reason:
         """Where the output of an attempt (None: the current or last one) is to be had."""
@@ -377,6 +411,25 @@ class Core:
     def resources(self) -> tuple[ResourceView, ...]:
         """The global resources, by name."""
         return views.resources(self._state)
+
+    def queues(self, now: float) -> tuple[QueueView, ...]:
+        """The named queues, by name."""
+        state = self._state
+        return views.queues(state, max(state.now, now - state.late))
+
+    def dump(self, queue: str, cursor: int | None) -> dumping.Page | None:
+        """A page of the jobs of a queue that have not been handed out; None if there is no such queue."""
+        return dumping.page(self._state, queue, cursor)
+
+    def has_key(self, queue: str, digest: bytes) -> bool:
+        """Has a queue a job with the key of this digest?"""
+        found = self._state.queues.by_name.get(queue)
+        return found is not None and digest in found.keys
+
+    @property
+    def newest_submitted(self) -> int:
+        """The highest id that has ever come into the table."""
+        return self._state.newest_submitted
 
     @property
     def parallel_jobs(self) -> int:

@@ -36,7 +36,7 @@ def note(state: State, worker: Worker, job: Job, end: FinishedAttempt, reason: R
 
 def kind_of(job: Job) -> Kind:
     """Which other jobs may be expected to fare like this one."""
-    return Kind(job.queue, job.context, program_of(job).name)
+    return Kind(job.lane, job.context, program_of(job).name)
 
 
 def broken(state: State, suspects: Iterable[Worker]) -> Iterator[Worker]:
@@ -73,16 +73,16 @@ def story(state: State, worker: Worker) -> str:
 
 def _fared(state: State, wanted: frozenset[Kind]) -> dict[Kind, Fared]:
     fared = {kind: Fared() for kind in wanted}
-    queues = {kind.queue for kind in wanted}
+    lanes = {kind.lane for kind in wanted}
     since = state.wall - LATELY_SECONDS
     well, since = _last(state, state.retention.newest(), JobState.SUCCEEDED, since)
     failed, since = _last(state, state.retention.lately.newest(), JobState.FAILED, since)
     for job in (*well, *failed):
-        if job.queue in queues and (kind := kind_of(job)) in fared:
+        if job.lane in lanes and (kind := kind_of(job)) in fared:
             for attempt in job.attempts:
                 _count(fared[kind], attempt, since)
     for job, name in _long_running(state):
-        if job.queue in queues and (kind := kind_of(job)) in fared:
+        if job.lane in lanes and (kind := kind_of(job)) in fared:
             fared[kind].well[name] += 1
     return fared
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from kueue_server.core.pending import Queue
+from kueue_server.core.pending import Lane
 
 QUICK_SECONDS = 10.0
 """A job that fails within this time of its start has failed at once; one that runs for longer runs well."""
@@ -24,9 +24,9 @@ STANDS_OUT = 2
 
 
 class Kind(NamedTuple):
-    """Jobs that may be expected to fare alike: of one queue, context and program."""
+    """Jobs that may be expected to fare alike: of one lane, context and program."""
 
-    queue: Queue
+    lane: Lane
     context: str
     program: bytes
 

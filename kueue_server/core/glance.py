@@ -8,13 +8,15 @@ state and changes nothing.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 from kueue.job import JobState
 from kueue.wire.messages import LeftOut
+from kueue_server.core import turns
 from kueue_server.core.idset import IdSet, walk
-from kueue_server.core.pending import Pending, job_of
+from kueue_server.core.pending import Lane, job_of
+from kueue_server.core.queues import Queues
 from kueue_server.core.state import State
 from kueue_server.core.table import Job
 
@@ -75,18 +77,35 @@ def shares(rows: int, counts: Sequence[int]) -> list[int]:
     return parts
 
 
-def upcoming(pending: Pending) -> Iterator[int]:
-    """The pending jobs in their order. Nothing may change meanwhile."""
-    heads = iter(pending.heads.items())
+def upcoming(queues: Queues) -> Iterator[int]:
+    """The pending jobs in the order in which they will be handed out, as far as that is known now; then those of
+    queues from which nothing starts. Nothing may change meanwhile."""
+    if queues.taking_turns:
+        yield from _in_turns(queues)
+    else:
+        yield from _merged(turns.lanes(queues))
+    yield from _merged(sorted(closed_lanes(queues), key=lambda lane: lane.head or 0))
+
+
+def closed_lanes(queues: Queues) -> Iterator[Lane]:
+    """The lanes of queues that are paused or full."""
+    for queue in queues.by_name.values():
+        if not queue.is_open:
+            yield from queue.heads.values()
+
+
+def _merged(lanes: Iterable[Lane]) -> Iterator[int]:
+    """The jobs of lanes that come in the order of their heads."""
+    rest = iter(lanes)
+    lane = next(rest, None)
     behind: list[
         tuple[int, Iterator[int]]
-    ] = []  # of each queue that was begun: the next key, and those after it
-    head = next(heads, None)
-    while head is not None or behind:
-        if head is not None and (not behind or head[0] < behind[0][0]):
-            keys = head[1].keys_from(head[0])
+    ] = []  # of each lane that was begun: the next key, and those after it
+    while lane is not None or behind:
+        if lane is not None and lane.head is not None and (not behind or lane.head < behind[0][0]):
+            keys = lane.keys_from(lane.head)
             heapq.heappush(behind, (next(keys), keys))
-            head = next(heads, None)
+            lane = next(rest, None)
             continue
         key, keys = behind[0]
         yield job_of(key)
@@ -95,6 +114,24 @@ def upcoming(pending: Pending) -> Iterator[int]:
             heapq.heappop(behind)
         else:
             heapq.heapreplace(behind, (following, keys))
+
+
+def _in_turns(queues: Queues) -> Iterator[int]:
+    """The queue that is furthest behind gives the next one, as `turns` has it."""
+    line = [
+        (queues.due(queue), next(iter(queue.heads)), queue.number, queue, _merged(queue.heads.values()))
+        for queue in queues.apart.values()
+        if queue.heads and queue.is_open
+    ]
+    heapq.heapify(line)
+    while line:
+        due, head, number, queue, jobs = line[0]
+        job = next(jobs, None)
+        if job is None:
+            heapq.heappop(line)
+        else:
+            yield job
+            heapq.heapreplace(line, (due + queue.stride, head, number, queue, jobs))
 
 
 def _running(state: State, most: int) -> list[Job]:
@@ -106,7 +143,7 @@ def _running(state: State, most: int) -> list[Job]:
 
 def _next(state: State, most: int) -> list[Job]:
     table = state.table
-    found = list(islice(upcoming(state.pending), most))
+    found = list(islice(upcoming(state.queues), most))
     found += islice(table.by_state[S.WAITING], most - len(found))
     return [table.jobs[job_id] for job_id in found]
 

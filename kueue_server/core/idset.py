@@ -1,7 +1,7 @@
 """Ordered sets of job ids, as bit masks in chunks.
 
 A million ids that follow one another take some 250 KB, adding and removing cost the same at any size, and a
-walk may begin anywhere. Used for the jobs in each state, the groups, and the pending queues. It knows ids
+walk may begin anywhere. Used for the jobs in each state, the groups, and the pending lanes. It knows ids
 only, nothing of jobs.
 """
 
@@ -90,6 +90,30 @@ class IdSet:
         key = self._keys[-1]
         return (key << _SHIFT) + self._chunks[key].bit_length() - 1
 
+    def at_or_after(self, number: int) -> int | None:
+        """The lowest id that is not below `number`, None if there is none."""
+        key = number >> _SHIFT
+        low = number & _LOW
+        chunk = self._chunks.get(key, 0) >> low << low
+        if not chunk:
+            place = bisect_right(self._keys, key)
+            if place == len(self._keys):
+                return None
+            key = self._keys[place]
+            chunk = self._chunks[key]
+        return (key << _SHIFT) + (chunk & -chunk).bit_length() - 1
+
+    def count(self, first: int, last: int) -> int:
+        """How many there are from `first` to `last`, both included."""
+        if last < first:
+            return 0
+        low, high = first >> _SHIFT, last >> _SHIFT
+        chunks = self._chunks
+        keys = self._keys[bisect_left(self._keys, low) : bisect_right(self._keys, high)]
+        found = sum([chunks[key].bit_count() for key in keys])
+        found -= (chunks.get(low, 0) & ((1 << (first & _LOW)) - 1)).bit_count()
+        return found - (chunks.get(high, 0) >> ((last & _LOW) + 1)).bit_count()
+
     def __iter__(self) -> Iterator[int]:
         return walk(self, (self,))
 
@@ -142,6 +166,37 @@ def walk(
                 bit = mask & -mask
                 yield start + bit.bit_length() - 1
                 mask ^= bit
+
+
+def runs(any_of: Sequence[IdSet], first: int, last: int) -> Iterator[tuple[int, int]]:
+    """The ids that are in any of the sets, from `first` to `last`, as ranges in order."""
+    low, high = first >> _SHIFT, last >> _SHIFT
+    keys: set[int] = set()
+    for ids in any_of:
+        keys.update(ids._keys[bisect_left(ids._keys, low) : bisect_right(ids._keys, high)])
+    run: tuple[int, int] | None = None
+    for key in sorted(keys):
+        mask = 0
+        for ids in any_of:
+            mask |= ids._chunks.get(key, 0)
+        start = key << _SHIFT
+        if key == low:
+            mask &= _FULL << (first - start) & _FULL
+        if key == high:
+            mask &= (1 << (last - start + 1)) - 1
+        while mask:
+            begin = (mask & -mask).bit_length() - 1
+            rest = ~(mask >> begin)
+            width = (rest & -rest).bit_length() - 1
+            mask &= ~(((1 << width) - 1) << begin)
+            if run is not None and run[1] + 1 == start + begin:
+                run = (run[0], start + begin + width - 1)
+                continue
+            if run is not None:
+                yield run
+            run = (start + begin, start + begin + width - 1)
+    if run is not None:
+        yield run
 
 
 def merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -8,9 +8,12 @@ from functools import lru_cache
 import msgspec
 
 from kueue.job import JobState
+from kueue.wire.words import DEFAULT_QUEUE
+from kueue_server.core.gate_invariants import check_gates
 from kueue_server.core.pending import job_of
+from kueue_server.core.queues import digest_of
 from kueue_server.core.state import State
-from kueue_server.core.table import Job, SpecHead
+from kueue_server.core.table import Job, SpecHead, key_of
 from kueue_server.core.workers import Worker
 
 S = JobState
@@ -26,8 +29,9 @@ def check(state: State) -> None:
     """
     _check_table(state)
     _check_pending(state)
-    lost = set(state.table.by_state[S.WAITING]) - state.retries.jobs()
-    assert not lost, f"nobody will ever retry {lost}"
+    _check_queues(state)
+    lost = set(state.table.by_state[S.WAITING]) - state.retries.jobs() - check_gates(state)
+    assert not lost, f"nobody will ever retry {lost}, or let them go"
     for worker in state.workers.by_id.values():
         _check_worker(state, worker)
     held = Counter(known for worker in state.workers.by_id.values() for known in worker.held)
@@ -60,22 +64,51 @@ def _check_table(state: State) -> None:
     assert all(job_id in failed for job_id in table.failed_lately), "lately failed, and not failed any more"
     for group, ids in table.groups.items():
         assert all(table.jobs[job_id].group == group for job_id in ids), f"group {group}"
-    queues = Counter(id(job.queue) for job in table.jobs.values())
+    lanes = Counter(id(job.lane) for job in table.jobs.values())
     for job in table.jobs.values():
-        assert queues[id(job.queue)] == job.queue.jobs, f"its queue counts wrongly: {story(job)}"
+        assert lanes[id(job.lane)] == job.lane.jobs, f"its lane counts wrongly: {story(job)}"
 
 
 def _check_pending(state: State) -> None:
     expected = {job.key for job in state.table.jobs.values() if job.state is S.PENDING}
     found: list[int] = []
-    for head, queue in state.pending.heads.items():
-        assert queue.head == head == queue.first(), f"head of queue {queue.number}"
-        keys = list(queue.keys_from(0))
-        assert len(keys) == len(queue)
-        assert all(state.table.jobs[job_of(key)].queue is queue for key in keys)
+    pools = [state.queues.common, *(queue.heads for queue in state.queues.by_name.values())]
+    heads = {head: lane for pool in pools for head, lane in pool.items()}
+    for head, lane in heads.items():
+        assert lane.head == head == lane.first(), f"head of lane {lane.number}"
+        assert head in lane.queue.heads, f"lane {lane.number} is not with its queue {lane.queue.name}"
+        keys = list(lane.keys_from(0))
+        assert len(keys) == len(lane)
+        assert all(state.table.jobs[job_of(key)].lane is lane for key in keys)
         found += keys
-    assert sorted(found) == sorted(expected), "pending jobs and queues differ"
+    assert sorted(found) == sorted(expected), "pending jobs and lanes differ"
     assert state.pending.size == len(found)
+
+
+def _check_queues(state: State) -> None:
+    queues = state.queues
+    weighted = any(queue.weight != 1 for queue in queues.by_name.values())
+    assert queues.taking_turns == weighted, "whether queues take turns"
+    jobs: dict[str, list[Job]] = {name: [] for name in queues.by_name}
+    for job in state.table.jobs.values():
+        assert queues.by_name[job.lane.queue.name] is job.lane.queue, story(job)
+        jobs[job.lane.queue.name].append(job)
+    for name, queue in queues.by_name.items():
+        mine = jobs[name]
+        assert list(queue.jobs) == sorted(job.id for job in mine), f"the jobs of queue {name}"
+        counts = Counter(job.state for job in mine)
+        assert queue.counts == {each: counts[each] for each in S}, f"queue {name} counts wrongly"
+        keys = Counter(digest_of(key) for job in mine if (key := key_of(job)))
+        assert queue.keys == keys, f"the keys of queue {name}"
+        assert queue.unconfirmed == sum(len(job.holding) for job in mine), f"unconfirmed of queue {name}"
+        alone = weighted or queue.paused is not None or queue.max_running is not None
+        assert alone == (queue.heads is not queues.common), f"where queue {name} keeps its heads"
+        assert (name in queues.apart) == (alone and queue.paused is None), (
+            f"whether queue {name} is looked at"
+        )
+        if alone:
+            assert all(lane.queue is queue for lane in queue.heads.values()), f"lanes of queue {name}"
+        assert mine or queue.is_set or name == DEFAULT_QUEUE, f"queue {name} is nothing but a name"
 
 
 def _check_worker(state: State, worker: Worker) -> None:
@@ -91,10 +124,10 @@ def _check_worker(state: State, worker: Worker) -> None:
     for known, group in worker.held.items():
         for job_id in group:
             job = jobs[job_id]
-            assert job.queue.shape is known, story(job)
+            assert job.lane.shape is known, story(job)
             assert job.restart, f"held, and at most once: {story(job)}"
     assert all(job_id in worker.offered or job_id in held for job_id in worker.retracting)
-    reserving = [jobs[job_id].queue.shape for job_id in [*worker.offered, *worker.running]]
+    reserving = [jobs[job_id].lane.shape for job_id in [*worker.offered, *worker.running]]
     reserving += [known for known in worker.unconfirmed.values() if known is not None]
     assert worker.reserved_cpus == sum(known.shape.cpus for known in reserving), worker.name
     assert worker.reserved_ram_mb == sum(known.shape.ram_mb for known in reserving), worker.name
@@ -130,7 +163,7 @@ def _check_job(state: State, job: Job) -> None:
         on_it = (
             job.id in worker.running
             if job.state is S.RUNNING
-            else job.id in worker.offered or job.id in worker.held.get(job.queue.shape, ())
+            else job.id in worker.offered or job.id in worker.held.get(job.lane.shape, ())
         )
         assert on_it, f"not on its worker: {story(job)}"
         assert job.fence, story(job)
@@ -142,11 +175,13 @@ def _check_job(state: State, job: Job) -> None:
     assert len(set(job.holding)) == len(job.holding), story(job)
     if job.state in (S.PENDING, S.WAITING):
         assert job.outcome is None, story(job)
-    assert (job.retry_at is not None) == (job.state is S.WAITING), f"waits for a retry or not: {story(job)}"
+    assert job.retry_at is None or job.state is S.WAITING, f"waits for a retry or not: {story(job)}"
     spec = _head_of(job.spec)
     assert job.retries <= spec.max_retries, f"tried too often: {story(job)}"
-    told = (spec.shape, spec.group, spec.priority)
-    assert (job.queue.shape.shape, job.group, job.priority) == told, f"not as its spec says: {story(job)}"
+    told = (spec.shape, spec.group, spec.queue, spec.priority)
+    assert (job.lane.shape.shape, job.group, job.lane.queue.name, job.priority) == told, (
+        f"not as its spec says: {story(job)}"
+    )
 
 
 def _check_ledger(state: State) -> None:
@@ -154,11 +189,11 @@ def _check_ledger(state: State) -> None:
     parallel = 0
     for job in state.table.jobs.values():
         held = job.state is S.OFFERED and job.id in state.workers.by_id[job.worker].held.get(
-            job.queue.shape, ()
+            job.lane.shape, ()
         )
         attempts = len(job.holding) + (job.state in (S.OFFERED, S.RUNNING) and not held)
         parallel += attempts
-        for name, amount in job.queue.shape.global_needs:
+        for name, amount in job.lane.shape.global_needs:
             used[name] += amount * attempts
     assert state.ledger.parallel == parallel, (
         f"{state.ledger.parallel} jobs in the ledger, {parallel} in truth"

@@ -74,15 +74,15 @@ def _refused(state: State, worker: Worker, refused: RefusedAttempt) -> None:
         return
     if refused.code == "no_directory":
         ancestor = None if refused.ancestor is None else path_bytes(refused.ancestor)
-        worker.closed.close(cwd_of(job), job.queue.volume, ancestor, state.now)
+        worker.closed.close(cwd_of(job), job.lane.volume, ancestor, state.now)
     elif refused.code == "directory_timeout":
-        worker.closed.close_volume(job.queue.volume, state.now)
+        worker.closed.close_volume(job.lane.volume, state.now)
     elif refused.code == "file_timeout":
-        worker.closed.close_job(job.id, job.queue.volume, state.now)
+        worker.closed.close_job(job.id, job.lane.volume, state.now)
     elif refused.code in _WHOLE_WORKER:
         worker.respite = _next(worker.respite, state.now)
     else:
-        known = job.queue.shape
+        known = job.lane.shape
         worker.backoffs[known.number] = _next(worker.backoffs.get(known.number), state.now)
 
 

@@ -12,7 +12,9 @@ import msgspec
 
 from kueue.job import FINISHED, JobState
 from kueue.wire.messages import Pause
+from kueue_server.core import queueing
 from kueue_server.core.closed import path_bytes
+from kueue_server.core.gates import is_held
 from kueue_server.core.records import Progress, Restored, RestoredJob
 from kueue_server.core.retries import delay_of
 from kueue_server.core.state import State
@@ -29,6 +31,8 @@ def restore(state: State, restored: Restored, jobs: Iterable[RestoredJob]) -> No
         worker = Worker(number, record, state.now)
         worker.restored = True
         state.workers.add(worker)
+    queueing.restore(state, restored.queues)
+    state.newest_submitted = restored.next_job - 1
     finished: list[tuple[float, int, bool]] = []
     for row in jobs:
         job = _job(state, row)
@@ -53,7 +57,7 @@ def _job(state: State, row: RestoredJob) -> Job:
     job = Job(
         row.job,
         row.spec,
-        state.pending.queue(head.shape, path_bytes(head.volume)),
+        state.pending.lane(head.queue, head.shape, path_bytes(head.volume)),
         head.context,
         head.group,
         row.submitted_at,
@@ -71,11 +75,17 @@ def _job(state: State, row: RestoredJob) -> Job:
         # Its worker is not in the journal: nobody can claim it.
         job.state = JobState.PENDING
         job.fence = job.worker = 0
+    if row.progress is None and head.waits is not None:
+        job.state = JobState.WAITING
     state.table.add(job)
-    known = job.queue.shape
+    if head.key:
+        job.lane.queue.learn(head.key)
+    known = job.lane.shape
     if job.state is JobState.PENDING:
         state.enqueue(job)
-    elif job.state is JobState.WAITING:
+    elif row.progress is None and head.waits is not None:
+        state.gates.join(job.id, head.waits)
+    elif job.state is JobState.WAITING and not is_held(job):
         left = max(0.0, (job.retry_at or 0.0) - state.wall)
         state.retries.add(state.now + min(left, delay_of(job)), job.id)
     elif worker is not None and job.state in (JobState.OFFERED, JobState.RUNNING):
@@ -90,5 +100,6 @@ def _job(state: State, row: RestoredJob) -> Job:
     job.holding = tuple(pair for pair in job.holding if pair[0] in state.workers.by_id)
     for number, fence in job.holding:
         state.workers.by_id[number].unconfirmed[job.id, fence] = None
+        job.lane.queue.unconfirmed += 1
         state.take(job)
     return job

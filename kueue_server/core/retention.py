@@ -2,7 +2,7 @@
 
 Ages count the server's own running time, so neither a clock that jumps nor a long downtime empties the table.
 Work is done in portions, so that nobody waits for a large clean-up. Jobs of which an attempt is
-unconfirmed stay.
+unconfirmed stay, and so do those that failed while others, which are to follow them, have not been told of it.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Retention:
         wanted = (JobState.FAILED,) if failed else (JobState.SUCCEEDED, JobState.CANCELED)
         if job.state not in wanted:
             return
-        if job.holding:
+        if job.holding or state.gates.needs(job):
             line = self._failed if failed else self._done
             line.append(job_id, state.now)  # looked at again when it is old again
         else:
@@ -139,7 +139,7 @@ def drop(state: State, doomed: list[int]) -> None:
             if worker is not None and worker.session is not None:
                 outputs.setdefault(worker.session, RangeList(len(doomed))).add(job_id, job_id)
         state.table.drop(job)
-        state.pending.leave(job.queue)
+        state.pending.leave(job.lane)
         state.outbox.changed(job_id)
     dropped: tuple[Range, ...] = ranges.ranges()
     state.outbox.write(DropJobs(dropped))

@@ -7,17 +7,20 @@ the workers' and the ledger's business.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import msgspec
 
 from kueue.job import FINISHED, UNFINISHED, JobId, JobState, check_transition
 from kueue.resources import Shape
-from kueue.wire.messages import AttemptView, OsString, Range, Reason, Selector, Spec
+from kueue.wire.messages import AttemptView, OsString, Range, Reason, Selector, Spec, Waits
+from kueue.wire.words import DEFAULT_QUEUE
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.idset import IdSet, merged, walk
-from kueue_server.core.pending import Queue, order_key
+from kueue_server.core.pending import Lane, order_key
 from kueue_server.core.programs import Program
+from kueue_server.core.queues import Queues
 from kueue_server.core.records import Outcome, Progress
 
 MAX_ATTEMPTS_KEPT = 32
@@ -32,7 +35,7 @@ class Job(msgspec.Struct, gc=False):
 
     id: int
     spec: bytes
-    queue: Queue
+    lane: Lane
     context: str
     group: str
     submitted_at: float
@@ -69,9 +72,12 @@ class SpecHead(msgspec.Struct, gc=False):
     shape: Shape
     context: str
     group: str = ""
+    queue: str = DEFAULT_QUEUE
     priority: int = 0
     restart: bool = True
     max_retries: int = 0
+    key: str = ""
+    waits: Waits | None = None
 
 
 class _Place(msgspec.Struct, gc=False):
@@ -91,10 +97,20 @@ class _Restarts(msgspec.Struct, gc=False):
     max_restarts: int = 5
 
 
+class _Key(msgspec.Struct, gc=False):
+    key: str = ""
+
+
+class _Waiting(msgspec.Struct, gc=False):
+    waits: Waits | None = None
+
+
 _spec_decoder = msgspec.json.Decoder(Spec)
 _place_decoder = msgspec.json.Decoder(_Place)
 _program_decoder = msgspec.json.Decoder(_Program)
 _restarts_decoder = msgspec.json.Decoder(_Restarts)
+_key_decoder = msgspec.json.Decoder(_Key)
+_waiting_decoder = msgspec.json.Decoder(_Waiting)
 _progress_encoder = msgspec.json.Encoder()
 
 
@@ -114,9 +130,19 @@ def program_of(job: Job) -> Program:
     return Program(path_bytes(found.payload.argv[0]), job.context, path_bytes(found.cwd))
 
 
+def key_of(job: Job) -> str:
+    """A job's key, empty if it has none."""
+    return _key_decoder.decode(job.spec).key
+
+
 def max_restarts_of(job: Job) -> int:
     """How often a job may be lost."""
     return _restarts_decoder.decode(job.spec).max_restarts
+
+
+def waits_of(job: Job) -> Waits | None:
+    """What a job was to wait for, whether it still does or not."""
+    return _waiting_decoder.decode(job.spec).waits
 
 
 def encoded_progress(job: Job) -> bytes:
@@ -139,14 +165,17 @@ def encoded_progress(job: Job) -> bytes:
 
 
 class JobTable:
-    """All jobs by id."""
+    """All jobs by id. What is counted by queue is kept in `queues`."""
 
-    def __init__(self) -> None:
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
         self.jobs: dict[int, Job] = {}
         self.present = IdSet()
         self.by_state: dict[JobState, IdSet] = {state: IdSet() for state in JobState}
         self.groups: dict[str, IdSet] = {}
         self.failed_lately = IdSet()  # see `lately`
+        self.turned: deque[int] | None = None
+        """If somebody wants to know: jobs that finish, or come back from it, in their order."""
 
     def __len__(self) -> int:
         return len(self.jobs)
@@ -161,7 +190,10 @@ class JobTable:
         self.jobs[job.id] = job
         self.present.add(job.id)
         self.by_state[job.state].add(job.id)
-        job.queue.jobs += 1
+        job.lane.jobs += 1
+        queue = job.lane.queue
+        queue.jobs.add(job.id)
+        queue.counts[job.state] += 1
         self._join_group(job)
 
     def _join_group(self, job: Job) -> None:
@@ -195,6 +227,11 @@ class JobTable:
             self.failed_lately.discard(job.id)
         self.by_state[job.state].discard(job.id)
         self.by_state[state].add(job.id)
+        counts = job.lane.queue.counts
+        counts[job.state] -= 1
+        counts[state] += 1
+        if self.turned is not None and (state in FINISHED or job.state in FINISHED):
+            self.turned.append(job.id)
         job.state = state
 
     def drop(self, job: Job) -> None:
@@ -204,6 +241,11 @@ class JobTable:
         del self.jobs[job.id]
         self.present.discard(job.id)
         self.by_state[job.state].discard(job.id)
+        queue = job.lane.queue
+        queue.jobs.discard(job.id)
+        queue.counts[job.state] -= 1
+        if queue.keys and (key := key_of(job)):
+            queue.unlearn(key)
         self._leave_group(job)
 
     def count(self, *states: JobState) -> int:
@@ -232,6 +274,11 @@ class JobTable:
     def select(self, wanted: Selector, newest_first: bool, cursor: int | None) -> Iterator[int]:
         """The ids that a filter lets through, beyond `cursor`."""
         base = self.present
+        if wanted.queue is not None:
+            queue = self._queues.by_name.get(wanted.queue)
+            if queue is None:
+                return
+            base = queue.jobs
         if wanted.group is not None:
             found = self.groups.get(wanted.group) if wanted.group else None
             if found is None:

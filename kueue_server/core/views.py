@@ -13,9 +13,11 @@ from kueue.wire.messages import (
     MAX_ITEMS,
     AttemptView,
     JobChange,
+    JobCounts,
     JobDetail,
     JobView,
     OsString,
+    QueueView,
     RawBytes,
     Reason,
     ResourceView,
@@ -23,7 +25,9 @@ from kueue.wire.messages import (
     WorkerDetail,
     WorkerView,
 )
+from kueue_server.core.awaited import awaited_ranges, shown_waits
 from kueue_server.core.closed import path_bytes, path_os_string
+from kueue_server.core.queues import Queue
 from kueue_server.core.state import State
 from kueue_server.core.table import Job, spec_of
 from kueue_server.core.waiting import WhyWaiting
@@ -56,6 +60,8 @@ def job_view(state: State, job: Job, spec: Spec, why: WhyWaiting, now: float, *,
     reason = job.reason
     if job.state is S.PENDING:
         reason = why.reason(job)
+    elif job.state is S.WAITING and reason is None:
+        reason = why.awaited.reason(job)
     run_seconds = None
     if outcome is not None:
         run_seconds = outcome.run_seconds if job.attempt else None
@@ -99,6 +105,7 @@ def job_view(state: State, job: Job, spec: Spec, why: WhyWaiting, now: float, *,
         retries=job.retries,
         retry_at=job.retry_at,
         rerun_of=spec.rerun_of,
+        awaited=why.awaited.number(job) if job.state is S.WAITING else 0,
     )
 
 
@@ -116,6 +123,8 @@ def job_detail(state: State, job: Job, now: float) -> JobDetail:
         max_retries=spec.max_retries,
         retry_delay_seconds=spec.retry_delay_seconds or 0.0,
         retry_on=spec.retry_on,
+        waits=shown_waits(spec.waits),
+        awaited_ranges=awaited_ranges(state, job),
     )
 
 
@@ -265,6 +274,27 @@ def worker_detail(worker: Worker, now: float) -> WorkerDetail:
         unconfirmed=tuple(sorted({job for job, _ in worker.unconfirmed})[:MAX_ITEMS]),
         address=worker.address,
         closed=tuple(path_os_string(path) for path in worker.closed.paths()),
+    )
+
+
+def queues(state: State, now: float) -> tuple[QueueView, ...]:
+    """The queues, by name."""
+    return tuple(_queue_view(queue, now) for _, queue in sorted(state.queues.by_name.items()))
+
+
+def _queue_view(queue: Queue, now: float) -> QueueView:
+    rate = queue.rate.per_minute(now)
+    unfinished = queue.unfinished
+    eta = 60.0 * unfinished / rate if rate else None if unfinished else 0.0
+    counts = {state.value: number for state, number in queue.counts.items()}
+    return QueueView(
+        queue.name,
+        JobCounts(**counts, eta_seconds=eta),
+        queue.weight,
+        queue.max_running,
+        queue.paused,
+        queue.unconfirmed,
+        rate,
     )
 
 

@@ -1,4 +1,4 @@
--- The journal, version 2. One server has it open, exclusively; nothing else ever writes it.
+-- The journal, version 3. One server has it open, exclusively; nothing else ever writes it.
 -- What changes often is apart from what never changes, so that a job's end rewrites a small row.
 
 -- uuid (names the epoch), next_job (above every id that was ever given).
@@ -61,6 +61,15 @@ CREATE TABLE pause (
     since  REAL NOT NULL,
     reason TEXT NOT NULL
 );
+
+-- What people have set of queues; `max_running` null: no limit, `paused_since` null: not paused. New in version 3.
+CREATE TABLE queue (
+    name         TEXT PRIMARY KEY,
+    weight       INTEGER NOT NULL,
+    max_running  INTEGER,
+    paused_since REAL,
+    reason       TEXT NOT NULL
+) WITHOUT ROWID;
 
 -- Submits of the last seven days, so that a repeated one makes no second job.
 CREATE TABLE submit_token (

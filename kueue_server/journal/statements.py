@@ -13,10 +13,12 @@ from typing import assert_never
 from kueue_server.core.instructions import (
     DropJobs,
     DropPause,
+    DropQueue,
     DropStop,
     DropWorker,
     SaveJob,
     SavePause,
+    SaveQueue,
     SaveSpec,
     SaveStop,
     SaveTails,
@@ -90,6 +92,13 @@ class Batch:
                     )
                 case DropPause():
                     self._connection.execute("DELETE FROM pause WHERE worker = ?", (write.worker,))
+                case SaveQueue():
+                    self._connection.execute(
+                        "INSERT OR REPLACE INTO queue VALUES (?, ?, ?, ?, ?)",
+                        (write.queue, write.weight, write.max_running, write.paused_since, write.reason),
+                    )
+                case DropQueue():
+                    self._connection.execute("DELETE FROM queue WHERE name = ?", (write.queue,))
                 case _:
                     assert_never(write)
 

@@ -22,7 +22,14 @@ import msgspec
 
 from kueue.clocks import SteadyClock
 from kueue.job import JobState
-from kueue_server.core.records import Restored, RestoredJob, RestoredPause, RestoredStop, WorkerRecord
+from kueue_server.core.records import (
+    Restored,
+    RestoredJob,
+    RestoredPause,
+    RestoredQueue,
+    RestoredStop,
+    WorkerRecord,
+)
 from kueue_server.journal.backup import make_backup
 from kueue_server.journal.interface import AddJobs, JournalBrokenError, KnownToken, Write
 from kueue_server.journal.migrations import JournalOpenError, create, found_version, migrate
@@ -334,7 +341,13 @@ class SqliteJournal:
                 RestoredPause(*row)
                 for row in self._connection.execute("SELECT worker, since, reason FROM pause")
             )
-        return Restored(int(row[0]), workers, stops, pauses)
+            queues = tuple(
+                RestoredQueue(*row)
+                for row in self._connection.execute(
+                    "SELECT name, weight, max_running, paused_since, reason FROM queue ORDER BY name"
+                )
+            )
+        return Restored(int(row[0]), workers, stops, pauses, queues)
 
     def restored_jobs(self) -> Iterator[RestoredJob]:
         """All jobs by id."""

@@ -57,6 +57,8 @@ def fill(lab: Lab) -> None:
     lab.ok("remove-job", "--kill", str(runs[1]))
     lab.submit(*there, "true")
     lab.ok("pause-worker", "w1", "--reason", "new disk")
+    lab.ok("pause-queue", "night", "--reason", "new library")
+    lab.ok("set-queue", "tapeout", "--weight", "3", "--max-running", "2")
     lab.kill_server()
 
 

@@ -82,7 +82,7 @@ class SimulatedClient:
         result: list[Any] = []
         journal = self._journal()
         try:
-            async for _ in self._client._stream(submit(specs, _ReadySpecs()), result):  # type: ignore[arg-type]
+            async for _ in self._client._stream(submit(specs, _ReadySpecs()), result):
                 pass
         except KueueError as error:
             self._truth.tell(f"{self.host.name}: submit of {name}: {error}")

@@ -12,8 +12,16 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from kueue.job import JobState
-from kueue_server.core.records import Restored, RestoredJob, RestoredPause, RestoredStop, WorkerRecord
+from kueue_server.core.records import (
+    Restored,
+    RestoredJob,
+    RestoredPause,
+    RestoredQueue,
+    RestoredStop,
+    WorkerRecord,
+)
 from kueue_server.journal.interface import AddJobs, JournalBrokenError, JournalFullError, KnownToken, Write
+from tests.simulation.queueing import QueueTruth
 from tests.simulation.steered import Steered
 from tests.simulation.world import Process
 from tests.support.core_bench import MemoryJournal
@@ -33,6 +41,8 @@ class Disk:
         self.tokens: dict[str, KnownToken] = {}
         self.steered = Steered()
         """What people have asked of the workers of this journal."""
+        self.queued = QueueTruth()
+        """And of its queues."""
         self.full = False
         self.delays = delays
         self.commit_seconds = 0.002
@@ -136,7 +146,8 @@ class SimulatedJournal:
         workers = tuple((number, _decode_worker(record)) for number, record in sorted(rows.workers.items()))
         stops = tuple(RestoredStop(*key, why) for key, why in rows.stops.items())
         pauses = tuple(RestoredPause(number, *pause) for number, pause in rows.pauses.items())
-        return Restored(rows.next_job, workers, stops, pauses)
+        queues = tuple(RestoredQueue(*msgspec.structs.astuple(queue)) for queue in rows.queues.values())
+        return Restored(rows.next_job, workers, stops, pauses, queues)
 
     def restored_jobs(self) -> Iterator[RestoredJob]:
         rows = self.disk.rows

@@ -23,8 +23,10 @@ import kueue_server.core.attempts
 import kueue_server.core.canceling
 import kueue_server.core.changing
 import kueue_server.core.core
+import kueue_server.core.dependencies
 import kueue_server.core.distrust
 import kueue_server.core.failing
+import kueue_server.core.gates
 import kueue_server.core.holding
 import kueue_server.core.leases
 import kueue_server.core.placement
@@ -38,6 +40,7 @@ import kueue_server.engine
 import kueue_server.reruns
 import kueue_server.submissions
 import kueue_server.watch
+import kueue_worker.core.ahead
 import kueue_worker.core.book
 import kueue_worker.core.inventory
 import kueue_worker.core.machine
@@ -85,6 +88,7 @@ _STEERING = kueue_server.core.steering
 _SUBMISSIONS = kueue_server.submissions
 _MACHINE = kueue_worker.core.machine
 _BOOK = kueue_worker.core.book
+_GATES = kueue_server.core.gates
 
 MUTANTS = {
     "no-attempt-check": Mutant(
@@ -106,10 +110,11 @@ MUTANTS = {
     "answer-submit-before-commit": Mutant(
         "a submit is answered before it is on the disk",
         _SUBMISSIONS,
-        "Submissions.submit",
-        "self.write((block,), written)",
-        "answer(first, count, None), self._in_flight[message.token].answers.clear(), self.write((block,), written)",
-        10,
+        "Submissions._write_block",
+        "self.write((rows,), written)",
+        "[a(first, count, None) for a in self._in_flight[block.token].answers],"
+        " self._in_flight[block.token].answers.clear(), self.write((rows,), written)",
+        2,
     ),
     "forget-tokens": Mutant(
         "a repeated submit counts as a new one",
@@ -227,9 +232,49 @@ MUTANTS = {
         "a worker starts something while a superseded attempt still dies",
         _MACHINE,
         "Machine._start_held",
-        "or book.superseded ",
+        "book.superseded or ",
         "",
-        29,
+        903,
+    ),
+    "line-beyond-lease": Mutant(
+        "a worker orders ahead what may be somebody else's by then",
+        kueue_worker.core.ahead,
+        "Ahead.order",
+        "until = min(until, now + self.until_seconds)",
+        "until = now + self.until_seconds",
+        1,
+    ),
+    "line-without-room": Mutant(
+        "one in line that starts takes up no room",
+        kueue_worker.core.book,
+        "Book.take_place",
+        "self.take_room(attempt, now)",
+        "del self.line[attempt.key]; attempt.until = None",
+        2,
+    ),
+    "line-forgets-cancel": Mutant(
+        "one that was canceled in line, and starts, runs on",
+        _MACHINE,
+        "Machine._take_place",
+        "if attempt.kill_end is not None:",
+        "if False:",
+        1,
+    ),
+    "line-beside-superseded": Mutant(
+        "one in line starts while a superseded attempt still dies",
+        _MACHINE,
+        "Machine._start_held",
+        "self.ahead.take_back(now)",
+        "pass",
+        1,
+    ),
+    "line-of-dead-keeper": Mutant(
+        "what was in a dead keeper's line is thought to be in the next one's",
+        _MACHINE,
+        "Machine._on_keeper_ready",
+        "self._on_start_undone(key, now)",
+        "pass",
+        79,
     ),
     "foreign-journal": Mutant(
         "a worker tells every journal of all its attempts",
@@ -423,6 +468,46 @@ MUTANTS = {
         "if self._submissions.answer_known_token(message.token, content_hash, answered):",
         "if False:",
         57,
+    ),
+    "failures-let-go": Mutant(
+        "a job whose predecessor failed runs",
+        _GATES,
+        "Gates.look",
+        "if reason is not None and gate.minds(number):",
+        "if False:",
+        6,
+    ),
+    "restart-lets-go": Mutant(
+        "a server that starts again takes waiting jobs for pending ones",
+        kueue_server.core.restoring,
+        "_job",
+        "if row.progress is None and head.waits is not None:\n        job.state = JobState.WAITING",
+        "if False:\n        job.state = JobState.WAITING",
+        8,
+    ),
+    "failed-and-dropped": Mutant(
+        "a failure is forgotten with its job while some that follow have not been told",
+        _GATES,
+        "Gates.needs",
+        "if job.state is S.SUCCEEDED:",
+        "if True:",
+        102,
+    ),
+    "held-in-memory-only": Mutant(
+        "that a job is held is not written down",
+        kueue_server.core.dependencies,
+        "_let_go",
+        "state.outbox.save(job.id)\n",
+        "pass\n",
+        16,
+    ),
+    "one-before-is-enough": Mutant(
+        "a job that waits for several is let go when the first of them has ended",
+        _GATES,
+        "Gates._watch",
+        "found = first_in(self._table, UNFINISHED, gate.ranges, start)",
+        "found = first_in(self._table, UNFINISHED, gate.ranges, start) if not start else None",
+        38,
     ),
     "watch-ahead-of-the-disk": Mutant(
         "a waiter is told of ends that a crash may undo",

@@ -18,6 +18,7 @@ from unittest import mock
 
 import kueue.async_client
 import kueue_server.core.core
+import kueue_server.core.dependencies
 import kueue_server.core.rerunning
 import kueue_server.core.selection
 import kueue_server.core.verbs
@@ -26,13 +27,15 @@ from kueue.job import FINISHED, JobState
 from kueue.resources import Shape
 from kueue.wire.handshake import Role
 from kueue.wire.link import Handler, Link
-from kueue.wire.messages import Command, Spec
+from kueue.wire.messages import Command, Selector, Spec
 from kueue_server.core.verbs import CHANGE_COST
 from tests.simulation.agent import SimulatedAgent
 from tests.simulation.client import CONTEXT, SimulatedClient
 from tests.simulation.disk import Disk
+from tests.simulation.following import FollowTruth, Wish, held_jobs, waits_for
 from tests.simulation.machine import Machine
 from tests.simulation.network import Network
+from tests.simulation.queueing import started
 from tests.simulation.schedule import FAULTS, LICENCES, MACHINES, Action, Schedule
 from tests.simulation.server import SimulatedServer, config_with
 from tests.simulation.sickness import pause_after
@@ -107,10 +110,13 @@ class Simulation:
         self.world = World(schedule.seed)
         self.truth = Truth(self.world, schedule.lease_seconds, LICENCES)
         self.verbs = VerbTruth(self.truth)
+        self.disks: dict[str, Disk] = {}
+        self.truth.on_start.append(partial(started, self.truth, self.disks))
+        self.following = FollowTruth(self.truth)
         self.network = Network(self.world)
         self.dice = self.world.stream("dice")
         self.server_host = Host("server")
-        self.disk = Disk("journal-1", self.world.stream("disk"))
+        self.disk = self.disks["journal-1"] = Disk("journal-1", self.world.stream("disk"))
         self.backup: Disk | None = None
         self.server: SimulatedServer | None = None
         self.server_wall = 0.0
@@ -176,6 +182,7 @@ class Simulation:
             self.disk,
             self.truth,
             self.verbs,
+            self.following,
             list(MACHINES),
             self.config,
             self.server_wall,
@@ -223,6 +230,8 @@ class Simulation:
         retries: int = 0,
         retry_delay: float | None = None,
         retry_on: tuple[int, ...] = (),
+        queue: str = "default",
+        after: Wish | None = None,
         dies: int | None = None,
         server_dies: int | None = None,
     ) -> None:
@@ -236,6 +245,7 @@ class Simulation:
             shape=Shape(cpus, 100, 1, (("lic", licences),) if licences else ()),
             context=DIGEST,
             name=name,
+            queue=queue,
             priority=priority,
             max_restarts=max_restarts,
             restart=restart,
@@ -243,6 +253,7 @@ class Simulation:
             max_retries=retries,
             retry_delay_seconds=retry_delay,
             retry_on=retry_on,
+            waits=waits_for(after, self.disk.rows.next_job - 1),
         )
         client = self._client(60.0)
         client.submit_and_wait([spec] * count, name, wait=wait)
@@ -295,6 +306,22 @@ class Simulation:
     def do_resume(self, host: str) -> None:
         """A person lets a machine take jobs again."""
         self._client(60.0).ask(lambda client: client.resume_workers(host))
+
+    def do_pause_queue(self, queue: str) -> None:
+        """A person wants nothing of a queue to start."""
+        self._client(60.0).ask(lambda client: client.pause_queues(queue, reason="new library"))
+
+    def do_resume_queue(self, queue: str) -> None:
+        """A person lets jobs of a queue start again."""
+        self._client(60.0).ask(lambda client: client.resume_queues(queue))
+
+    def do_set_queue(self, queue: str, **what: int) -> None:
+        """A person sets what a queue may."""
+        self._client(60.0).ask(lambda client: client.set_queue(queue, **what))
+
+    def do_remove_queue(self, queue: str) -> None:
+        """A person wants a queue no more, if it is empty."""
+        self._client(60.0).ask(lambda client: client.remove_queue(queue))
 
     def do_forget(self, host: str) -> None:
         """A person knows that a machine is off, and says so."""
@@ -479,7 +506,8 @@ class Simulation:
         if self.server is not None:
             self.server.process.kill()
         number = int(old.uuid.rsplit("-", 1)[1]) + 1
-        self.disk = Disk(f"journal-{number}", self.world.stream(f"disk {number}"))
+        name = f"journal-{number}"
+        self.disk = self.disks[name] = Disk(name, self.world.stream(f"disk {number}"))
         if not emptied:
             copy = old.rows
             self.disk.rows.jobs = dict(copy.jobs)
@@ -487,6 +515,8 @@ class Simulation:
             self.disk.rows.stops = dict(copy.stops)
             self.disk.rows.pauses = dict(copy.pauses)
             self.disk.steered.come_from(old.steered)
+            self.disk.rows.queues = dict(copy.queues)
+            self.disk.queued.come_from(old.queued)
             self.disk.rows.tails = dict(copy.tails)
             self.disk.rows.next_job = (copy.next_job // EPOCH_STEP + 1) * EPOCH_STEP
             self.disk.contexts = dict(old.contexts)
@@ -515,7 +545,7 @@ class Simulation:
         self._client(60.0).ask(lambda client: client.reload(), until_done=True)
 
     def _resume_paused(self) -> None:
-        """Nothing stays paused; whoever wanted a pause before the peace may be answered only now."""
+        """Nothing stays paused, or held; whoever wanted a pause before the peace may be answered only now."""
         server = self.server
         if server is None or not server.process.alive:
             return
@@ -523,6 +553,14 @@ class Simulation:
         names = [worker.name for worker in workers if worker.paused is not None]
         if names:
             self._client(60.0).ask(lambda client: client.resume_workers(names))
+        queues = server.server.core.queues(self.world.now)
+        paused = [queue.name for queue in queues if queue.paused is not None]
+        if paused:
+            self._client(60.0).ask(lambda client: client.resume_queues(paused))
+        if held_jobs(server.server.core):
+            self.following.are_let_go = True
+            waiting = Selector(states=("waiting",))
+            self._client(60.0).ask(lambda client: client.change(waiting, release=True))
 
     def _is_settled(self) -> bool:
         server = self.server
@@ -568,6 +606,7 @@ class Simulation:
                     "G2", f"{name} had {truth.names[name]} jobs and made {numbers}", (journal, numbers[-1])
                 )
         self.verbs.check(journal, core, self.disk.rows.dropped)
+        self.following.check(journal, core)
         for number, entry in table.items():
             self._check_job(journal, number, entry)
         for run in truth.live.values():
@@ -676,7 +715,7 @@ def _stood_in(simulation: Simulation) -> Iterator[None]:
     core = kueue_server.core
     patches += [
         (module, "PORTION", 3 * CHANGE_COST)
-        for module in (core.core, core.selection, core.verbs, core.rerunning)
+        for module in (core.core, core.selection, core.verbs, core.rerunning, core.dependencies)
     ]
     handler = _Faults(world)
     loggers = [logging.getLogger(name) for name in ("kueue", "kueue_server", "kueue_worker")]

@@ -24,6 +24,7 @@ from kueue.wire.messages import (
     Spec,
     Status,
     SystemInfo,
+    Waits,
 )
 from kueue_server.core.core import Core
 from kueue_server.core.events import (
@@ -34,8 +35,12 @@ from kueue_server.core.events import (
     JobsSubmitted,
     Limits,
     LimitsChanged,
+    PauseQueuesRequested,
     PauseRequested,
+    RemoveQueueRequested,
+    ResumeQueuesRequested,
     ResumeRequested,
+    SetQueueRequested,
     Tick,
     WorkerConnected,
     WorkerDisconnected,
@@ -46,6 +51,7 @@ from kueue_server.core.events import (
 from kueue_server.core.instructions import (
     DropJobs,
     DropPause,
+    DropQueue,
     DropStop,
     DropWorker,
     Instruction,
@@ -54,13 +60,21 @@ from kueue_server.core.instructions import (
     OfferJobs,
     SaveJob,
     SavePause,
+    SaveQueue,
     SaveSpec,
     SaveStop,
     SaveTails,
     SaveWorker,
     SendWorker,
 )
-from kueue_server.core.records import Restored, RestoredJob, RestoredPause, RestoredStop, WorkerRecord
+from kueue_server.core.records import (
+    Restored,
+    RestoredJob,
+    RestoredPause,
+    RestoredQueue,
+    RestoredStop,
+    WorkerRecord,
+)
 
 WALL = 1_000_000.0
 """The wall clock when the bench's own clock shows 0."""
@@ -78,9 +92,12 @@ def make_spec(
     restart: bool = True,
     max_restarts: int = 5,
     group: str = "",
+    queue: str = "default",
+    key: str = "",
     workers: tuple[str, ...] = (),
     not_workers: tuple[str, ...] = (),
     stdout: OsString | None = None,
+    waits: Waits | None = None,
 ) -> Spec:
     """A job as a client would send it."""
     shape = Shape(cpus, ram_mb, slots, tuple(sorted((resources or {}).items())), workers, not_workers)
@@ -94,7 +111,10 @@ def make_spec(
         restart=restart,
         max_restarts=max_restarts,
         group=group,
+        queue=queue,
+        key=key,
         stdout=stdout,
+        waits=waits,
     )
 
 
@@ -106,6 +126,7 @@ class MemoryJournal:
         self.workers: dict[int, bytes] = {}
         self.stops: dict[tuple[int, int, int], str] = {}
         self.pauses: dict[int, tuple[float, str]] = {}
+        self.queues: dict[str, SaveQueue] = {}
         self.tails: dict[tuple[int, int], tuple[bytes, bytes]] = {}
         self.dropped: set[int] = set()
         self.next_job = 1
@@ -132,6 +153,10 @@ class MemoryJournal:
                 self.pauses[worker] = (since, reason)
             case DropPause(worker):
                 self.pauses.pop(worker, None)
+            case SaveQueue(queue):
+                self.queues[queue] = instruction
+            case DropQueue(queue):
+                self.queues.pop(queue, None)
             case DropJobs(ranges):
                 for first, last in ranges:
                     for job in range(first, last + 1):
@@ -162,7 +187,10 @@ class Bench:
         )
         stops = tuple(RestoredStop(*key, why) for key, why in self.journal.stops.items())
         pauses = tuple(RestoredPause(worker, *pause) for worker, pause in self.journal.pauses.items())
-        restored = Restored(self.journal.next_job, workers, stops, pauses)
+        queues = tuple(
+            RestoredQueue(*msgspec.structs.astuple(queue)) for queue in self.journal.queues.values()
+        )
+        restored = Restored(self.journal.next_job, workers, stops, pauses, queues)
         jobs = [self.journal.jobs[number] for number in sorted(self.journal.jobs)]
         core = Core(self.limits, restored, jobs, self._fences(), self.time, self.wall)
         core.check_invariants()
@@ -329,6 +357,28 @@ class Bench:
         """A person lets workers take jobs again."""
         self._request += 1
         return self.handle(ResumeRequested(self._request, globs))
+
+    def pause_queues(self, *queues: str, reason: str = "") -> list[Instruction]:
+        """A person wants nothing of queues to start."""
+        self._request += 1
+        return self.handle(PauseQueuesRequested(self._request, queues, reason, self.wall))
+
+    def resume_queues(self, *queues: str) -> list[Instruction]:
+        """A person lets jobs of queues start again."""
+        self._request += 1
+        return self.handle(ResumeQueuesRequested(self._request, queues))
+
+    def set_queue(
+        self, queue: str, *, weight: int | None = None, max_running: int | None = None
+    ) -> list[Instruction]:
+        """A person sets what a queue may."""
+        self._request += 1
+        return self.handle(SetQueueRequested(self._request, queue, weight, max_running))
+
+    def remove_queue(self, queue: str, *, cancel: bool = False) -> list[Instruction]:
+        """A person wants a queue no more."""
+        self._request += 1
+        return self.handle(RemoveQueueRequested(self._request, queue, cancel, self.wall))
 
     def set_limits(self, limits: Limits) -> list[Instruction]:
         """The configuration is read again."""

@@ -26,8 +26,6 @@ def left_out_line(left: LeftOut, width: int) -> str | None:
 def waits_line(waits: tuple[WaitGroup, ...], counts: JobCounts, width: int, *, colour: bool) -> str | None:
     """Why jobs wait, the most frequent reason first; None if none does."""
     parts = [_group(group) for group in waits]
-    if counts.waiting:
-        parts.append(f"{counts.waiting} for their next try")
     total = counts.pending + counts.waiting
     if not parts or not total:
         return None

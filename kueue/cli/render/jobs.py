@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 
+from kueue.cli.render.following import following_fields
 from kueue.cli.render.table import Cell, Column, styled, table
 from kueue.durations import format_duration, format_ram
 from kueue.text import quoted, visible, visible_block
 from kueue.wire.codec import from_os
-from kueue.wire.messages import Context, JobCounts, JobDetail, JobView
+from kueue.wire.messages import DEFAULT_QUEUE, Context, JobCounts, JobDetail, JobView
 
 STATE_STYLES = {
     "waiting": "dim",
@@ -151,6 +152,8 @@ def detail_lines(detail: JobDetail, now: float, context: Context | None, *, colo
     ]
     if job.group:
         fields.append(("group", visible(job.group)))
+    if job.queue != DEFAULT_QUEUE:
+        fields.append(("queue", visible(job.queue)))
     if job.priority:
         fields.append(("priority", str(job.priority)))
     fields.append(("submitted", f"{local_time(job.submitted_at)} on {visible(job.submit_host)}"))
@@ -173,6 +176,7 @@ def detail_lines(detail: JobDetail, now: float, context: Context | None, *, colo
         fields.append(("retries", _retries(detail)))
     if job.rerun_of is not None:
         fields.append(("rerun of", str(job.rerun_of)))
+    fields += following_fields(detail)
     if detail.time_limit_seconds is not None:
         fields.append(("time limit", format_duration(detail.time_limit_seconds)))
     fields.append(("stdout", _place(job, "stdout")))

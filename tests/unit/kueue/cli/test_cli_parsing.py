@@ -134,7 +134,7 @@ def test_bad_usage_is_one_line_and_a_code(words: list[str], code: int, said: str
 
 
 def test_commands_and_options_are_completed() -> None:
-    assert candidates(["li"]) == ["list-jobs", "list-workers", "list-resources"]
+    assert candidates(["li"]) == ["list-jobs", "list-queues", "list-workers", "list-resources"]
     assert "--resource" in candidates(["cmd", "--re"])
     assert candidates(["cmd", "./script", "--re"]) == []
     assert candidates(["complete", "z"]) == ["zsh"]

@@ -32,7 +32,8 @@ def test_the_reasons_are_grouped_and_name_those_that_have_what_is_waited_for() -
 
 def test_what_was_not_looked_at_one_by_one_is_about() -> None:
     group = WaitGroup(10**6, Reason("no_directory", "no worker sees /x (1 asked)"), about=True)
-    line = waits_line((group,), JobCounts(pending=10**6, waiting=1), WIDE, colour=False)
+    other = WaitGroup(1, Reason("retry", "for their next try"))
+    line = waits_line((group, other), JobCounts(pending=10**6, waiting=1), WIDE, colour=False)
     assert line == "1000001 wait: about 1000000 no worker sees /x (1 asked), 1 for their next try"
 
 

@@ -50,7 +50,7 @@ def test_pending_jobs_are_in_the_order_in_which_they_are_handed_out() -> None:
         for number in range(60)
     ]
     bench.submit(*specs)
-    found = list(upcoming(bench.core._state.pending))
+    found = list(upcoming(bench.core._state.queues))
     jobs = bench.core._state.table.jobs
     assert found == sorted(range(1, 61), key=lambda job: (-jobs[job].priority, job))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kueue.wire.messages import Reason, WaitGroup
 from kueue_server.core.events import Limits
-from kueue_server.core.grouping import LOOKS_PER_QUEUE, MOST_GROUPS
+from kueue_server.core.grouping import LOOKS_PER_LANE, MOST_GROUPS
 from tests.support.core_bench import Bench, make_spec
 
 
@@ -54,7 +54,7 @@ def test_of_many_jobs_in_one_queue_the_first_are_looked_at_and_the_rest_is_about
     (group,) = waits(bench)
     assert group == WaitGroup(1000, Reason("no_directory", "no worker sees /data/gone (1 asked)"), about=True)
     assert bench.core._state.looks == before
-    assert LOOKS_PER_QUEUE < 1000
+    assert LOOKS_PER_LANE < 1000
 
 
 def test_where_each_job_has_a_directory_of_its_own_one_stands_for_all() -> None:
@@ -84,4 +84,4 @@ def test_queues_beyond_what_one_look_may_cost_are_counted_not_looked_at() -> Non
     bench.submit(*(make_spec(cpus=2, cwd=f"/{number}/x", volume=f"/{number}") for number in range(500)))
     found = waits(bench)
     assert sum(group.count for group in found) == 500
-    assert {group.reason.text for group in found} >= {"in further queues, not looked at"}
+    assert {group.reason.text for group in found} >= {"for others, not looked at"}

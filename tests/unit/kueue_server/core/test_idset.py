@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kueue_server.core.idset import IdSet, RangeList, merged, walk
+from kueue_server.core.idset import IdSet, RangeList, merged, runs, walk
 
 ids = st.one_of(st.integers(0, 600), st.integers(0, 2**50))
 
@@ -81,3 +83,32 @@ def test_a_range_list_joins_neighbours_and_is_bounded() -> None:
     for first, last in ((1, 1), (2, 2), (3, 9), (11, 11), (13, 13), (5, 4)):
         found.add(first, last)
     assert found.ranges() == ((1, 9), (11, 11))
+
+
+@given(st.sets(st.integers(0, 2000)), st.integers(0, 2100), st.integers(0, 2100))
+def test_the_next_id_and_the_number_of_ids_between_two(ids: set[int], first: int, last: int) -> None:
+    found = IdSet()
+    for number in ids:
+        found.add(number)
+    assert found.at_or_after(first) == min((number for number in ids if number >= first), default=None)
+    assert found.count(first, last) == sum(first <= number <= last for number in ids)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1200), st.integers(1, 700)), max_size=5),
+    st.sets(st.integers(0, 2000)),
+    st.integers(0, 2000),
+    st.integers(0, 2000),
+)
+def test_runs_are_the_ids_of_several_sets_as_ranges(
+    blocks: list[tuple[int, int]], others: set[int], first: int, last: int
+) -> None:
+    one, other = IdSet(), IdSet()
+    for start, width in blocks:
+        one.add_block(start, width)
+    for number in others:
+        other.add(number)
+    found = list(runs([one, other], first, last))
+    expected = sorted(number for number in {*one, *others} if first <= number <= last)
+    assert [number for low, high in found for number in range(low, high + 1)] == expected
+    assert all(left[1] + 1 < right[0] for left, right in itertools.pairwise(found))
