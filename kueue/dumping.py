@@ -172,6 +172,10 @@ def _job(line: _Line, recent: dict[str, bytes], queue: str | None, number: int) 
         raise UsageError(f"line {number}: no job: {error}") from None
     if spec.context not in recent:
         raise UsageError(f"line {number}: the environment of job {line.job} is missing")
+    if spec.waits is not None:
+        raise UsageError(
+            f"line {number}: job {line.job} waits for others, by ids that mean other jobs elsewhere"
+        )
     changes: dict[str, Any] = {"rerun_of": None}
     if queue is not None:
         changes["queue"] = queue

@@ -447,7 +447,7 @@ MUTANTS = {
     "rerun-answered-before-commit": Mutant(
         "a rerun is answered before it is on the disk",
         kueue_server.reruns,
-        "Rerunning._write",
+        "Rerunning._follow",
         "self._submissions.write(tuple(blocks), written)",
         "[a(first, count, None) for a in self._submissions._in_flight[token].answers],"
         " self._submissions._in_flight[token].answers.clear(), self._submissions.write(tuple(blocks), written)",
@@ -473,7 +473,7 @@ MUTANTS = {
         "a job whose predecessor failed runs",
         _GATES,
         "Gates.look",
-        "if reason is not None and gate.minds(number):",
+        "if self._why_not is not None and gate.minds(self._number):",
         "if False:",
         6,
     ),
