@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from kueue_server.core.instructions import SaveJob, SaveSpec, SaveTails
 from kueue_server.journal.interface import AddJobs, JournalBrokenError, JournalFullError, Write
 from kueue_server.journal.statements import Batch
+from kueue_server.journal.wal import WalFile
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,8 @@ class Writer:
         self._finish = finish
         self._on_broken = on_broken
         self.lock = threading.Lock()
+        self._page_bytes = int(connection.execute("PRAGMA page_size").fetchone()[0])
+        self._wal: WalFile | None = None
         self._wake = threading.Condition()
         self._groups: deque[_Group] = deque()
         self._reads: deque[tuple[Query, Callable[[Any], None]]] = deque()
@@ -110,6 +113,8 @@ class Writer:
             self._closing = True
             self._wake.notify()
         self._thread.join()
+        if self._wal is not None:
+            self._wal.close()
 
     # ---------------------------------------------------------------- the thread
 
@@ -141,10 +146,9 @@ class Writer:
                 log.warning("the journal can be written again")
                 self._full_since = None
             self._tell(batch, None)
-            if self._has_grown():
-                self._checkpoint([])
-                if self._broken is not None:
-                    return
+            self._tend_wal()
+            if self._broken is not None:
+                return
 
     def _answer(self, reads: deque[tuple[Query, Callable[[Any], None]]]) -> None:
         for query, done in reads:
@@ -194,7 +198,7 @@ class Writer:
         kept = [group for group in batch if not group.give_up_when_full]
         self._tell(given_up, JournalFullError(str(error)))
         # The WAL has a copy of a page for each time that it was written: in the file it may well fit.
-        self._checkpoint(kept)
+        self._checkpoint(kept, truncate=True)
         if self._broken is not None:
             return False
         with self._wake:
@@ -265,20 +269,26 @@ class Writer:
         except RuntimeError:
             log.debug("the loop has ended before its journal")
 
-    def _has_grown(self) -> bool:
-        """Is it time to copy the WAL into the file? Rather while nobody waits, in the end anyway."""
+    def _tend_wal(self) -> None:
+        """Copy it into the file when there is much of it, rather while nobody waits; or have room for the next."""
         try:
-            size = os.stat(self._wal_path).st_size
-        except OSError:
-            return False
-        return size >= (4 * CHECKPOINT_BYTES if self._groups else CHECKPOINT_BYTES)
+            if self._wal is None:
+                self._wal = WalFile(self._wal_path, self._page_bytes)
+            used = self._wal.used_bytes()
+            if used >= (4 * CHECKPOINT_BYTES if self._groups else CHECKPOINT_BYTES):
+                self._checkpoint([], truncate=self._wal.size() > 5 * CHECKPOINT_BYTES)
+            else:
+                self._wal.write_ahead(used)
+        except OSError as error:
+            self._break([], error)
 
-    def _checkpoint(self, waiting: list[_Group]) -> None:
-        """Copy the WAL into the file. If there is no room, nothing is lost: it is tried again later."""
+    def _checkpoint(self, waiting: list[_Group], *, truncate: bool) -> None:
+        """Copy the WAL into the file. If there is no room, nothing is lost: it is tried again later. `truncate`: give
+        back the room that it took."""
         try:
             with self.lock:
-                # TRUNCATE, so that the size tells how much there is to copy next time.
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                how = "TRUNCATE" if truncate else "RESTART"
+                self._connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
         except sqlite3.Error as error:
             if not self._is_lack_of_room(error, 0):
                 self._break(waiting, error)

@@ -19,9 +19,11 @@ from kueue_server.core.instructions import DropJobs, SaveJob, SaveStop, SaveTail
 from kueue_server.core.records import Progress, WorkerRecord
 from kueue_server.journal.interface import AddJobs, JournalBrokenError, JournalFullError, Write
 from kueue_server.journal.store import SqliteJournal, open_journal
+from kueue_server.journal.wal import FRAME_HEADER_BYTES, WalFile
 
 Rows = dict[str, list[tuple[object, ...]]]
-FRAME_BYTES = 24 + 4096
+PAGE_BYTES = 4096
+FRAME_BYTES = FRAME_HEADER_BYTES + PAGE_BYTES
 WAL_HEADER_BYTES = 32
 
 
@@ -112,7 +114,15 @@ async def _commit(path: Path, numbers: Iterable[int]) -> list[Commit]:
 
 
 def _look(journal: SqliteJournal, path: Path) -> Commit:
-    return Commit(path.with_name(path.name + "-wal").read_bytes(), rows_of(journal._connection))
+    return Commit(_log_of(path.with_name(path.name + "-wal")), rows_of(journal._connection))
+
+
+def _log_of(wal: Path) -> bytes:
+    """Its frames, without the room behind them that was written ahead."""
+    file = WalFile(str(wal), PAGE_BYTES)
+    used = file.used_bytes()
+    file.close()
+    return wal.read_bytes()[: used if used > WAL_HEADER_BYTES else 0]
 
 
 def _writes(number: int) -> tuple[Write, ...]:

@@ -92,7 +92,7 @@ async def test_a_fault_of_the_disk_is_told_to_the_server_even_if_nothing_waits_t
     bench.journal.on_broken = told.set_result
     monkeypatch.setattr(writer, "CHECKPOINT_BYTES", 1)
     monkeypatch.setattr(
-        writer.Writer, "_checkpoint", lambda self, waiting: self._break(waiting, failed(1034))
+        writer.Writer, "_checkpoint", lambda self, waiting, *, truncate: self._break(waiting, failed(1034))
     )
     assert await bench.write(make_block(1, b"{}")) is None
     assert "1034" in str(await told)
