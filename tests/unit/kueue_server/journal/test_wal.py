@@ -129,6 +129,10 @@ async def test_a_disk_that_fails_under_it_breaks_the_journal(
     assert bench.journal._writer.broken
 
 
+def length_of(path: Path) -> int:
+    return path.stat().st_size
+
+
 async def test_a_checkpoint_keeps_the_files_length_and_begins_it_anew(
     bench: Any, make_block: Block, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +141,6 @@ async def test_a_checkpoint_keeps_the_files_length_and_begins_it_anew(
     sizes = []
     for number in range(1, 60):
         await bench.write(make_block(number, b'{"x":"' + b"y" * 20_000 + b'"}'))
-        sizes.append(path.stat().st_size)
+        sizes.append(length_of(path))
     assert max(sizes) == sizes[-1] < 300_000 + 2 * STEP_BYTES
     assert len(list(bench.reopen().restored_jobs())) == 59
