@@ -57,6 +57,18 @@ def test_a_refusal_is_told_by_the_long_way(lab: Lab) -> None:
     assert lab.json("list-jobs") == []
 
 
+def test_jobs_that_wait_for_others_take_the_quick_way_and_are_refused_by_the_long_one(lab: Lab) -> None:
+    for words in (("true",), ("--after", "1,last", "--after-any", "1", "--on-failure", "hold", "true")):
+        done = cmd(lab, "cmd", *words)
+        assert (done.returncode, done.stderr) == (0, "False\n")
+    found = lab.wait_state(2, "succeeded")
+    assert (found["after"], found["after_any"], found["on_failure"]) == ([[1, 1]], [[1, 1]], "hold")
+    done = cmd(lab, "cmd", "--after", "1,7", "true")
+    assert done.returncode != 0
+    assert "no job 7 that could be waited for" in done.stderr
+    assert done.stderr.endswith("True\n")
+
+
 def test_a_directory_that_each_machine_has_its_own_of_keeps_a_job_here_on_both_ways(lab: Lab) -> None:
     quick, long = cmd(lab, "cmd", "true"), cmd(lab, "cmd", "--wait", "true")  # the lab is below /tmp
     assert (quick.stderr, long.stderr.splitlines()[-1]) == ("False\n", "True")

@@ -21,6 +21,7 @@ from kueue_server.core.records import (
     WorkerRecord,
 )
 from kueue_server.journal.interface import AddJobs, JournalBrokenError, JournalFullError, KnownToken, Write
+from tests.simulation.following import Forgotten
 from tests.simulation.queueing import QueueTruth
 from tests.simulation.steered import Steered
 from tests.simulation.world import Process
@@ -43,12 +44,14 @@ class Disk:
         """What people have asked of the workers of this journal."""
         self.queued = QueueTruth()
         """And of its queues."""
+        self.forgotten = Forgotten()
         self.full = False
         self.delays = delays
         self.commit_seconds = 0.002
 
     def apply(self, write: Write) -> None:
         """Carry out one write of a committed group."""
+        self.forgotten.note(self.rows, write)
         if not isinstance(write, AddJobs):
             self.rows.apply(write)
             return

@@ -10,11 +10,16 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 from kueue.job import JobState
 from kueue.wire.messages import Range, Selector, Waits
 from kueue_server.core.gates import PREDECESSOR, is_held
+from kueue_server.core.instructions import DropJobs, SaveJob
 from kueue_server.core.table import max_restarts_of, waits_of
+from kueue_server.journal.interface import AddJobs, Write
 from tests.simulation.truth import PromiseBrokenError, Run, Truth
+from tests.support.core_bench import MemoryJournal
 
 MOST_SUBMITS = 8
 FIRST_JOURNAL = "journal-1"
@@ -84,6 +89,42 @@ def waits_for(wish: Wish | None, highest: int) -> Waits | None:
     if wish["any"]:
         return Waits((), ids, wish["on_failure"], (), select)
     return Waits(ids, (), wish["on_failure"], select, ())
+
+
+class Forgotten:
+    """What a disk does not know any more: that jobs which are gone did not succeed. Nobody may wait for them then, as
+    whoever starts from this disk would let him go."""
+
+    def __init__(self) -> None:
+        self._failed: set[int] = set()
+        self._waiting: dict[int, frozenset[int]] = {}
+
+    def note(self, rows: MemoryJournal, write: Write) -> None:
+        """Before it is applied."""
+        if isinstance(write, AddJobs):
+            for number, spec in enumerate(write.specs, write.first):
+                waits = _decode_waits(spec).waits
+                if waits is not None and waits.on_failure != "run":
+                    ids = (one for first, last in waits.after for one in range(first, last + 1))
+                    self._waiting[number] = frozenset(ids)
+        elif isinstance(write, SaveJob):
+            self._waiting.pop(write.job, None)
+        elif isinstance(write, DropJobs):
+            for first, last in write.ranges:
+                for number in range(first, last + 1):
+                    self._waiting.pop(number, None)
+                    if rows.jobs[number].state is not JobState.SUCCEEDED:
+                        self._failed.add(number)
+        if isinstance(write, AddJobs | DropJobs):
+            lost = [number for number, before in self._waiting.items() if before & self._failed]
+            assert not lost, f"G13: a restart would let go of {lost}, though one before each failed"
+
+
+class _Waiting(msgspec.Struct):
+    waits: Waits | None = None
+
+
+_decode_waits = msgspec.json.Decoder(_Waiting).decode
 
 
 class FollowTruth:

@@ -543,7 +543,7 @@ MUTANTS = {
         "Gates.needs",
         "if job.state is S.SUCCEEDED:",
         "if True:",
-        102,
+        118,
     ),
     "held-in-memory-only": Mutant(
         "that a job is held is not written down",
