@@ -60,6 +60,10 @@ class AwaitedRequests(AwaitedQueues):
         fewer than `limit` rows where the server had to look at many jobs."""
         return await self._run(requests.page(which, newest_first, cursor, limit))
 
+    async def glance(self, rows: int = 20) -> JobPage:
+        """As `Client.glance`."""
+        return await self._run(requests.glance(rows))
+
     async def select(self, which: Selector) -> JobsSelected:
         """Which jobs that is now: `ranges` of ids and `counts` by state. May be waited for as any jobs."""
         return await self._run(requests.select(which))

@@ -60,6 +60,11 @@ class BlockingRequests(BlockingQueues):
         fewer than `limit` rows where the server had to look at many jobs."""
         return self._run(requests.page(which, newest_first, cursor, limit))
 
+    def glance(self, rows: int = 20) -> JobPage:
+        """The rows that tell most of the whole table: what runs, what failed within a day, what is next, what has
+        finished last; with `counts`, how many of each kind are `left_out`, and why pending jobs wait (`waits`)."""
+        return self._run(requests.glance(rows))
+
     def select(self, which: Selector) -> JobsSelected:
         """Which jobs that is now: `ranges` of ids and `counts` by state. May be waited for as any jobs."""
         return self._run(requests.select(which))

@@ -241,6 +241,10 @@ class ClientSession:
         if self._refused(message.rid, message.filter):
             return
         core, now = self._services.core, self._loop.time()
+        if message.glance:
+            rows, left_out, waits = core.glance(limit, now)
+            self._send(JobPage(message.rid, tuple(rows), None, core.counts(now), left_out, waits))
+            return
         jobs, cursor = core.page(
             message.filter, message.newest_first, message.cursor, limit, message.attempts, now, time.time()
         )

@@ -19,7 +19,7 @@ from kueue_server.core.events import JobsSubmitted, PredecessorsAsked, SubmitFai
 from kueue_server.core.instructions import AnswerPredecessors
 from kueue_server.engine import Engine
 from kueue_server.journal.interface import AddJobs, Journal, JournalBrokenError, JournalFullError
-from kueue_server.keys import Flight, Keys
+from kueue_server.keys import Flight, Keys, Name
 
 MAX_CONTEXT_BYTES = 4 * 1024 * 1024
 MAX_SPEC_BYTES = 4 * 1024 * 1024
@@ -93,20 +93,14 @@ class Submissions:
         if waits:
             self._ask_predecessors(block, waits)
         else:
-            self._write_block(block, 0)
+            self._sift(block, 0)
 
     def _ask_predecessors(self, block: _Block, waits: tuple[Waits, ...]) -> None:
         """The core says in its turn which jobs are meant, so it knows of all that was submitted before."""
-        known = {digest for digest, _ in block.contexts}
 
         def answered(found: AnswerPredecessors) -> None:
             if found.error is not None:
                 self.end_token(block.token, 0, 0, found.error)
-                return
-            if any(
-                self._journal.context(one) is None for one in {spec.context for spec in block.jobs} - known
-            ):
-                self._give_up(block, found.request, _UNKNOWN_CONTEXT)
                 return
             meant = dict(zip(waits, found.waits, strict=True))
             jobs = tuple(
@@ -121,24 +115,36 @@ class Submissions:
                 body if spec.waits is None else self._encoder.encode(spec)
                 for spec, body in zip(jobs, block.encoded, strict=True)
             )
-            self._write_block(block._replace(jobs=jobs, encoded=encoded), found.request)
+            self._sift(block._replace(jobs=jobs, encoded=encoded), found.request)
 
         assert self._expect is not None
         self._engine.post(PredecessorsAsked(self._expect(answered), waits, time.time()))
 
-    def _write_block(self, block: _Block, request: int) -> None:
-        """Write what is no duplicate; `request`: the core's answer about predecessors, 0 if it was not asked."""
+    def _sift(self, block: _Block, request: int) -> None:
+        """Leave out the jobs whose keys are there already, or wait until it is known whether they are."""
         sifted = self._keys.sift(block.jobs)
         if isinstance(sifted, Flight):
-            sifted.waiting.append(lambda: self._write_block(block, request))
+            sifted.waiting.append(lambda: self._sift(block, request))
             return
         places, names = sifted
         if len(places) < len(block.jobs):
             jobs = tuple([block.jobs[place] for place in places])
             block = block._replace(jobs=jobs, encoded=tuple([block.encoded[place] for place in places]))
-        if not places:
+        sent = {digest for digest, _ in block.contexts}
+        if not block.jobs:
             self._give_up(block, request, None)
-            return
+        elif any(self._journal.context(one) is None for one in {spec.context for spec in block.jobs} - sent):
+            self._give_up(block, request, _UNKNOWN_CONTEXT)  # it was dropped meanwhile
+        else:
+            self._write_block(block, names, request)
+
+    def _give_up(self, block: _Block, request: int, reason: Reason | None) -> None:
+        """Nothing of it will be in the journal."""
+        if request:
+            self._engine.post(SubmitFailed(request))
+        self.end_token(block.token, 0, 0, reason)
+
+    def _write_block(self, block: _Block, names: list[Name], request: int) -> None:
         first, count = self.take_ids(len(block.encoded)), len(block.encoded)
         flight = self._keys.take_off(names, first + count - 1)
         wall = time.time()
@@ -161,12 +167,6 @@ class Submissions:
             self._keys.land(flight, durable=reason is None)
 
         self.write((rows,), written)
-
-    def _give_up(self, block: _Block, request: int, reason: Reason | None) -> None:
-        """Nothing of it is written, since it was refused, or is there already."""
-        if request:
-            self._engine.post(SubmitFailed(request))
-        self.end_token(block.token, 0, 0, reason)
 
     # ---------------------------------------------------------------- what reruns use, too
 

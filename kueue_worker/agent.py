@@ -374,8 +374,10 @@ class Agent:
             await asyncio.sleep(interval)
 
     async def _watch_spool(self) -> None:
-        """Look whether the spool has room, often: what is taken without it fails for no fault of its own."""
+        """Look whether the spool has room, often: what is taken without it fails for no fault of its own. And, as
+        often, whether the kernel has killed something."""
         while True:
+            self._keeper.look_for_memory_kills()
             full = await self._look(self._spool.why_full)
             if isinstance(full, BaseException):
                 log.warning("the spool could not be looked at: %s", full)

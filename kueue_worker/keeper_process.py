@@ -15,6 +15,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import msgspec
+
 from kueue import __version__
 from kueue_worker.core.events import (
     AttemptEnded,
@@ -30,6 +32,7 @@ from kueue_worker.core.events import (
 )
 from kueue_worker.keeper_link import PROTOCOL_VERSION, KeeperFaultError, KeeperLink, Message, peer_of
 from kueue_worker.keeper_messages import ended_of, kept_of
+from kueue_worker.memory_kills import MemoryKills
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +70,11 @@ class KeeperProcess:
         self._silent = False
         self._stranger_said = False
         self._pings = 0
+        self._memory_kills = MemoryKills()
+
+    def look_for_memory_kills(self) -> None:
+        """To be called from time to time, so that what is killed for want of memory can be told."""
+        self._memory_kills.look(self.pid)
 
     def send(self, message: Message, descriptors: tuple[int, ...] = (), *, late: bool = False) -> None:
         """To the keeper, if there is one; else the descriptors are closed and `KeeperGone` makes it good. `late`:
@@ -200,7 +208,10 @@ class KeeperProcess:
     def _on_message(self, message: Message) -> None:
         match message["m"]:
             case "ended":
-                self._post(AttemptEnded(str(message["key"]), ended_of(message), message.get("next")))
+                ended = ended_of(message)
+                if (killed := self._memory_kills.explain(ended)) is not None:
+                    ended = msgspec.structs.replace(ended, reason=killed)
+                self._post(AttemptEnded(str(message["key"]), ended, message.get("next")))
             case "started":
                 self._post(AttemptStarted(str(message["key"]), float(message["started"])))
             case "no_env":
@@ -234,6 +245,7 @@ class KeeperProcess:
         records, self._records = tuple(self._records), []
         if self._link is not None:
             self.pid = self._link.peer_pid
+        self.look_for_memory_kills()
         self._on_new()
         self._post(KeeperReady(str(message["keeper"]), records, has_line=self.version >= LINE_VERSION))
 

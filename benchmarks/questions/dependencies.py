@@ -19,8 +19,8 @@ from benchmarks.answers import REPETITIONS, Answer, Figure, Goal
 from benchmarks.server_lab import ServerLab
 from kueue import JobSpec
 from kueue.job import End
-from kueue.wire.messages import FinishedAttempt, Report, Waits
-from kueue_server.core.events import CancelRequested, JobsSubmitted, TurnCame, WorkerReported
+from kueue.wire.messages import FinishedAttempt, Report, Status, Waits
+from kueue_server.core.events import CancelRequested, JobsSubmitted, TurnCame, WorkerReported, WorkerStatus
 from kueue_server.core.instructions import Instruction
 from tests.support.core_bench import WALL, Bench, make_spec, offers
 
@@ -30,6 +30,7 @@ SERVED = 20_000
 QUICK_SERVED = 500
 BLOCK = 1000
 CPUS = 32
+RAM_MB = 16_000.0
 PLOT = "jobs that wait for others"
 MEASURED_LINKS = 20_000
 
@@ -95,7 +96,7 @@ class _Core:
 
     def run(self) -> None:
         """All come to their end."""
-        found = offers(self._bench.status(self._session, CPUS))
+        found = offers(self._handle(WorkerStatus(self._session, Status(float(CPUS), RAM_MB), WALL)))
         done = 0
         while found:
             done += len(found)
@@ -179,4 +180,4 @@ def _served(shape: Callable[[int, int], Waits | None], count: int) -> float:
 
 
 def _job(waits: Waits | None) -> JobSpec:
-    return JobSpec(["true"], after=waits.after if waits is not None else ())
+    return JobSpec(["true"], cwd="/data", after=waits.after if waits is not None else ())

@@ -22,8 +22,8 @@ from kueue.cli import (
     steering,
     top,
 )
-from kueue.cli.families import Families
 from kueue.cli.outcome import OURS, outcome
+from kueue.cli.overview import Overview
 from kueue.cli.session import Session
 from kueue.errors import UsageError
 
@@ -31,11 +31,11 @@ EXIT_CODES = (
     "Exit codes: 0 done; 1 the answer is no (unknown job, some job failed); 2 bad usage or configuration; "
     "3 the server can't be reached or refused us. With cmd --wait: the command's own, 125 for ours."
 )
-JOBS, QUEUES, CLUSTER, SERVER = "Jobs", "Queues", "Workers and resources", "Running Kueue"
+JOBS, QUEUES, CLUSTER, SERVER = "Jobs", "Queues", "Machines", "Kueue"
 
 app = typer.Typer(
     name="kueue",
-    cls=Families,
+    cls=Overview,
     add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,

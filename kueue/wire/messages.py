@@ -377,7 +377,8 @@ class Submit(msgspec.Struct, frozen=True, tag="submit", omit_defaults=True):
 
 class ListJobs(msgspec.Struct, frozen=True, tag="list_jobs", omit_defaults=True):
     """A page of jobs ordered by id. `newest_first` walks down from the newest. `cursor`: the last id of
-    the page before (exclusive). `counts`: also count the table by state. `attempts`: rows carry them all."""
+    the page before (exclusive). `counts`: also count the table by state. `attempts`: rows carry them all.
+    `glance`: instead, the `limit` rows that tell most of the whole table, and what is left out."""
 
     rid: int
     filter: Selector = Selector()
@@ -386,6 +387,7 @@ class ListJobs(msgspec.Struct, frozen=True, tag="list_jobs", omit_defaults=True)
     limit: int = MAX_ITEMS
     counts: bool = False
     attempts: bool = False
+    glance: bool = False
 
 
 class SelectJobs(msgspec.Struct, frozen=True, tag="select_jobs", omit_defaults=True):
@@ -695,13 +697,36 @@ class JobCounts(msgspec.Struct, frozen=True, omit_defaults=True):
     eta_seconds: float | None = None
 
 
+class LeftOut(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How many jobs of each kind are not among the rows: running (or handed over), failed within a day, pending (or
+    waiting for their next try), succeeded or canceled, failed before."""
+
+    running: int = 0
+    failed: int = 0
+    pending: int = 0
+    finished: int = 0
+    failed_before: int = 0
+
+
+class WaitGroup(msgspec.Struct, frozen=True, omit_defaults=True):
+    """So many pending jobs wait for this reason; `jobs` have what they wait for, at most 10. `about`: not all of them
+    were looked at one by one."""
+
+    count: int
+    reason: Reason
+    jobs: tuple[int, ...] = ()
+    about: bool = False
+
+
 class JobPage(msgspec.Struct, frozen=True, tag="job_page", omit_defaults=True):
-    """`cursor` is None when the listing is complete."""
+    """`cursor` is None when the listing is complete. `left_out` and `waits` are of a `glance`."""
 
     rid: int
     jobs: tuple[JobView, ...]
     cursor: int | None = None
     counts: JobCounts | None = None
+    left_out: LeftOut | None = None
+    waits: tuple[WaitGroup, ...] = ()
 
 
 class JobsSelected(msgspec.Struct, frozen=True, tag="jobs_selected", omit_defaults=True):
@@ -841,14 +866,16 @@ class Changed(msgspec.Struct, frozen=True, tag="changed", omit_defaults=True):
 
 
 class Pause(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A person keeps a worker from taking jobs, or jobs of a queue from starting: since when, and why."""
+    """A person, or the server where everything fails, keeps a worker from taking jobs, or a person jobs of a queue from
+    starting: since when, and why."""
 
     since: float
     reason: str = ""
 
 
 class WorkerView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`state`: `connected`, `silent` (not heard of, lease holds), `lost`, `leaving`."""
+    """`state`: `connected`, `silent` (not heard of, lease holds), `lost`, `leaving`. `hour_…`: attempts that ended by
+    themselves within the last hour, as far as this run of the server has seen them."""
 
     id: int
     name: str
@@ -868,6 +895,8 @@ class WorkerView(msgspec.Struct, frozen=True, omit_defaults=True):
     system: SystemInfo = SystemInfo()
     status: Status | None = None
     paused: Pause | None = None
+    hour_succeeded: int = 0
+    hour_failed: int = 0
 
 
 class WorkerPage(msgspec.Struct, frozen=True, tag="worker_page"):

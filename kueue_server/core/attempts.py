@@ -11,7 +11,7 @@ from typing import assert_never
 
 from kueue.job import FINISHED, End, JobState
 from kueue.wire.messages import TAIL_BYTES, AttemptRef, AttemptView, FinishedAttempt, Reason
-from kueue_server.core import retries
+from kueue_server.core import distrust, retries
 from kueue_server.core.instructions import DropStop, SaveStop, SaveTails
 from kueue_server.core.outbox import Why
 from kueue_server.core.outcomes import CANCELED, outcome_of, paused_reason, reason_of
@@ -172,12 +172,14 @@ def take_end(state: State, worker: Worker, end: FinishedAttempt) -> None:
         state.outbox.write(SaveTails(job.id, job.attempt, *tails))
     if end.started_ago is not None:
         job.started_at = state.wall - end.started_ago
-    reason = reason_of(end)
+    reason = reason_of(end, job.lane.shape.shape.ram_mb)
     if end.end is End.STOPPED and not canceled and reason is None and worker.paused is not None:
         reason = paused_reason(worker.paused)
     _remember(state, job, worker, end.end.value, end, reason)
     match end.end:
         case End.EXITED | End.TIME_LIMIT | End.OUTPUT_LIMIT | End.NOT_STARTED:
+            if not canceled:
+                distrust.note(state, worker, job, end, reason)
             if end.end is not End.NOT_STARTED:
                 state.pace.finished(state.now, end.run_seconds)
                 job.lane.queue.rate.finished(state.now)

@@ -19,12 +19,14 @@ from kueue.wire.messages import (
     JobCounts,
     JobDetail,
     JobView,
+    LeftOut,
     QueueView,
     Range,
     Reason,
     ResourceView,
     Selector,
     Spec,
+    WaitGroup,
     WorkerDetail,
     WorkerLacks,
     WorkerView,
@@ -79,6 +81,8 @@ from kueue_server.core.events import (
     WorkerStatus,
 )
 from kueue_server.core.explaining import explain
+from kueue_server.core.glance import Glance
+from kueue_server.core.grouping import why_many_wait
 from kueue_server.core.instructions import AnswerForgetWorker, Instruction
 from kueue_server.core.records import Restored, RestoredJob
 from kueue_server.core.rerunning import Reruns, gather
@@ -196,6 +200,7 @@ class Core:
         holding.give_up_surplus(state)
         holding.steal(state, holding.hungry_workers(state))
         state.retention.tick(state)
+        steering.review_failures(state)
         attempts.retry_due(state)
         verbs.go_on(state)
         if not verbs.need_stillness(state):
@@ -313,6 +318,20 @@ class Core:
                 size += len(_encode(rows[-1]))
         return rows, None
 
+    def glance(self, rows: int, now: float) -> tuple[list[JobView], LeftOut, tuple[WaitGroup, ...]]:
+        """At most so many rows that tell most of the whole table, how many there are of each kind beside them, and
+        why the pending ones wait."""
+        state = self._state
+        why, glance = WhyWaiting(state), Glance(state, rows)
+        found: list[JobView] = []
+        size = 0
+        for job in glance.take():
+            found.append(views.job_view(state, job, spec_of(job), why, now, attempts=False))
+            size += len(_encode(found[-1]))
+            if size >= BATCH_BYTES:
+                break
+        return found, glance.left_out(), why_many_wait(state, why)
+
     def select(self, selector: Selector, cursor: int | None, most_ranges: int, wall: float) -> SelectedPart:
         """A portion of what a selector names."""
         return part(Selection(self._state, selector, wall), cursor, most_ranges)
@@ -369,7 +388,7 @@ class Core:
 
     def workers(self, now: float) -> tuple[WorkerView, ...]:
         """All workers, by id."""
-        return tuple(views.worker_view(worker) for worker in self._state.workers.ordered())
+        return tuple(views.worker_view(worker, now) for worker in self._state.workers.ordered())
 
     def cpus(self) -> tuple[int, float]:
         """CPUs of the connected workers, and how many of them are in use."""
@@ -382,7 +401,7 @@ class Core:
     def worker_detail(self, worker_id: int, now: float) -> WorkerDetail | None:
         """All about a worker; `rid` is 0."""
         worker = self._state.workers.by_id.get(worker_id)
-        return None if worker is None else views.worker_detail(worker)
+        return None if worker is None else views.worker_detail(worker, now)
 
     def session_of(self, worker_id: int) -> int | None:
         """The session of a connected worker."""

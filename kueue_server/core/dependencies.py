@@ -19,7 +19,8 @@ from kueue_server.core.verbs import CHANGE_COST
 
 S = JobState
 
-LOOK_COST = 3
+LOOK_COST = 8
+"""What it costs to look at a gate (see `selection`)."""
 
 
 def go_on(state: State) -> None:
@@ -31,11 +32,11 @@ def go_on(state: State) -> None:
         if gates.leaving:
             left -= _let_go(state, gates.leaving[0], left)
             continue
-        found = gates.next_look()
-        if found is None:
+        gate = gates.next_look()
+        if gate is None:
             return
         left -= LOOK_COST
-        gates.look(*found)
+        gates.look(gate)
 
 
 def _let_go(state: State, gate: Gate, left: int) -> int:

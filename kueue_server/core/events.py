@@ -214,6 +214,7 @@ class Limits(msgspec.Struct, frozen=True):
     job_cleanup_after_seconds: float = 40320 * 60.0
     max_finished_jobs: int = 1_000_000
     starvation_seconds: float = 60.0
+    worker_pause_after_failures: int = 10  # 0: never
     maintenance_interval_seconds: float = 60.0  # how often finished jobs are looked over for retention
 
 

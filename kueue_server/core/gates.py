@@ -71,8 +71,11 @@ class Gates:
         self._watchers: RangeIndex[Gate] = RangeIndex()
         self._pinned: dict[int, list[Gate]] = {}
         self._arriving: set[int] = set()
-        self._turn: Iterator[tuple[Gate, int, Reason | None]] = iter(())
+        # The turned job that is being looked at: the gates that are still to be told, and why it is no success.
+        self._turn: Iterator[Gate] = iter(())
         self._turning = False
+        self._number = 0
+        self._why_not: Reason | None = None
         self.turned: deque[int] = deque()
         self.leaving: deque[Gate] = deque()
         self.looks = 0
@@ -103,7 +106,10 @@ class Gates:
         gate = self._gate(waits)
         if gate.settled and not gate.followers:
             self.leaving.append(gate)
-        gate.followers.append(job)
+        if gate.followers:
+            gate.followers.append(job)
+        else:
+            gate.followers = [job]  # mostly it stays alone: this list has no room to spare
 
     def leave(self, job: Job) -> None:
         """A follower waits no more, as a person wants it."""
@@ -144,35 +150,35 @@ class Gates:
 
     # ---------------------------------------------------------------- what happens to whom they wait for
 
-    def next_look(self) -> tuple[Gate, int, Reason | None] | None:
-        """The next gate to be looked at, with the job that is why, and if that did not succeed, with the reason."""
+    def next_look(self) -> Gate | None:
+        """The next gate to be looked at; None if nothing is left."""
         while True:
-            found = next(self._turn, None)
-            if found is not None:
+            gate = next(self._turn, None)
+            if gate is not None:
                 self.looks += 1
-                return found
+                return gate
             self._turning = bool(self.turned)
             if not self.turned:
                 return None
-            self._turn = iter(self._concerned(self.turned.popleft()))
+            self._number = self.turned.popleft()
+            job = self._table.get(self._number)
+            self._why_not = None
+            if job is None or job.state is S.SUCCEEDED:
+                self._turn = iter([*self._index.exactly(self._number), *self._watchers.exactly(self._number)])
+                continue
+            # It failed or was canceled; or it runs again, and some may have taken it for finished.
+            self._turn = iter(self._index.at(self._number))
+            if job.state in FINISHED:
+                self._why_not = why_not(job)
 
-    def _concerned(self, number: int) -> list[tuple[Gate, int, Reason | None]]:
-        job = self._table.get(number)
-        if job is None or job.state is S.SUCCEEDED:
-            gates, reason = [*self._index.exactly(number), *self._watchers.exactly(number)], None
-        else:  # failed or canceled; or running again, which some may have taken for finished
-            gates = self._index.at(number)
-            reason = why_not(job) if job.state in FINISHED else None
-        return [(gate, number, reason) for gate in gates]
-
-    def look(self, gate: Gate, number: int, reason: Reason | None) -> None:
-        """See what it means to a gate that this job turned; it may be settled then."""
+    def look(self, gate: Gate) -> None:
+        """See what it means to a gate that the job turned which led to it; it may be settled then."""
         if gate.settled:
             return
-        if reason is not None and gate.minds(number):
-            self._settle(gate, reason)
-        elif number <= gate.watched:
-            self._watch(gate, number)
+        if self._why_not is not None and gate.minds(self._number):
+            self._settle(gate, self._why_not)
+        elif self._number <= gate.watched:
+            self._watch(gate, self._number)
 
     def done(self, gate: Gate) -> None:
         """All followers of the first leaving gate are through."""

@@ -51,7 +51,9 @@ def target(state: State, worker: Worker, known: KnownShape) -> int:
         return 0
     quick = _quick_attempts(state, worker, known)
     if usual is None:
-        return min(MAX_HELD, HELD_PER_UNKNOWN * quick)
+        # A bad end is told a second late; whoever seems to run more than fits may only be failing.
+        fails = worker.reserved_slots > worker.record.capacity.job_slots
+        return 0 if fails else min(MAX_HELD, HELD_PER_UNKNOWN * quick)
     return min(MAX_HELD, math.ceil(AHEAD_SECONDS * quick / max(usual, _FASTEST_SECONDS)))
 
 
@@ -101,6 +103,7 @@ def _takes_held(state: State, worker: Worker) -> bool:
         and status.keeper_silent_seconds <= 0
         and worker.drained_for is None
         and worker.paused is None
+        and not (state.streaks.stands_out(worker.id) and len(state.workers.by_session) > 1)
         and not (worker.respite is not None and state.now < worker.respite.until)
     )
 

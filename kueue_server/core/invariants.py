@@ -60,6 +60,8 @@ def _check_table(state: State) -> None:
             job = table.jobs[job_id]
             assert job.state is job_state, f"listed as {job_state}: {story(job)}"
     assert sum(map(len, table.by_state.values())) == len(table.jobs), "a job is in no or two states"
+    failed = table.by_state[S.FAILED]
+    assert all(job_id in failed for job_id in table.failed_lately), "lately failed, and not failed any more"
     for group, ids in table.groups.items():
         assert all(table.jobs[job_id].group == group for job_id in ids), f"group {group}"
     lanes = Counter(id(job.lane) for job in table.jobs.values())

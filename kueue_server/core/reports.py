@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kueue.job import JobState
 from kueue.wire.messages import AttemptRef, RefusedAttempt
-from kueue_server.core import arrivals, attempts, holding, sight
+from kueue_server.core import arrivals, attempts, holding, sight, steering
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.events import WorkerHeard, WorkerReported, WorkerStatus
 from kueue_server.core.state import State
@@ -54,6 +54,8 @@ def reported(state: State, event: WorkerReported) -> None:
         arrivals.adopt_running(state, worker, running)
     for end in report.finished:
         attempts.finish(state, worker, end)
+    if report.finished:
+        steering.review_at_once(state, worker)
     for refused in report.refused:
         _refused(state, worker, refused)
     for ref in report.released:

@@ -39,8 +39,8 @@ def restore(state: State, restored: Restored, jobs: Iterable[RestoredJob]) -> No
         if job.state in FINISHED:
             at = job.outcome.finished_at if job.outcome is not None else 0.0
             finished.append((at, job.id, job.state is JobState.FAILED))
-    for _, job_id, failed in sorted(finished):
-        state.retention.finished(job_id, failed=failed, now=state.now)
+    for at, job_id, failed in sorted(finished):
+        state.retention.finished(job_id, failed=failed, now=state.now, age=state.wall - at)
     for stop in restored.stops:
         holder = state.workers.by_id.get(stop.worker)
         if holder is not None:

@@ -8,14 +8,16 @@ unconfirmed stay, and so do those that failed while others, which are to follow 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from kueue.job import JobState
 from kueue.wire.messages import Forget, Range
-from kueue_server.core.idset import RangeList
+from kueue_server.core.idset import IdSet, RangeList
 from kueue_server.core.instructions import DropJobs, SendWorker
+from kueue_server.core.lately import LATELY_SECONDS, Lately
 
 if TYPE_CHECKING:
     from kueue_server.core.state import State
@@ -47,6 +49,11 @@ class _Line:
         else:
             last.jobs.append(job)
 
+    def newest(self) -> Iterator[int]:
+        """All that are left, the last one first."""
+        for bucket in reversed(self._buckets):
+            yield from reversed(bucket.jobs[bucket.done :])
+
     def pop(self, before: float | None) -> int | None:
         """Take out the oldest; with `before`, only if it finished before that time."""
         while self._buckets:
@@ -61,20 +68,28 @@ class _Line:
 
 
 class Retention:
-    """Remembers in which order jobs finished."""
+    """Remembers in which order jobs finished. `failed_lately`: of the table, kept up here."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, failed_lately: IdSet) -> None:
         self._done = _Line()  # succeeded and canceled
         self._failed = _Line()
         self._looked = now
         self._aging = False
+        self.lately = Lately(failed_lately)
 
-    def finished(self, job: int, *, failed: bool, now: float) -> None:
-        """A job has finished (again)."""
+    def finished(self, job: int, *, failed: bool, now: float, age: float = 0.0) -> None:
+        """A job has finished (again); `age` seconds ago if that was before the server's start."""
         (self._failed if failed else self._done).append(job, now)
+        if failed and age < LATELY_SECONDS:
+            self.lately.add(job, now - max(0.0, age))
+
+    def newest(self) -> Iterator[int]:
+        """Jobs that succeeded or were canceled, the last one first; some may be there twice, or gone."""
+        return self._done.newest()
 
     def tick(self, state: State) -> None:
         """Drop a portion of what is to go."""
+        self.lately.expire(state.now)
         if not self._aging and state.now - self._looked >= state.limits.maintenance_interval_seconds:
             self._aging = True
             self._looked = state.now
@@ -103,7 +118,8 @@ class Retention:
         if job.state not in wanted:
             return
         if job.holding or state.gates.needs(job):
-            self.finished(job_id, failed=failed, now=state.now)  # looked at again when it is old again
+            line = self._failed if failed else self._done
+            line.append(job_id, state.now)  # looked at again when it is old again
         else:
             doomed.append(job_id)
 

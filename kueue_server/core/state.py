@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from kueue_server.core import turns
 from kueue_server.core.events import Limits
+from kueue_server.core.failing import Streaks
 from kueue_server.core.gates import Gates
 from kueue_server.core.ledger import Ledger
 from kueue_server.core.outbox import Outbox
@@ -47,8 +48,10 @@ class State:
         self.ledger = Ledger(limits)
         self.outbox = Outbox()
         self.pace = Pace()
-        self.retention = Retention(now)
+        self.retention = Retention(now, self.table.failed_lately)
         self.retries = RetryLine()
+        self.streaks = Streaks()
+        self.judged = now  # when it was last looked how the jobs of suspects fare elsewhere
         self.verbs: deque[UnderWay] = deque()
         self.unsettled: list[Unsettled] = []
         self.newest_submitted = 0

@@ -56,7 +56,7 @@ def submitted(state: State, event: JobsSubmitted) -> None:
         state.gates.unpin(event.request)
     if event.whole:
         state.gates.arrive(event.whole, more=event.more)
-    state.newest_submitted = event.first + len(event.specs) - 1
+    state.newest_submitted = max(state.newest_submitted, event.first + len(event.specs) - 1)
 
 
 def recount(state: State, names: frozenset[str]) -> None:

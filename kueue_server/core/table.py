@@ -173,6 +173,7 @@ class JobTable:
         self.present = IdSet()
         self.by_state: dict[JobState, IdSet] = {state: IdSet() for state in JobState}
         self.groups: dict[str, IdSet] = {}
+        self.failed_lately = IdSet()  # see `lately`
         self.turned: deque[int] | None = None
         """If somebody wants to know: jobs that finish, or come back from it, in their order."""
 
@@ -222,6 +223,8 @@ class JobTable:
             IllegalTransitionError: that move is not in the table of `kueue.job`; nothing has changed.
         """
         check_transition(JobId(job.id), job.state, state)
+        if job.state is JobState.FAILED:
+            self.failed_lately.discard(job.id)
         self.by_state[job.state].discard(job.id)
         self.by_state[state].add(job.id)
         counts = job.lane.queue.counts
@@ -233,6 +236,8 @@ class JobTable:
 
     def drop(self, job: Job) -> None:
         """Take a job out."""
+        if job.state is JobState.FAILED:
+            self.failed_lately.discard(job.id)
         del self.jobs[job.id]
         self.present.discard(job.id)
         self.by_state[job.state].discard(job.id)

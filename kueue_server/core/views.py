@@ -228,9 +228,10 @@ def worker_state(worker: Worker) -> str:
     return "lost" if worker.lost else "silent"
 
 
-def worker_view(worker: Worker) -> WorkerView:
+def worker_view(worker: Worker, now: float) -> WorkerView:
     """A row of the list of workers."""
     connected = worker.session is not None
+    succeeded, failed = worker.tally.counts(now)
     return WorkerView(
         id=worker.id,
         name=worker.name,
@@ -250,6 +251,8 @@ def worker_view(worker: Worker) -> WorkerView:
         system=worker.record.system,
         status=worker.status,
         paused=worker.paused,
+        hour_succeeded=succeeded,
+        hour_failed=failed,
     )
 
 
@@ -260,12 +263,12 @@ def cpus(state: State) -> tuple[int, float]:
     return whole, float(whole - sum(worker.free_cpus for worker in connected))
 
 
-def worker_detail(worker: Worker) -> WorkerDetail:
+def worker_detail(worker: Worker, now: float) -> WorkerDetail:
     """All about a worker."""
     held = [*worker.offered, *(job for jobs in worker.held.values() for job in jobs)]
     return WorkerDetail(
         rid=0,
-        worker=worker_view(worker),
+        worker=worker_view(worker, now),
         running=tuple(sorted(worker.running)[:MAX_ITEMS]),
         held=tuple(sorted(held)[:MAX_ITEMS]),
         unconfirmed=tuple(sorted({job for job, _ in worker.unconfirmed})[:MAX_ITEMS]),

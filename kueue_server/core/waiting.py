@@ -8,6 +8,7 @@ from kueue_server.core.admission import all_paused, closed, no_fit
 from kueue_server.core.awaited import Awaited
 from kueue_server.core.closed import Sight
 from kueue_server.core.pending import Lane, job_of
+from kueue_server.core.shapes import KnownShape
 from kueue_server.core.state import State
 from kueue_server.core.table import Job, cwd_of, program_of
 from kueue_server.core.workers import Worker
@@ -22,15 +23,13 @@ class WhyWaiting:
     def __init__(self, state: State) -> None:
         self._state = state
         self._of_lane: dict[Lane, Reason | None] = {}
-        self._fitting: dict[Lane, list[Worker]] = {}
+        self._of_shape: dict[KnownShape, tuple[Reason | None, list[Worker]]] = {}
         self.awaited = Awaited(state)
 
     def reason(self, job: Job) -> Reason:
         """Why this pending job has not been handed out yet."""
         lane = job.lane
-        if lane not in self._of_lane:
-            self._of_lane[lane] = self._reason_of(lane)
-        reason = self._of_lane[lane]
+        reason = self._shared(lane)
         if reason is not None and reason.code in _DECISIVE:
             return reason
         unseen = self._unseen(job)
@@ -43,19 +42,48 @@ class WhyWaiting:
             return Reason("busy", f"waits for its turn, after job {job_of(head)}")
         return Reason("busy", "every worker that fits is busy")
 
+    def shared_by(self, lane: Lane) -> Reason | None:
+        """Why all jobs of a lane wait; None if that differs by their directories and programs."""
+        reason = self._shared(lane)
+        if reason is not None and reason.code in _DECISIVE:
+            return reason
+        if not any(sight.is_clear(worker) for worker in self._fitting(lane)):
+            return None
+        return reason or Reason("busy", "every worker that fits is busy")
+
+    def _shared(self, lane: Lane) -> Reason | None:
+        if lane not in self._of_lane:
+            self._of_lane[lane] = self._reason_of(lane)
+        return self._of_lane[lane]
+
+    def _fitting(self, lane: Lane) -> list[Worker]:
+        """The connected workers that could run its jobs, and that nobody has paused."""
+        return self._looked_over(lane.shape)[1]
+
+    def _looked_over(self, known: KnownShape) -> tuple[Reason | None, list[Worker]]:
+        """Why no worker could run jobs of a shape, if so, and those that could."""
+        found = self._of_shape.get(known)
+        if found is None:
+            connected = self._state.workers.connected()
+            able = [worker for worker in connected if worker.could_run(known)]
+            fitting = [worker for worker in able if worker.paused is None]
+            reason: Reason | None = None
+            if not connected:
+                reason = Reason("no_worker", "no worker is connected")
+            elif not able:
+                reason = no_fit(known)
+            elif not fitting:
+                reason = all_paused(able)
+            found = self._of_shape[known] = reason, fitting
+        return found
+
     def _reason_of(self, lane: Lane) -> Reason | None:
         state = self._state
         if not lane.queue.is_open:
             return closed(lane.queue, state.wall)
-        connected = state.workers.connected()
-        if not connected:
-            return Reason("no_worker", "no worker is connected")
-        able = [worker for worker in connected if worker.could_run(lane.shape)]
-        fitting = self._fitting[lane] = [worker for worker in able if worker.paused is None]
-        if not able:
-            return no_fit(lane.shape)
-        if not fitting:
-            return all_paused(able)
+        nobody, fitting = self._looked_over(lane.shape)
+        if nobody is not None:
+            return nobody
         ledger = state.ledger
         if ledger.full:
             return Reason(
@@ -84,7 +112,7 @@ class WhyWaiting:
     def _unseen(self, job: Job) -> Reason | None:
         """No worker that fits sees the job's working directory, or has its program, or its program or output hangs on
         all that do."""
-        fitting = self._fitting[job.lane]
+        fitting = self._fitting(job.lane)
         if any(sight.is_clear(worker) for worker in fitting):
             return None
         cwd, program, now = cwd_of(job), program_of(job), self._state.now

@@ -19,6 +19,7 @@ from kueue_server.core.pending import Lane
 from kueue_server.core.programs import MissingPrograms
 from kueue_server.core.records import WorkerRecord
 from kueue_server.core.shapes import KnownShape
+from kueue_server.core.tally import Tally
 from kueue_server.core.turns import Cursor
 
 IdleKey = tuple[float, int, int]
@@ -86,6 +87,8 @@ class Worker:
         self.paused: Pause | None = None  # by a person
         self.drained_for: tuple[Lane, int] | None = None
         self.pace: dict[int, float] = {}  # shape number -> usual run time in seconds
+        self.tally = Tally()
+        self.last_failure = (0, "")  # a job that failed at once, and why
         self.served = 0
         self.idle_key: IdleKey | None = None
         self._fits: dict[int, bool] = {}

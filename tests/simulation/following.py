@@ -1,4 +1,4 @@
-"""Jobs that wait for others, and whether they start, or don't, as their predecessors really ended (G11).
+"""Jobs that wait for others, and whether they start, or don't, as their predecessors really ended (G13).
 
 What is looked at is what ran on the machines, not what the server made of it: a job that waits for the success of
 others starts only after a process of each of them has ended with 0.
@@ -123,7 +123,7 @@ class FollowTruth:
 
     def _break(self, run: Run, text: str) -> None:
         key = (run.journal, run.job)
-        self._truth.broken(PromiseBrokenError("G11", f"job {run.job}: {text}", key))
+        self._truth.broken(PromiseBrokenError("G13", f"job {run.job}: {text}", key))
 
     def check(self, journal: str, core: Any) -> None:
         """When all is quiet: nothing was canceled for a job that had succeeded all the while."""
@@ -137,7 +137,7 @@ class FollowTruth:
             before = [jobs.get(one) for first, last in waits.after for one in range(first, last + 1)]
             if all(one is not None and _has_surely_succeeded(one) for one in before):
                 text = f"job {number} was canceled ({job.reason.text}), all before it succeeded"
-                raise PromiseBrokenError("G11", text, (journal, number))
+                raise PromiseBrokenError("G13", text, (journal, number))
 
 
 def _has_surely_succeeded(job: Any) -> bool:

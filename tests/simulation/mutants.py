@@ -24,6 +24,8 @@ import kueue_server.core.canceling
 import kueue_server.core.changing
 import kueue_server.core.core
 import kueue_server.core.dependencies
+import kueue_server.core.distrust
+import kueue_server.core.failing
 import kueue_server.core.gates
 import kueue_server.core.holding
 import kueue_server.core.leases
@@ -132,7 +134,7 @@ MUTANTS = {
         "Submissions.answer_known_token",
         "flight = self._in_flight.get(token)",
         "flight = None",
-        2,
+        61,
     ),
     "new-token-for-a-repeat": Mutant(
         "the client repeats a submit under another token",
@@ -289,10 +291,10 @@ MUTANTS = {
     "pause-not-kept": Mutant(
         "a pause is forgotten with the server's life",
         _STEERING,
-        "pause",
-        "state.outbox.write(SavePause(worker.id, since, event.reason))",
+        "_keep_from_jobs",
+        "state.outbox.write(SavePause(worker.id, since, reason))",
         "pass",
-        10,
+        17,
     ),
     "resume-not-kept": Mutant(
         "a pause that a person has ended is back after a restart",
@@ -317,6 +319,30 @@ MUTANTS = {
         "and worker.paused is None",
         "",
         180,
+    ),
+    "broken-without-looking-elsewhere": Mutant(
+        "a worker on which some jobs fail at once is paused, wherever else they fail",
+        kueue_server.core.failing,
+        "is_broken",
+        "return good >= most",
+        "return True",
+        10,
+    ),
+    "broken-wherever-it-fails": Mutant(
+        "the failures of a worker itself count as good runs elsewhere",
+        kueue_server.core.distrust,
+        "_count",
+        "if attempt.exit_code == 0 or",
+        "if attempt.exit_code or",
+        10,
+    ),
+    "success-is-no-excuse": Mutant(
+        "a worker is taken for broken though some of its last jobs ended well",
+        kueue_server.core.distrust,
+        "note",
+        "state.streaks.end(worker.id)",
+        "pass",
+        45,
     ),
     "pause-kills-what-runs-only": Mutant(
         "a pause with kill lets what was handed over start",
@@ -356,7 +382,7 @@ MUTANTS = {
         "_all_have_refused",
         "return 0",
         "continue",
-        2,
+        4,
     ),
     "program-missing-away": Mutant(
         "a worker that is away for a moment is not waited for",
@@ -425,11 +451,11 @@ MUTANTS = {
     "rerun-answered-before-commit": Mutant(
         "a rerun is answered before it is on the disk",
         kueue_server.reruns,
-        "Rerunning._write",
+        "Rerunning._follow",
         "self._submissions.write(tuple(blocks), written)",
         "[a(first, count, None) for a in self._submissions._in_flight[token].answers],"
         " self._submissions._in_flight[token].answers.clear(), self._submissions.write(tuple(blocks), written)",
-        71,
+        121,
     ),
     "new-token-for-a-repeated-rerun": Mutant(
         "the client repeats a rerun under another token",
@@ -499,7 +525,7 @@ MUTANTS = {
         "a job whose predecessor failed runs",
         _GATES,
         "Gates.look",
-        "if reason is not None and gate.minds(number):",
+        "if self._why_not is not None and gate.minds(self._number):",
         "if False:",
         6,
     ),
@@ -541,6 +567,6 @@ MUTANTS = {
         "WatchHub._changes",
         " if self._is_told(job)",
         "",
-        71,
+        1875,
     ),
 }

@@ -1,4 +1,4 @@
-"""What people do to queues, as actions of a schedule, and whether it is heeded as promised (G13).
+"""What people do to queues, as actions of a schedule, and whether it is heeded as promised (G14).
 
 Promises: when a pause of a queue is acknowledged, nothing of it starts until a person ends that, whoever restarts, but
 what was on workers that were away; no more of a queue run than its limit was when they were handed out; what was set
@@ -180,7 +180,7 @@ class QueueWatcher:
             self._queues.acknowledged.pop(name, None)
 
     def _break(self, text: str) -> None:
-        self._truth.broken(PromiseBrokenError("G13", text))
+        self._truth.broken(PromiseBrokenError("G14", text))
 
 
 def settings_of(core: Core, name: str) -> Settings:
@@ -204,7 +204,7 @@ def check_keys(core: Core, journal: str) -> None:
             other = seen.setdefault((spec.queue, spec.key), number)
             if other != number:
                 text = f"jobs {other} and {number} have {spec.key!r} in queue {spec.queue}"
-                raise PromiseBrokenError("G13", text, (journal, number))
+                raise PromiseBrokenError("G14", text, (journal, number))
 
 
 def started(truth: Truth, disks: dict[str, Disk], run: Run) -> None:
@@ -215,7 +215,7 @@ def started(truth: Truth, disks: dict[str, Disk], run: Run) -> None:
     queues, name, key = disk.queued, run.spec.queue, (run.job, run.fence)
     if queues.acknowledged.get(name, UNSET)[2] and key not in queues.excused:
         text = f"job {run.job} starts, and the pause of queue {name} is acknowledged"
-        truth.broken(PromiseBrokenError("G13", text, (run.journal, run.job)))
+        truth.broken(PromiseBrokenError("G14", text, (run.journal, run.job)))
     live = [
         other for other in truth.live.values() if other.journal == run.journal and other.spec.queue == name
     ]
@@ -223,4 +223,4 @@ def started(truth: Truth, disks: dict[str, Disk], run: Run) -> None:
     most = max(queues.limits.get((other.job, other.fence), math.inf) for other in [run, *live])
     if len({other.key for other in [run, *live]}) > most:
         text = f"{len(live) + 1} jobs of queue {name} run, {most:.0f} may"
-        truth.broken(PromiseBrokenError("G13", text, (run.journal, run.job)))
+        truth.broken(PromiseBrokenError("G14", text, (run.journal, run.job)))

@@ -40,13 +40,14 @@ from tests.simulation.disk import Disk, SimulatedJournal
 from tests.simulation.following import FollowTruth
 from tests.simulation.network import SECRET
 from tests.simulation.queueing import QueueWatcher
+from tests.simulation.sickness import Sickness
 from tests.simulation.steered import Watcher
 from tests.simulation.truth import Truth
 from tests.simulation.verbs import VerbTruth
 from tests.simulation.world import Host, Process, World
 
 
-def config_with(lease_seconds: float, licences: int) -> Config:
+def config_with(lease_seconds: float, licences: int, pause_after: int) -> Config:
     """The configuration of the server."""
     model = ConfigModel.model_validate(
         {
@@ -56,6 +57,7 @@ def config_with(lease_seconds: float, licences: int) -> Config:
                 "job_offer_timeout_seconds": 10,
                 "starvation_seconds": 15,
                 "maintenance_interval_seconds": 20,
+                "worker_pause_after_failures": pause_after,
             },
             "global_resources": {"lic": licences},
         }
@@ -137,13 +139,16 @@ class SimulatedServer:
     def _watch(self, core: Core) -> None:
         watcher = self._watcher = Watcher(self._truth, self.disk)
         queues = self._queues = QueueWatcher(self._truth, self.disk)
+        sickness = Sickness(self._truth, self.journal.uuid, self.disk.steered.resumed)
         handle = core.handle
         perform = self.server.engine._perform
 
         def handle_and_check(event: Event, now: float) -> list[Instruction]:
+            sickness.before(core, event)
             watcher.before(core)
             self._hear_ends(event)
             instructions = handle(event, now)
+            sickness.after(core, event)
             watcher.after(core, event)
             queues.after(core, event)
             self._hear(core, event)

@@ -38,6 +38,7 @@ from tests.simulation.network import Network
 from tests.simulation.queueing import check_keys, started, with_keys
 from tests.simulation.schedule import FAULTS, LICENCES, MACHINES, Action, Schedule
 from tests.simulation.server import SimulatedServer, config_with
+from tests.simulation.sickness import pause_after
 from tests.simulation.truth import PromiseBrokenError, Run, Truth, is_retriable
 from tests.simulation.verbs import VerbTruth, selector_of
 from tests.simulation.world import WALL, Host, Process, World
@@ -166,7 +167,8 @@ class Simulation:
         """As the file says now."""
         amount = self.truth.licences
         if amount not in self._configs:
-            self._configs[amount] = config_with(self.schedule.lease_seconds, amount)
+            few = pause_after(self.schedule)
+            self._configs[amount] = config_with(self.schedule.lease_seconds, amount, few)
         return self._configs[amount]
 
     def start_server(self) -> None:
@@ -472,6 +474,12 @@ class Simulation:
             machine.lacks_tool = True
             self.world.after(seconds, partial(setattr, machine, "lacks_tool", False))
 
+    def do_sick(self, host: str, seconds: float) -> None:
+        """Everything fails at once on a machine, for a while."""
+        machine = self.machines[host]
+        machine.sick = True
+        self.world.after(seconds, partial(setattr, machine, "sick", False))
+
     def do_disk_full(self, seconds: float) -> None:
         """The server's disk is full for a while."""
         disk = self.disk
@@ -531,6 +539,7 @@ class Simulation:
         for name, machine in self.machines.items():
             machine.hidden.clear()
             machine.lacks_tool = False
+            machine.sick = False
             machine.power_on()
             self.start_agent(name)
         self.truth.licences = MOST_LICENCES

@@ -32,12 +32,25 @@ COLUMNS = (
     Column("state"),
     Column("worker", least=6, shrink=4, optional=True),
     Column("time", right=True, optional=True),
-    Column("note", least=6, shrink=2, optional=True),
+    Column("note", least=12, shrink=4),
 )
+
+NARROW_COLUMNS = (
+    Column("id", right=True),
+    Column("name", least=6, shrink=3, optional=True),
+    Column("command", least=12, shrink=2),
+    Column("directory", least=8, shrink=1, front=True),
+    Column("state"),
+    Column("note", least=16, shrink=2),
+)
+"""On terminals that have no room for more; the note says who has the job, and for how long."""
+WIDE_FROM = 100
 
 
 def job_lines(jobs: list[JobView], now: float, width: int, *, colour: bool) -> list[str]:
     """The table."""
+    if width < WIDE_FROM:
+        return table(NARROW_COLUMNS, [_narrow_row(job, now) for job in jobs], width, colour=colour)
     return table(COLUMNS, [_row(job, now) for job in jobs], width, colour=colour)
 
 
@@ -45,16 +58,43 @@ def _row(job: JobView, now: float) -> list[Cell]:
     return [
         Cell(str(job.id)),
         Cell(visible(job.name)),
-        Cell(quoted([from_os(word) for word in job.command])),
+        Cell(_command(job)),
         Cell(visible(from_os(job.cwd))),
         Cell(str(job.cpus)),
         Cell(format_ram(job.ram_mb)),
         Cell(_resources(job)),
-        Cell(job.state, STATE_STYLES.get(job.state, "")),
+        _state(job),
         Cell(visible(job.worker or "") if job.state != "pending" else ""),
         Cell(_time(job, now)),
         Cell(visible(job.reason.text) if job.reason is not None else ""),
     ]
+
+
+def _narrow_row(job: JobView, now: float) -> list[Cell]:
+    return [
+        Cell(str(job.id)),
+        Cell(visible(job.name)),
+        Cell(_command(job)),
+        Cell(visible(from_os(job.cwd))),
+        _state(job),
+        Cell(note_of(job, now)),
+    ]
+
+
+def note_of(job: JobView, now: float) -> str:
+    """Why a job waits or failed; else who has it or had it, and for how long."""
+    if job.reason is not None:
+        return visible(job.reason.text)
+    parts = (visible(job.worker or ""), _time(job, now))
+    return ", ".join(part for part in parts if part)
+
+
+def _command(job: JobView) -> str:
+    return quoted([from_os(word) for word in job.command])
+
+
+def _state(job: JobView) -> Cell:
+    return Cell(job.state, STATE_STYLES.get(job.state, ""))
 
 
 def _resources(job: JobView) -> str:

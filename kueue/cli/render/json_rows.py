@@ -158,6 +158,8 @@ def worker_row(worker: WorkerView) -> dict[str, Any]:
         "jobs": worker.jobs,
         "held": worker.held,
         "unconfirmed": worker.unconfirmed,
+        "failed_last_hour": worker.hour_failed,
+        "succeeded_last_hour": worker.hour_succeeded,
         "load": list(status.load) if status is not None else None,
         "busy": status.busy if status is not None else None,
         "accepting": status.accepting if status is not None else None,

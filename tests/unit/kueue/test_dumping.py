@@ -26,6 +26,7 @@ from kueue.wire.messages import (
     Reason,
     ShowJob,
     Spec,
+    Waits,
 )
 
 encode = msgspec.json.encode
@@ -128,6 +129,12 @@ def test_with_many_environments_only_some_are_remembered(monkeypatch: pytest.Mon
 def test_a_job_that_went_meanwhile_is_left_out(server: Server) -> None:
     server.gone = {9}
     assert [spec.name for spec, _ in restored(server.dump(), None)] == [f"job {n}" for n in range(1, 8)]
+
+
+def test_a_pending_job_has_waited_for_others_long_enough(server: Server) -> None:
+    server.add(20, waits=Waits(((1, 1),)))
+    *_, (last, _) = restored(server.dump(), None)
+    assert last.waits is None
 
 
 def test_an_empty_queue_makes_a_dump_without_jobs() -> None:

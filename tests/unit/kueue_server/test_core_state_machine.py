@@ -98,6 +98,7 @@ class ServerAndWorkers(RuleBasedStateMachine):
                 starvation_seconds=15.0,
                 job_cleanup_after_seconds=300.0,
                 maintenance_interval_seconds=20.0,
+                worker_pause_after_failures=2,
             )
         )
 
@@ -510,6 +511,8 @@ class ServerAndWorkers(RuleBasedStateMachine):
             if queue.paused is not None:
                 self.deal(self.bench.resume_queues(queue.name))
         for _ in range(400):
+            if any(view.paused is not None for view in self.bench.core.workers(self.bench.time)):
+                self.deal(self.bench.resume("*"))
             for worker in self.workers.values():
                 if worker.session is None:
                     self.connect(worker)
