@@ -130,6 +130,7 @@ def _hand_out(state: State, worker: Worker, known: KnownShape, count: int) -> No
         job = _pick_held(state, worker, lane)
         if job is None:
             continue
+        state.queues.serve(lane.queue)
         attempts.offer(state, worker, job, held=True)
         count -= 1
         if lane.head is not None:

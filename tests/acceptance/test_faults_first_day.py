@@ -253,7 +253,7 @@ def test_the_wrong_secret_and_a_server_that_is_not_kueue_get_one_line_and_code_3
 ) -> None:
     other = tmp_path / "other.toml"
     other.touch(mode=0o600)
-    other.write_text(lab.config.read_text().replace("a-secret-for-tests", "b-secret-for-tests"))
+    other.write_text(lab.config.read_text().replace("a-secret-of", "b-secret-of"))
     done = lab.kueue("-c", str(other), "list-jobs")
     assert done.returncode == 3
     assert b"shared_secret" in done.stderr

@@ -72,8 +72,8 @@ def test_two_loads_at_the_same_time_and_a_server_that_dies_make_each_job_once(la
         wait_for("some are there", lambda: client.counts().pending > 500)
     lab.kill_server()
     lab.start_server()
-    for load in loads:
-        assert load.wait(60) == 0
+    for number, load in enumerate(loads):
+        assert load.wait(90) == 0, (lab.place / f"load{number}.err").read_text()
     with Client(lab.config) as client:
         commands = [view.command for view in client.job_views()]
     assert len(commands) == len(set(commands)) == 4000

@@ -53,6 +53,12 @@ ANSWERS = {
     "forget_worker": "done",
     "pause_workers": "steered",
     "resume_workers": "steered",
+    "list_queues": "queue_page",
+    "pause_queues": "done",
+    "resume_queues": "done",
+    "set_queue": "done",
+    "remove_queue": "done",
+    "dump_jobs": "jobs_dumped",
 }
 SEEDS = 6
 SEEDS_LONG = 150

@@ -101,7 +101,7 @@ MUTANTS = {
         "take_end",
         "if job is None or job.fence != end.fence or job.worker != worker.id:",
         "if job is None:",
-        9,
+        24,
     ),
     "acknowledge-before-commit": Mutant(
         "what depends on the journal leaves before it is written",
@@ -134,7 +134,7 @@ MUTANTS = {
         "Submissions.answer_known_token",
         "flight = self._in_flight.get(token)",
         "flight = None",
-        61,
+        80,
     ),
     "new-token-for-a-repeat": Mutant(
         "the client repeats a submit under another token",
@@ -158,7 +158,7 @@ MUTANTS = {
         "review",
         "silence >= timeout and",
         "silence >= 0 and",
-        12,
+        2,
     ),
     "own-sleep-counts": Mutant(
         "a server that slept holds it against the workers",
@@ -174,7 +174,7 @@ MUTANTS = {
         "adopt_running",
         'attempts.haunt(state, worker, job, running.fence, "superseded", reserves=True)\n    elif job.state in',
         "pass\n    elif job.state in",
-        29,
+        201,
     ),
     "at-most-once-requeued": Mutant(
         "a job to run at most once is handed out again if nobody has heard that it started",
@@ -206,7 +206,7 @@ MUTANTS = {
         "Machine._on_retract",
         "i.TellKept(ref)",
         "i.TellReleased(ref)",
-        77,
+        2,
     ),
     "forget-before-acknowledged": Mutant(
         "a worker drops the record of an end when it has told it",
@@ -214,7 +214,7 @@ MUTANTS = {
         "Book._complete",
         "self.out.append(i.TellFinished(attempt.finished_at(now)))",
         "self.out += [i.TellFinished(attempt.finished_at(now)), i.DropRecords((attempt.key,))]",
-        63,
+        29,
     ),
     "finished-not-listed": Mutant(
         "ends that were not acknowledged are missing from the inventory",
@@ -222,7 +222,7 @@ MUTANTS = {
         "inventory",
         "finished.append(attempt.finished_at(now))",
         "pass",
-        1,
+        2,
     ),
     "keeper-ends-ignored": Mutant(
         "an agent that comes back takes the keeper's ends for losses",
@@ -230,7 +230,7 @@ MUTANTS = {
         "Book.adopt",
         "self.ended(attempt, record.ended, why_interrupted, now)",
         "self.lose(attempt, Ended(End.LOST, started=record.started), now)",
-        1,
+        2,
     ),
     "start-beside-superseded": Mutant(
         "a worker starts something while a superseded attempt still dies",

@@ -127,6 +127,20 @@ def test_a_queue_that_comes_later_does_not_catch_up() -> None:
     assert 9 <= busy.order[-30:].count("b") <= 11
 
 
+def test_what_a_queue_got_while_it_was_alone_is_not_held_against_it() -> None:
+    bench = Bench()
+    bench.set_queue("a", weight=3)
+    bench.submit(*[make_spec(queue="b")] * 400)
+    busy = Busy(bench, 2)
+    busy.finish(400, run=0.01)
+    busy.order.clear()
+    bench.pause_queues("a", "b")
+    bench.submit(*[make_spec(queue="a")] * 100, *[make_spec(queue="b", ram_mb=200)] * 100)
+    busy.note(bench.resume_queues("a", "b"))
+    busy.finish(60, run=0.01)
+    assert 13 <= busy.order[:60].count("b") <= 17, busy.order
+
+
 def test_a_queue_of_which_nothing_fits_gathers_no_claim_and_keeps_nobody_waiting() -> None:
     bench = Bench(Limits(global_resources=(("lic", 1),)))
     bench.set_queue("a", weight=5)
