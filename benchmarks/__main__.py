@@ -31,10 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.results is not None:
         try:
-            run = report.Run.load(options.results)
+            runs = [report.Run.load(path) for path in options.results]
         except (OSError, msgspec.DecodeError) as error:
-            print(f"{options.results}: {error}", file=sys.stderr)
+            print(error, file=sys.stderr)
             return 1
+        run = runs[0] if len(runs) == 1 else report.Run.of_all(runs)
         for result in run.results:
             report.show_result(console, result)
     else:
@@ -87,7 +88,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--plots", type=Path, metavar="DIR", help="write plots of how costs grow there")
     parser.add_argument("--readme", action="store_true", help="write the figures into benchmarks/README.md")
     parser.add_argument(
-        "--results", type=Path, metavar="FILE", help="run nothing, take what --json wrote at another time"
+        "--results",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="run nothing, take what --json wrote at other times; of a question that is in several the last counts",
     )
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in known]

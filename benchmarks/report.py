@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -59,6 +59,19 @@ class Run:
             OSError, msgspec.DecodeError: there is none.
         """
         return msgspec.json.decode(path.read_bytes(), type=cls)
+
+    @classmethod
+    def of_all(cls, runs: Sequence[Run]) -> Run:
+        """One of several on one machine. Of a question that more than one of them asked the last answer counts."""
+        results = {result.name: result for run in runs for result in run.results}
+        first = runs[0]
+        return Run(
+            date=" and ".join(dict.fromkeys(run.date[:10] for run in runs)),
+            quick=any(run.quick for run in runs),
+            machine=replace(first.machine, load=max(run.machine.load for run in runs)),
+            versions=first.versions,
+            results=sorted(results.values(), key=lambda result: result.name),
+        )
 
 
 def number(value: float) -> str:

@@ -6,7 +6,7 @@ submitted with unless that was there lately, and at the end how many there were.
     {"kueue_dump": 1, "queue": "tapeout"}
     {"context": "5f70…", "content": {"env": [["PATH", "/usr/bin"], …], "umask": 18, …}}
     {"job": 17, "spec": {"payload": {"kind": "command", "argv": ["./synthesize.sh", "core_a"]}, …}}
-    {"jobs": 1}
+    {"jobs": 1, "left_out": 0}
 
 Neither side keeps more than a page of jobs and some environments. No I/O.
 """
@@ -47,8 +47,11 @@ class _Job(msgspec.Struct):
     spec: msgspec.Raw
 
 
-class _End(msgspec.Struct):
+class End(msgspec.Struct):
+    """The last line: how many jobs there were, and how many were left out, since they wait for others."""
+
     jobs: int
+    left_out: int = 0
 
 
 class _Digest(msgspec.Struct):
@@ -67,6 +70,7 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
     job: int | None = None
     spec: msgspec.Raw = msgspec.Raw()
     jobs: int | None = None
+    left_out: int = 0
 
 
 _digest_of = msgspec.json.Decoder(_Digest).decode
@@ -75,11 +79,12 @@ _spec_of = msgspec.json.Decoder(Spec).decode
 
 
 def dump(queue: str) -> Operation[int]:
-    """Emits the lines of a dump of the jobs of a queue that have not been handed out; returns how many jobs."""
+    """Emits the lines of a dump of the jobs of a queue that have not been handed out, but those that wait for others;
+    returns how many jobs."""
     yield Emit(_line(_Head(VERSION, queue)))
     recent: dict[str, None] = {}
     cursor: int | None = None
-    count = 0
+    count = left_out = 0
     while True:
         page = yield from ask(partial(DumpJobs, queue=queue, cursor=cursor), JobsDumped)
         for job in page.jobs:
@@ -96,9 +101,10 @@ def dump(queue: str) -> Operation[int]:
             yield Emit(_line(_Job(job.id, job.spec)))
             count += 1
         cursor = page.cursor
+        left_out += page.left_out
         if cursor is None:
             break
-    yield Emit(_line(_End(count)))
+    yield Emit(_line(End(count, left_out)))
     return count
 
 
@@ -172,11 +178,7 @@ def _job(line: _Line, recent: dict[str, bytes], queue: str | None, number: int) 
         raise UsageError(f"line {number}: no job: {error}") from None
     if spec.context not in recent:
         raise UsageError(f"line {number}: the environment of job {line.job} is missing")
-    if spec.waits is not None:
-        raise UsageError(
-            f"line {number}: job {line.job} waits for others, by ids that mean other jobs elsewhere"
-        )
-    changes: dict[str, Any] = {"rerun_of": None}
+    changes: dict[str, Any] = {"rerun_of": None, "waits": None}
     if queue is not None:
         changes["queue"] = queue
     return msgspec.structs.replace(spec, **changes), recent[spec.context]

@@ -42,6 +42,7 @@ class Job:
     resources: tuple[tuple[str, int], ...] = ()
     name: str = ""
     group: str = ""
+    queue: str = ""
     priority: int = 0
     submitted_at: datetime.datetime | None = None
     started_at: datetime.datetime | None = None
@@ -112,6 +113,7 @@ def job_of_view(view: JobView, client: object = None) -> Job:
         resources=view.resources,
         name=view.name,
         group=view.group,
+        queue=view.queue,
         priority=view.priority,
         submitted_at=_utc(view.submitted_at),
         started_at=_utc(view.started_at),

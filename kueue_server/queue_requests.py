@@ -51,7 +51,7 @@ def take(services: Services, message: QueueRequest, send: Send) -> None:
                 send(Failure(message.rid, Reason("unknown_queue", f"no queue {message.queue}")))
             else:
                 jobs = tuple(DumpedJob(number, msgspec.Raw(spec)) for number, spec in page[0])
-                send(JobsDumped(message.rid, jobs, page[1]))
+                send(JobsDumped(message.rid, jobs, *page[1:]))
             return
         case PauseQueues():
             request = _expect(services, message.rid, send)

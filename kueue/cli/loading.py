@@ -8,12 +8,15 @@ import sys
 from collections.abc import Iterator
 from typing import Annotated, Any, BinaryIO
 
+import msgspec
 import typer
 
 from kueue.cli.cmd_options import OPTIONS, Option
 from kueue.cli.parameters import with_options
 from kueue.cli.queues import Name
+from kueue.cli.selecting import many
 from kueue.cli.session import session_of
+from kueue.dumping import End
 from kueue.errors import KueueError, UsageError
 
 _NOT_OF_LOAD = frozenset({"queue", "follow", "each_line", "from_json"})
@@ -61,12 +64,13 @@ def dump(
     """Write the jobs of a queue that wait to a file, for restore."""
     session = session_of(context)
     with session.connected() as client, _new_file(file) as target:
-        count = 0
+        line = b""
         for line in client.dump_queue(queue):
             target.write(line)
-            count += line.startswith(b'{"job":')
         target.flush()
-    session.terminal.say(f"{count} job{'s' if count != 1 else ''} of queue {queue}")
+    end = msgspec.json.decode(line, type=End)
+    left_out = f"; {many(end.left_out)} wait for others, and are left out" if end.left_out else ""
+    session.terminal.say(f"{many(end.jobs)} of queue {queue}{left_out}")
     return 0
 
 

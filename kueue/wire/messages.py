@@ -950,11 +950,13 @@ class DumpedJob(msgspec.Struct, frozen=True, gc=False):
 
 
 class JobsDumped(msgspec.Struct, frozen=True, tag="jobs_dumped", omit_defaults=True):
-    """`cursor` is None when that was all."""
+    """`cursor` is None when that was all. `left_out`: so many jobs wait for others, whose ids mean nothing
+    elsewhere."""
 
     rid: int
     jobs: tuple[DumpedJob, ...] = ()
     cursor: int | None = None
+    left_out: int = 0
 
 
 class ResourceView(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -1,4 +1,7 @@
-"""What a dump of a queue consists of: the jobs that have not been handed out, as they were asked for. Only reads."""
+"""What a dump of a queue consists of: the jobs that have not been handed out, as they were asked for. Only reads.
+
+Jobs that wait for others are left out, and counted: whom they wait for is said by ids, which mean nothing elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from kueue.wire.messages import BATCH_BYTES, MAX_ITEMS
 from kueue_server.core.idset import walk
 from kueue_server.core.state import State
 
-Page = tuple[list[tuple[int, bytes]], int | None]
-"""Ids and encoded specs, and the next cursor; None if these were the last."""
+Page = tuple[list[tuple[int, bytes]], int | None, int]
+"""Ids and encoded specs; the next cursor, None if these were the last; how many were left out."""
 
 _STATES = (JobState.WAITING, JobState.PENDING)
 
@@ -18,13 +21,17 @@ def page(state: State, queue: str, cursor: int | None) -> Page | None:
     found = state.queues.by_name.get(queue)
     rows: list[tuple[int, bytes]] = []
     if found is None:
-        return None if cursor is None else (rows, None)
-    size = 0
+        return None if cursor is None else (rows, None, 0)
+    size = left_out = 0
     states = [state.table.by_state[each] for each in _STATES]
     for number in walk(found.jobs, states, 0 if cursor is None else cursor + 1):
-        if len(rows) == MAX_ITEMS or size >= BATCH_BYTES:
-            return rows, rows[-1][0]
-        spec = state.table.jobs[number].spec
-        rows.append((number, spec))
-        size += len(spec)
-    return rows, None
+        if len(rows) + left_out == MAX_ITEMS or size >= BATCH_BYTES:
+            return rows, cursor, left_out
+        cursor = number
+        job = state.table.jobs[number]
+        if job.state is JobState.WAITING and job.retry_at is None:
+            left_out += 1
+            continue
+        rows.append((number, job.spec))
+        size += len(job.spec)
+    return rows, None, left_out

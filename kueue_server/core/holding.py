@@ -110,7 +110,7 @@ def _takes_held(state: State, worker: Worker) -> bool:
 
 def _hand_out(state: State, worker: Worker, known: KnownShape, count: int) -> None:
     backoff = worker.backoffs.get(known.number)
-    if backoff is not None and state.now < backoff.until:
+    if count <= 0 or (backoff is not None and state.now < backoff.until):
         return
     # Of the lanes of the shape those whose turn it is; what is held would not count right where jobs are limited.
     lanes = [

@@ -97,7 +97,7 @@ def _check_queues(state: State) -> None:
         mine = jobs[name]
         assert list(queue.jobs) == sorted(job.id for job in mine), f"the jobs of queue {name}"
         counts = Counter(job.state for job in mine)
-        assert queue.counts == {each: counts[each] for each in S}, f"queue {name} counts wrongly"
+        assert queue.counts == [counts[each] for each in S], f"queue {name} counts wrongly"
         keys = Counter(digest_of(key) for job in mine if (key := key_of(job)))
         assert queue.keys == keys, f"the keys of queue {name}"
         assert queue.unconfirmed == sum(len(job.holding) for job in mine), f"unconfirmed of queue {name}"

@@ -172,5 +172,7 @@ class Pending:
 
     def overtake(self, lane: Lane, key: int) -> None:
         """A job of this lane is about to be handed out: those at the front that come before it are overtaken."""
+        if not self.queues.apart and self.queues.common.peekitem(0)[0] == key:
+            return  # as most often
         for other in overtaken(self.queues, lane, key, _OVERTAKEN_LANES):
             other.overtaken = True

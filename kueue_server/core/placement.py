@@ -30,7 +30,8 @@ LOOKS_PER_TICK = 2048
 
 def place(state: State) -> None:
     """Hand out what can be handed out, after everything else of the step."""
-    turns.look_for_room(state)
+    if state.queues.apart:
+        turns.look_for_room(state)
     for worker in state.woken.values():
         if worker.held_count:
             holding.promote(state, worker)
@@ -40,7 +41,8 @@ def place(state: State) -> None:
         _place(state, served)
         holding.fill(state, served.values())
     holding.steal(state, state.woken.values())
-    turns.note_fullness(state)
+    if state.queues.apart:
+        turns.note_fullness(state)
     state.woken.clear()
     state.fresh.clear()
     state.all_fresh = False

@@ -67,8 +67,8 @@ def pause(state: State, event: PauseQueuesRequested) -> None:
         queue.paused = Pause(since, event.reason)
         _save(state, queue)
         lines.append(f"queue {name} is paused" + (" (it is new)" if is_new else ""))
-        if queue.counts[S.RUNNING]:
-            lines.append(f"{_jobs(queue.counts[S.RUNNING])} of it: running on until they have finished")
+        if queue.counts[S.RUNNING.place]:
+            lines.append(f"{_jobs(queue.counts[S.RUNNING.place])} of it: running on until they have finished")
         for job in _unstarted(state, queue):
             worker = state.workers.by_id[job.worker]
             if worker.session is None:

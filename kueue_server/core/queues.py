@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MOST_QUEUES = 1000
 """A decision may have to look at each."""
 _STRIDE = 2**40
+_OFFERED, _RUNNING = JobState.OFFERED.place, JobState.RUNNING.place
 
 
 def digest_of(key: str) -> bytes:
@@ -35,9 +36,9 @@ def digest_of(key: str) -> bytes:
 class Queue:
     """One named queue. `heads` are those of its lanes, or the common ones.
 
-    `counts` are its jobs by state, `unconfirmed` the attempts of them that are, `jobs` their ids, `keys` how many of
-    them have which key, by its digest. `progress` is how far it has come by its weight, where queues take turns.
-    `was_full`: it had no room when jobs were placed last.
+    `counts` are its jobs by the place of their state, `unconfirmed` the attempts of them that are, `jobs` their ids,
+    `keys` how many of them have which key, by its digest. `progress` is how far it has come by its weight, where
+    queues take turns. `was_full`: it had no room when jobs were placed last.
     """
 
     __slots__ = (
@@ -64,7 +65,7 @@ class Queue:
         self.max_running: int | None = None
         self.paused: Pause | None = None
         self.jobs = IdSet()
-        self.counts = dict.fromkeys(JobState, 0)
+        self.counts = [0] * len(JobState)
         self.unconfirmed = 0
         self.keys: dict[bytes, int] = {}
         self.progress = 0
@@ -91,7 +92,7 @@ class Queue:
     @property
     def handed_out(self) -> int:
         """How many attempts of its jobs are offered, run, or may live."""
-        return self.counts[JobState.OFFERED] + self.counts[JobState.RUNNING] + self.unconfirmed
+        return self.counts[_OFFERED] + self.counts[_RUNNING] + self.unconfirmed
 
     @property
     def is_full(self) -> bool:
@@ -111,7 +112,7 @@ class Queue:
     @property
     def unfinished(self) -> int:
         """How many of its jobs have not finished."""
-        return sum(self.counts[state] for state in UNFINISHED)
+        return sum(self.counts[state.place] for state in UNFINISHED)
 
     @property
     def stride(self) -> int:

@@ -193,7 +193,7 @@ class JobTable:
         job.lane.jobs += 1
         queue = job.lane.queue
         queue.jobs.add(job.id)
-        queue.counts[job.state] += 1
+        queue.counts[job.state.place] += 1
         self._join_group(job)
 
     def _join_group(self, job: Job) -> None:
@@ -228,8 +228,8 @@ class JobTable:
         self.by_state[job.state].discard(job.id)
         self.by_state[state].add(job.id)
         counts = job.lane.queue.counts
-        counts[job.state] -= 1
-        counts[state] += 1
+        counts[job.state.place] -= 1
+        counts[state.place] += 1
         if self.turned is not None and (state in FINISHED or job.state in FINISHED):
             self.turned.append(job.id)
         job.state = state
@@ -243,7 +243,7 @@ class JobTable:
         self.by_state[job.state].discard(job.id)
         queue = job.lane.queue
         queue.jobs.discard(job.id)
-        queue.counts[job.state] -= 1
+        queue.counts[job.state.place] -= 1
         if queue.keys and (key := key_of(job)):
             queue.unlearn(key)
         self._leave_group(job)

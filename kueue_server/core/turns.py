@@ -81,8 +81,7 @@ def _in_turns(queues: Queues, start: Cursor | None) -> Iterator[Lane]:
 def overtaken(queues: Queues, lane: Lane, key: int, most: int) -> Iterator[Lane]:
     """The lanes whose heads come before the job of this key, which is about to be handed out; `most` of a queue."""
     if not queues.apart:
-        if queues.common.peekitem(0)[0] < key:
-            yield from _before(queues.common, key, most)
+        yield from _before(queues.common, key, most)
     elif not queues.taking_turns:
         for pool in (queues.common, *(queue.heads for queue in _open(queues))):
             yield from _before(pool, key, most)

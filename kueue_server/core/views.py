@@ -286,7 +286,7 @@ def _queue_view(queue: Queue, now: float) -> QueueView:
     rate = queue.rate.per_minute(now)
     unfinished = queue.unfinished
     eta = 60.0 * unfinished / rate if rate else None if unfinished else 0.0
-    counts = {state.value: number for state, number in queue.counts.items()}
+    counts = {state.value: queue.counts[state.place] for state in JobState}
     return QueueView(
         queue.name,
         JobCounts(**counts, eta_seconds=eta),

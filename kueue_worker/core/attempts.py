@@ -68,6 +68,7 @@ class Attempt:
     started: float | None = None
     ended: Ended | None = None
     kill_end: KillEnd | None = None  # the end that a kill was ordered with
+    asked_back: bool = False  # if it does not start now, it is given back
     stdout_tail: bytes = b""
     stderr_tail: bytes = b""
     until: float | None = None

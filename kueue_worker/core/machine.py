@@ -287,6 +287,11 @@ class Machine:
             self.book.release(attempt, now)
         else:
             self.book.out.append(i.TellKept(ref))
+            if (
+                attempt.phase is Phase.NEXT
+            ):  # it may start at any moment; if it does not, it is given back after all
+                attempt.asked_back = True
+                self.ahead.drop(attempt)
 
     # ---------------------------------------------------------------- starting
 
@@ -317,7 +322,8 @@ class Machine:
         if attempt is None or attempt.phase not in (Phase.NEXT, Phase.STARTING):
             return
         of_another = self.book.journal is not None and attempt.note.journal != self.book.journal
-        if attempt.kill_end is not None or self.conditions.departure.begun or of_another:
+        unwanted = attempt.kill_end is not None or attempt.asked_back
+        if unwanted or self.conditions.departure.begun or of_another:
             self.book.never_started(attempt, now)
         else:
             self.book.hold_again(attempt, now)

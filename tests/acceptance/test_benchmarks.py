@@ -63,6 +63,20 @@ def an_answer() -> Answer:
     )
 
 
+def test_of_a_question_in_several_runs_the_last_answer_counts() -> None:
+    def run(date: str, **values: float) -> report.Run:
+        answers = {name: Answer([Figure("speed", "1/s", (value,))]) for name, value in values.items()}
+        results = [report.Result(name, "?", 1.0, answer) for name, answer in answers.items()]
+        return report.Run(date, False, this_machine(), {}, results)
+
+    both = report.Run.of_all([run("2026-11-20 10:00", a=1.0, b=2.0), run("2026-11-21 11:00", a=3.0)])
+    assert [(result.name, result.answer and result.answer.figures[0].median) for result in both.results] == [
+        ("a", 3.0),
+        ("b", 2.0),
+    ]
+    assert both.date == "2026-11-20 and 2026-11-21"
+
+
 def test_results_are_saved_and_read_again(tmp_path: Path) -> None:
     run = run_of(an_answer())
     run.save(tmp_path / "run.json")

@@ -18,7 +18,7 @@ from tests.support.waiting import wait_for
 @pytest.fixture
 def lab(make_lab: Callable[..., Lab]) -> Lab:
     """A server; whoever needs a worker starts one."""
-    lab = make_lab(worker="worker_max_parallel_jobs = 2")
+    lab = make_lab(worker="worker_max_parallel_jobs = 2", client="connect_timeout_seconds = 60")
     lab.start_server()
     return lab
 

@@ -31,12 +31,15 @@ import kueue_server.core.holding
 import kueue_server.core.leases
 import kueue_server.core.placement
 import kueue_server.core.programs
+import kueue_server.core.queueing
 import kueue_server.core.reports
 import kueue_server.core.restoring
 import kueue_server.core.retries
 import kueue_server.core.sight
 import kueue_server.core.steering
+import kueue_server.core.turns
 import kueue_server.engine
+import kueue_server.keys
 import kueue_server.reruns
 import kueue_server.submissions
 import kueue_server.watch
@@ -85,6 +88,7 @@ class Mutant:
 _ATTEMPTS = kueue_server.core.attempts
 _ARRIVALS = kueue_server.core.arrivals
 _STEERING = kueue_server.core.steering
+_QUEUEING = kueue_server.core.queueing
 _SUBMISSIONS = kueue_server.submissions
 _MACHINE = kueue_worker.core.machine
 _BOOK = kueue_worker.core.book
@@ -468,6 +472,54 @@ MUTANTS = {
         "if self._submissions.answer_known_token(message.token, content_hash, answered):",
         "if False:",
         57,
+    ),
+    "queue-pause-not-kept": Mutant(
+        "a pause of a queue is forgotten with the server's life",
+        _QUEUEING,
+        "pause",
+        "_save(state, queue)",
+        "pass",
+        9,
+    ),
+    "queue-resume-not-kept": Mutant(
+        "a pause of a queue that a person has ended is back after a restart",
+        _QUEUEING,
+        "resume",
+        "_save(state, queue)",
+        "pass",
+        9,
+    ),
+    "queue-pause-answered-at-once": Mutant(
+        "a pause of a queue is answered while what was handed over may still start",
+        _QUEUEING,
+        "pause",
+        "asked[job.id] = job.fence",
+        "pass",
+        12,
+    ),
+    "queue-over-its-limit": Mutant(
+        "a queue that is full hands out more",
+        kueue_server.core.turns,
+        "_open",
+        " and not queue.is_full",
+        "",
+        11,
+    ),
+    "key-forgotten": Mutant(
+        "a job of a key that the queue has is made again",
+        kueue_server.keys,
+        "Keys.sift",
+        " or self._core.has_key(*name)",
+        "",
+        9,
+    ),
+    "key-on-its-way": Mutant(
+        "a job of a key that is just being written is made again",
+        kueue_server.keys,
+        "Keys.sift",
+        "flight = self._by_name.get(name)",
+        "flight = None",
+        29,
     ),
     "failures-let-go": Mutant(
         "a job whose predecessor failed runs",

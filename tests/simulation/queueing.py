@@ -2,7 +2,7 @@
 
 Promises: when a pause of a queue is acknowledged, nothing of it starts until a person ends that, whoever restarts, but
 what was on workers that were away; no more of a queue run than its limit was when they were handed out; what was set
-and acknowledged stays so.
+and acknowledged stays so; a key makes one job in its queue.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from kueue.job import JobState
+from kueue.wire.messages import Spec
 from kueue_server.core.core import Core
 from kueue_server.core.events import (
     Event,
@@ -23,6 +26,7 @@ from kueue_server.core.events import (
     SetQueueRequested,
 )
 from kueue_server.core.instructions import AnswerQueues
+from kueue_server.core.table import spec_of
 from tests.simulation.truth import PromiseBrokenError, Run, Truth
 
 if TYPE_CHECKING:
@@ -52,7 +56,10 @@ def draw_queueing(seed: int, seconds: float, times: list[float]) -> Iterator[Dra
 
 def _draw(dice: random.Random) -> Iterator[Drawn]:
     queue = dice.choice(QUEUES)
-    yield 0.0, "submit", _submit(dice, queue)
+    how = _submit(dice, queue)
+    yield 0.0, "submit", how
+    if "keys" in how and dice.random() < 0.7:  # somebody else with the same ones
+        yield dice.choice((0.0, 0.001, 0.002, 0.5)), "submit", {**how, "count": 5, "wait": False}
     what = dice.choice(("pause", "pause", "limit", "limit", "weight", "resume", "remove"))
     at = dice.choice((0.0, 0.02, 0.5, 3.0))
     if what == "pause":
@@ -82,6 +89,8 @@ def _submit(dice: random.Random, queue: str) -> dict[str, Any]:
     }
     if dice.random() < 0.2:
         how["restart"] = False
+    if dice.random() < 0.4:
+        how["keys"] = dice.choice((1, 3, 6))
     return how
 
 
@@ -178,6 +187,24 @@ def settings_of(core: Core, name: str) -> Settings:
     """What is set of a queue now."""
     queue = core._state.queues.by_name.get(name)
     return UNSET if queue is None else (queue.weight, queue.max_running, queue.paused is not None)
+
+
+def with_keys(spec: Spec, count: int, keys: int) -> list[Spec]:
+    """Jobs that have so many keys between them; 0: none."""
+    names = [f"key {number % keys}" if keys else "" for number in range(count)]
+    return [msgspec.structs.replace(spec, key=name) for name in names]
+
+
+def check_keys(core: Core, journal: str) -> None:
+    """When all is quiet: no key is there twice but by reruns."""
+    seen: dict[tuple[str, str], int] = {}
+    for number, job in core._state.table.jobs.items():
+        spec = spec_of(job)
+        if spec.key and spec.rerun_of is None:
+            other = seen.setdefault((spec.queue, spec.key), number)
+            if other != number:
+                text = f"jobs {other} and {number} have {spec.key!r} in queue {spec.queue}"
+                raise PromiseBrokenError("G14", text, (journal, number))
 
 
 def started(truth: Truth, disks: dict[str, Disk], run: Run) -> None:

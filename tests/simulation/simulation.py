@@ -35,7 +35,7 @@ from tests.simulation.disk import Disk
 from tests.simulation.following import FollowTruth, Wish, held_jobs, waits_for
 from tests.simulation.machine import Machine
 from tests.simulation.network import Network
-from tests.simulation.queueing import started
+from tests.simulation.queueing import check_keys, started, with_keys
 from tests.simulation.schedule import FAULTS, LICENCES, MACHINES, Action, Schedule
 from tests.simulation.server import SimulatedServer, config_with
 from tests.simulation.sickness import pause_after
@@ -231,6 +231,7 @@ class Simulation:
         retry_delay: float | None = None,
         retry_on: tuple[int, ...] = (),
         queue: str = "default",
+        keys: int = 0,
         after: Wish | None = None,
         dies: int | None = None,
         server_dies: int | None = None,
@@ -256,7 +257,7 @@ class Simulation:
             waits=waits_for(after, self.disk.rows.next_job - 1),
         )
         client = self._client(60.0)
-        client.submit_and_wait([spec] * count, name, wait=wait)
+        client.submit_and_wait(with_keys(spec, count, keys), name, wait=wait)
         if dies is not None:
             client.process.kill_at_instruction(dies)
         if server_dies is not None:
@@ -606,6 +607,7 @@ class Simulation:
                     "G2", f"{name} had {truth.names[name]} jobs and made {numbers}", (journal, numbers[-1])
                 )
         self.verbs.check(journal, core, self.disk.rows.dropped)
+        check_keys(core, journal)
         self.following.check(journal, core)
         for number, entry in table.items():
             self._check_job(journal, number, entry)

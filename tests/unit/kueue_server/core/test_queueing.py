@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from kueue.job import End
 from kueue.wire.messages import AttemptRef, Changes, Pause, QueueView, Reason, Retract, Selector
+from kueue.wire.waits import Waits
+from kueue_server.core import dumping
 from kueue_server.core.events import ChangeRequested, Limits
 from kueue_server.core.instructions import AnswerQueues, DropJobs, DropQueue, Instruction, SaveQueue
 from kueue_server.core.queues import MOST_QUEUES
@@ -390,3 +393,25 @@ def test_there_always_is_a_default_queue_and_none_is_removed_that_is_not_there()
         (answer,) = answers(bench.remove_queue(name))
         assert answer.error is not None
         assert answer.error.code == code
+
+
+# ---------------------------------------------------------------- dumps
+
+
+def test_a_dump_comes_in_pages_of_what_has_not_been_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dumping, "MAX_ITEMS", 3)
+    bench = Bench()
+    bench.worker(cpus=1)
+    bench.submit(*[make_spec(queue="q", restart=False)] * 6, OTHER)
+    wait = msgspec.structs.replace(make_spec(queue="q"), waits=Waits(after=((6, 6),)))
+    bench.submit(wait, make_spec(queue="q"))
+    pages, cursor = [], None
+    while True:
+        page = bench.core.dump("q", cursor)
+        assert page is not None
+        pages.append(([number for number, _ in page[0]], page[2]))
+        cursor = page[1]
+        if cursor is None:
+            break
+    assert pages == [([2, 3, 4], 0), ([5, 6], 1), ([9], 0)]
+    assert bench.core.dump("nowhere", None) is None

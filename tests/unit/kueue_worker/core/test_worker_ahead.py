@@ -151,10 +151,16 @@ def test_a_canceled_one_that_has_just_started_is_killed() -> None:
     assert worker.end(1, follower=5) == [i.Kill(key(5), 7.0, "stopped")]
 
 
-def test_one_in_line_is_kept_when_the_server_asks_for_it() -> None:
+def test_one_in_line_that_the_server_asks_for_is_given_back_unless_it_starts_first() -> None:
     worker = Busy()
-    worker.offer(5)
-    assert worker.quietly(e.RetractOrdered(refs(5))) == [i.TellKept(refs(5)[0])]
+    worker.offer(5, 6)
+    asked = worker.quietly(e.RetractOrdered(refs(5)))
+    assert asked == [i.TellKept(refs(5)[0]), i.DropStart(key(5))]
+    assert worker.quietly(e.StartDropped(key(5))) == [i.TellReleased(refs(5)[0])]
+    worker.quietly(e.RetractOrdered(refs(6)))
+    assert worker.end(1, follower=6) == []
+    worker.tell(e.AttemptStarted(key(6), worker.now))
+    assert worker.phase(6) is Phase.RUNNING
 
 
 @pytest.mark.parametrize(
