@@ -101,7 +101,7 @@ MUTANTS = {
         "take_end",
         "if job is None or job.fence != end.fence or job.worker != worker.id:",
         "if job is None:",
-        9,
+        24,
     ),
     "acknowledge-before-commit": Mutant(
         "what depends on the journal leaves before it is written",
@@ -222,7 +222,7 @@ MUTANTS = {
         "inventory",
         "finished.append(attempt.finished_at(now))",
         "pass",
-        1,
+        2,
     ),
     "keeper-ends-ignored": Mutant(
         "an agent that comes back takes the keeper's ends for losses",
@@ -230,7 +230,7 @@ MUTANTS = {
         "Book.adopt",
         "self.ended(attempt, record.ended, why_interrupted, now)",
         "self.lose(attempt, Ended(End.LOST, started=record.started), now)",
-        1,
+        2,
     ),
     "start-beside-superseded": Mutant(
         "a worker starts something while a superseded attempt still dies",
@@ -342,7 +342,7 @@ MUTANTS = {
         "note",
         "state.streaks.end(worker.id)",
         "pass",
-        45,
+        11,
     ),
     "pause-kills-what-runs-only": Mutant(
         "a pause with kill lets what was handed over start",
