@@ -57,7 +57,8 @@ def status(context: typer.Context, check: Annotated[bool, CHECK] = False) -> int
 def _cluster(session: Session, address: str) -> tuple[render.Cluster | None, KueueError | None]:
     try:
         with session.client(patience=0.0) as client:
-            return render.Cluster(address, client.server_info(), client.workers(), client.resources()), None
+            info, workers = client.server_info(), client.workers()
+            return render.Cluster(address, info, workers, client.resources(), client.queues()), None
     except KueueError as error:
         return None, error
 

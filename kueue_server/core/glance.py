@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 
 from kueue.job import JobState
 from kueue.wire.messages import LeftOut
@@ -80,11 +80,9 @@ def shares(rows: int, counts: Sequence[int]) -> list[int]:
 def upcoming(queues: Queues) -> Iterator[int]:
     """The pending jobs in the order in which they will be handed out, as far as that is known now; then those of
     queues from which nothing starts. Nothing may change meanwhile."""
-    if queues.taking_turns:
-        yield from _in_turns(queues)
-    else:
-        yield from _merged(turns.lanes(queues))
-    yield from _merged(sorted(closed_lanes(queues), key=lambda lane: lane.head or 0))
+    started = _in_turns(queues) if queues.taking_turns else _merged(turns.lanes(queues))
+    closed = _merged(sorted(closed_lanes(queues), key=lambda lane: lane.head or 0))
+    return map(job_of, chain(started, closed))
 
 
 def closed_lanes(queues: Queues) -> Iterator[Lane]:
@@ -95,7 +93,7 @@ def closed_lanes(queues: Queues) -> Iterator[Lane]:
 
 
 def _merged(lanes: Iterable[Lane]) -> Iterator[int]:
-    """The jobs of lanes that come in the order of their heads."""
+    """The order keys of the jobs of lanes that come in the order of their heads."""
     rest = iter(lanes)
     lane = next(rest, None)
     behind: list[
@@ -108,7 +106,7 @@ def _merged(lanes: Iterable[Lane]) -> Iterator[int]:
             lane = next(rest, None)
             continue
         key, keys = behind[0]
-        yield job_of(key)
+        yield key
         following = next(keys, None)
         if following is None:
             heapq.heappop(behind)
@@ -118,20 +116,20 @@ def _merged(lanes: Iterable[Lane]) -> Iterator[int]:
 
 def _in_turns(queues: Queues) -> Iterator[int]:
     """The queue that is furthest behind gives the next one, as `turns` has it."""
-    line = [
-        (queues.due(queue), next(iter(queue.heads)), queue.number, queue, _merged(queue.heads.values()))
-        for queue in queues.apart.values()
-        if queue.heads and queue.is_open
-    ]
+    line = []
+    for queue in queues.apart.values():
+        if queue.heads and queue.is_open:
+            keys = _merged(queue.heads.values())
+            line.append((queues.due(queue), next(keys), queue.stride, keys))
     heapq.heapify(line)
     while line:
-        due, head, number, queue, jobs = line[0]
-        job = next(jobs, None)
-        if job is None:
+        due, key, stride, keys = line[0]
+        yield key
+        following = next(keys, None)
+        if following is None:
             heapq.heappop(line)
         else:
-            yield job
-            heapq.heapreplace(line, (due + queue.stride, head, number, queue, jobs))
+            heapq.heapreplace(line, (due + stride, following, stride, keys))
 
 
 def _running(state: State, most: int) -> list[Job]:

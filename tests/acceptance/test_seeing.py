@@ -117,7 +117,7 @@ def test_a_machine_on_which_everything_fails_is_paused_and_the_rest_of_the_jobs_
     )
     assert "worker w1 is paused: its last 4 jobs failed" in lab.server_log()
     failed = [job for job in lab.json("list-jobs") if job["state"] == "failed"]
-    assert 4 <= len(failed) < 20
+    assert 4 <= len(failed) < 60
     assert row["failed_last_hour"] == len(failed)
     assert row["succeeded_last_hour"] == 0
     assert "worker w1 is paused: its last 4" in lab.ok("status")

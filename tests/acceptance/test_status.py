@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.support.lab import Lab
+from tests.support.lab import SECRET, Lab
 from tests.support.waiting import wait_for
 
 
@@ -40,7 +40,7 @@ def test_without_a_server_it_says_how_far_one_gets(lab: Lab) -> None:
 
 
 def test_with_another_secret_it_is_the_secret(lab: Lab) -> None:
-    lab.config.write_text(lab.config.read_text().replace("a-secret-for-tests", "another-secret-for-tests"))
+    lab.config.write_text(lab.config.read_text().replace(SECRET, f"another-{SECRET}"))
     done = lab.kueue("status")
     assert done.returncode == 3
     steps = [line.split()[:2] for line in done.stdout.decode().splitlines() if line.startswith("  ")]

@@ -342,7 +342,7 @@ MUTANTS = {
         "note",
         "state.streaks.end(worker.id)",
         "pass",
-        45,
+        11,
     ),
     "pause-kills-what-runs-only": Mutant(
         "a pause with kill lets what was handed over start",

@@ -109,9 +109,7 @@ def worker_detail_lines(detail: WorkerDetail, *, colour: bool) -> list[str]:
         if status.keeper_silent_seconds:
             fields.append(("keeper", f"has not answered for {format_duration(status.keeper_silent_seconds)}"))
     if worker.hour_failed or worker.hour_succeeded:
-        fields.append(
-            ("last hour", f"{worker.hour_failed} attempts failed, {worker.hour_succeeded} succeeded")
-        )
+        fields.append(("last hour", f"{worker.hour_failed} failed, {worker.hour_succeeded} succeeded"))
     fields.append(("connected", local_time(worker.connected_at)))
     fields.append(("last seen", local_time(worker.last_seen_at)))
     for name, jobs in (

@@ -44,7 +44,7 @@ NARROW_COLUMNS = (
     Column("note", least=16, shrink=2),
 )
 """On terminals that have no room for more; the note says who has the job, and for how long."""
-WIDE_FROM = 100
+WIDE_FROM = 120
 
 
 def job_lines(jobs: list[JobView], now: float, width: int, *, colour: bool) -> list[str]:

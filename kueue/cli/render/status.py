@@ -13,7 +13,8 @@ from kueue.file_systems import FileSystem
 from kueue.probing import Step
 from kueue.text import visible
 from kueue.wire.codec import from_os
-from kueue.wire.messages import ResourcePage, ServerState, WorkerView
+from kueue.wire.messages import QueueView, ResourcePage, ServerState, WorkerView
+from kueue.wire.words import DEFAULT_QUEUE
 
 LITTLE_ROOM_MB = 512
 LABEL_WIDTH = 15
@@ -37,6 +38,7 @@ class Cluster(NamedTuple):
     server: ServerState
     workers: tuple[WorkerView, ...]
     resources: ResourcePage
+    queues: tuple[QueueView, ...] = ()
 
 
 def here_lines(here: Here, *, colour: bool) -> list[str]:
@@ -67,10 +69,12 @@ def cluster_lines(cluster: Cluster, now: float, *, colour: bool) -> list[str]:
     left = counts.waiting + counts.pending + counts.offered + counts.running
     if left and counts.eta_seconds:
         lines.append(_line("pace", f"{3600 * left / counts.eta_seconds:,.0f} jobs an hour", colour))
+    if named := [_queue(queue) for queue in cluster.queues if _is_worth_a_word(queue)]:
+        lines.append(_line("queues", ", ".join(named), colour))
     succeeded = sum(worker.hour_succeeded for worker in workers)
     failed = sum(worker.hour_failed for worker in workers)
     if succeeded or failed:
-        lines.append(_line("last hour", f"{succeeded} attempts succeeded, {failed} failed", colour))
+        lines.append(_line("last hour", f"{succeeded} succeeded, {failed} failed", colour))
     shown = [f"{visible(one.name)} {one.used}/{one.total}" for one in cluster.resources.resources]
     if shown:
         lines.append(_line("resources", ", ".join(shown), colour))
@@ -142,6 +146,23 @@ def _worker_warnings(cluster: Cluster, now: float) -> list[str]:
             " kueue_restart_workers --upgrade, without ending jobs"
         )
     return found
+
+
+def _is_worth_a_word(queue: QueueView) -> bool:
+    """One that somebody has named, and that has something to do or is not as all are."""
+    is_set = queue.paused is not None or queue.max_running is not None or queue.weight != 1
+    counts = queue.counts
+    unfinished = counts.waiting + counts.pending + counts.offered + counts.running
+    return is_set or (bool(unfinished) and queue.name != DEFAULT_QUEUE)
+
+
+def _queue(queue: QueueView) -> str:
+    counts = queue.counts
+    running = f"{counts.running + counts.offered}"
+    if queue.max_running is not None:
+        running += f"/{queue.max_running}"
+    text = f"{visible(queue.name)} {running} running {counts.pending + counts.waiting} waiting"
+    return f"{text} (paused)" if queue.paused is not None else text
 
 
 def _workers(workers: tuple[WorkerView, ...], colour: bool) -> str:

@@ -55,11 +55,12 @@ def test_no_line_of_a_listing_is_wider_than_the_terminal(width: int, name: str) 
 
 
 def test_directories_lose_their_front_and_everything_else_its_end() -> None:
-    line = job_lines([job()], 2000.0, 100, colour=False)[1]
+    line = job_lines([job()], 2000.0, 60, colour=False)[1]
     assert "…" in line
     assert "…mber/17 " in line
     assert "/home/someone" not in line
-    assert " ./synthesiz…" in line
+    assert " ./synthesize.s" in line
+    assert "…mber/17 " in job_lines([job()], 2000.0, 120, colour=False)[1]
 
 
 def test_nothing_is_shortened_where_there_is_room() -> None:

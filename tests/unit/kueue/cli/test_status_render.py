@@ -11,6 +11,8 @@ from kueue.file_systems import FileSystem
 from kueue.resources import Capacity
 from kueue.wire.messages import (
     JobCounts,
+    Pause,
+    QueueView,
     ResourcePage,
     ResourceView,
     ServerState,
@@ -108,3 +110,15 @@ def test_the_cluster_in_lines() -> None:
         "resources      genus 3/3",
         "at once        10 of at most 50 jobs",
     ]
+
+
+def test_queues_that_are_used_or_set_are_there() -> None:
+    queues = (
+        QueueView("default", JobCounts(pending=3)),
+        QueueView("idle", JobCounts(succeeded=9)),
+        QueueView("nightly", JobCounts(pending=12), paused=Pause(5.0)),
+        QueueView("tapeout", JobCounts(running=2, pending=2, waiting=1), max_running=40),
+    )
+    lines = cluster_lines(cluster()._replace(queues=queues), NOW, colour=False)
+    (line,) = [line for line in lines if line.startswith("queues")]
+    assert line.split(None, 1)[1] == "nightly 0 running 12 waiting (paused), tapeout 2/40 running 3 waiting"

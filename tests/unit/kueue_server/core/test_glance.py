@@ -55,6 +55,31 @@ def test_pending_jobs_are_in_the_order_in_which_they_are_handed_out() -> None:
     assert found == sorted(range(1, 61), key=lambda job: (-jobs[job].priority, job))
 
 
+def test_where_queues_take_turns_the_next_are_those_that_will_be_handed_out_next() -> None:
+    bench = Bench()
+    bench.submit(*(make_spec(queue="abc"[number % 3], cpus=2, priority=number % 2) for number in range(30)))
+    bench.set_queue("a", weight=3)
+    bench.set_queue("b", weight=2)
+    expected = list(upcoming(bench.core._state.queues))
+    assert len(set(expected)) == 30
+    session, result = bench.connect("w1", cpus=2)
+    result += bench.status(session)
+    found = []
+    while handed := offers(result):
+        ((_, job, fence),) = handed
+        found.append(job)
+        result = bench.finished(session, (job, fence))
+    assert found == expected
+
+
+def test_jobs_of_queues_from_which_nothing_starts_come_last() -> None:
+    bench = Bench()
+    bench.submit(*(make_spec(queue="ab"[number % 2]) for number in range(6)))
+    bench.pause_queues("a")
+    assert shown(bench, 10)[0] == [2, 4, 6, 1, 3, 5]
+    assert shown(bench, 2) == ([2, 4], LeftOut(pending=4))
+
+
 def test_failures_of_more_than_a_day_ago_are_counted_apart() -> None:
     bench = Bench()
     session = bench.worker("w1", cpus=1)

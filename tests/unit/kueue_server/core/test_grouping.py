@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kueue.wire.messages import Reason, WaitGroup
+from kueue.wire.waits import Waits
 from kueue_server.core.events import Limits
 from kueue_server.core.grouping import LOOKS_PER_LANE, MOST_GROUPS
 from tests.support.core_bench import Bench, make_spec
@@ -64,6 +65,18 @@ def test_where_each_job_has_a_directory_of_its_own_one_stands_for_all() -> None:
     bench.refused(session, 1, 1, "no_directory", "/data")
     text = "no worker sees /data/gone/0 (1 asked) and the like"
     assert waits(bench) == [WaitGroup(1000, Reason("no_directory", text), about=True)]
+
+
+def test_paused_queues_and_jobs_that_wait_for_others_are_groups_too() -> None:
+    bench = Bench()
+    bench.worker("w1", cpus=1)
+    bench.submit(make_spec(cpus=1, queue="a"), *[make_spec(cpus=64, queue="b")] * 3)
+    bench.submit(*[make_spec(waits=Waits(after=((1, 1),)))] * 2)
+    bench.pause_queues("b")
+    assert [(group.count, group.reason.code) for group in waits(bench)] == [
+        (3, "queue_paused"),
+        (2, "predecessors"),
+    ]
 
 
 def test_there_are_only_so_many_groups_and_all_are_counted() -> None:
