@@ -56,22 +56,22 @@ def list_jobs(
         limit = max(1, terminal.height - HEADER_AND_FOOTER_LINES)
     with session.connected() as client:
         if limit is None:
-            found = client.job_views(which=which)
+            found = client.job_views(which=which, arrays=True)
         else:
-            newest = list(client.job_views(which=which, newest_first=True, limit=limit))
+            newest = list(client.job_views(which=which, newest_first=True, limit=limit, arrays=True))
             found = iter(newest[::-1])
         if as_json:
             from kueue.cli.render.json_rows import job_row
 
             print_json_list(job_row(job) for job in found)
             return 0
-        from kueue.cli.render.jobs import count_line, job_lines
+        from kueue.cli.render.jobs import count_line, job_lines, jobs_of
 
         shown = list(found)
         counts = client.counts()
         if shown:
             terminal.print(job_lines(shown, time.time(), terminal.width, colour=terminal.colour))
-        terminal.print([count_line(counts, len(shown), colour=terminal.colour)])
+        terminal.print([count_line(counts, sum(map(jobs_of, shown)), colour=terminal.colour)])
     return 0
 
 

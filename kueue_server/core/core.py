@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import assert_never
 
-import msgspec
-
 from kueue.wire.messages import (
     BATCH_BYTES,
     Changes,
@@ -43,11 +41,13 @@ from kueue_server.core import (
     starvation,
     steering,
     submission,
+    tasks,
     verbs,
     views,
 )
 from kueue_server.core.admission import Admission
 from kueue_server.core.events import (
+    ArraySubmitted,
     CancelRequested,
     ChangeRequested,
     CleanRequested,
@@ -70,12 +70,12 @@ from kueue_server.core.explaining import explain
 from kueue_server.core.instructions import AnswerForgetWorker, Instruction
 from kueue_server.core.records import Restored, RestoredJob
 from kueue_server.core.rerunning import Reruns, gather
+from kueue_server.core.rows import Rows
 from kueue_server.core.selection import PORTION, SelectedPart, Selection, part
 from kueue_server.core.state import State
 from kueue_server.core.table import spec_of
 from kueue_server.core.waiting import WhyWaiting
 
-_encode = msgspec.json.Encoder().encode
 _ALL_IDS_UP_TO = 1_000_000
 
 
@@ -115,6 +115,9 @@ class Core:
             case JobsSubmitted():
                 state.wall = event.wall
                 submission.submitted(state, event)
+            case ArraySubmitted():
+                state.wall = event.wall
+                tasks.submitted(state, event)
             case WorkerReported():
                 state.wall = event.wall
                 reports.reported(state, event)
@@ -235,7 +238,7 @@ class Core:
 
     def job_view(self, job_id: int, now: float, attempts: bool = True) -> JobView | None:
         """A job as a row; None if it is not in the table."""
-        job = self._state.table.get(job_id)
+        job = self._state.table.look(job_id)
         if job is None:
             return None
         why = WhyWaiting(self._state)
@@ -243,17 +246,20 @@ class Core:
 
     def job_detail(self, job_id: int, now: float) -> JobDetail | None:
         """All about a job, but its tails and context; `rid` is 0."""
-        job = self._state.table.get(job_id)
+        job = self._state.table.look(job_id)
         return None if job is None else views.job_detail(self._state, job, now)
 
     def context_of(self, job_id: int) -> str | None:
         """The hash of a job's context."""
-        job = self._state.table.get(job_id)
+        job = self._state.table.look(job_id)
         return None if job is None else job.context
 
     def change_of(self, job_id: int) -> JobChange:
         """A job as its watchers see it; state `unknown` if it is not in the table."""
-        job = self._state.table.get(job_id)
+        table = self._state.table
+        if job_id in table.latent:
+            return views.task_change(table, job_id)
+        job = table.get(job_id)
         return JobChange(job_id, "unknown") if job is None else views.job_change(self._state, job)
 
     def page(
@@ -265,23 +271,24 @@ class Core:
         attempts: bool,
         now: float,
         wall: float = 0.0,
+        *,
+        arrays: bool = False,
     ) -> tuple[list[JobView], int | None]:
         """At most `limit` rows beyond `cursor`, fewer where they are long or far between, and the next cursor;
-        None if these were the last."""
+        None if these were the last. With `arrays`, latent tasks that follow one another are one row."""
         state = self._state
         selection = Selection(state, filter, wall)
-        why = WhyWaiting(state)
-        rows: list[JobView] = []
-        size, left = 0, PORTION
-        for job, named in selection.walk(newest_first, cursor):
-            if len(rows) == limit or size >= BATCH_BYTES or left <= 0:
-                return rows, cursor
-            left -= selection.cost
-            cursor = job.id
-            if named:
-                rows.append(views.job_view(state, job, spec_of(job), why, now, attempts=attempts))
-                size += len(_encode(rows[-1]))
-        return rows, None
+        rows = Rows(state, now, attempts=attempts, arrays=arrays)
+        left = PORTION
+        for found, named in selection.walk_tasks(newest_first, cursor):
+            for at, row in rows.of(found, newest_first) if named else rows.none_of(found, newest_first):
+                if len(rows.made) == limit or rows.size >= BATCH_BYTES or left <= 0:
+                    return rows.made, cursor
+                left -= selection.cost
+                cursor = at
+                if row is not None:
+                    rows.add(row())
+        return rows.made, None
 
     def select(self, selector: Selector, cursor: int | None, most_ranges: int, wall: float) -> SelectedPart:
         """A portion of what a selector names."""
@@ -323,7 +330,7 @@ class Core:
 
     def explain(self, job_id: int, now: float) -> tuple[JobView, tuple[WorkerLacks, ...]] | None:
         """A job, and what each worker lacks for it."""
-        job = self._state.table.get(job_id)
+        job = self._state.table.look(job_id)
         view = self.job_view(job_id, now)
         return None if job is None or view is None else (view, explain(self._state, job))
 

@@ -19,6 +19,7 @@ from kueue.wire.messages import (
     Selector,
     Spec,
     Status,
+    Step,
     SystemInfo,
 )
 
@@ -29,6 +30,16 @@ class JobsSubmitted(msgspec.Struct, frozen=True):
     first: int
     specs: tuple[Spec, ...]
     encoded: tuple[bytes, ...]
+    wall: float
+
+
+class ArraySubmitted(msgspec.Struct, frozen=True):
+    """An array that is already durable in the journal. `spec` has its marks, and says which array it is."""
+
+    first: int
+    last: int
+    spec: Spec
+    steps: tuple[Step, ...]
     wall: float
 
 
@@ -164,6 +175,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 Event = (
     JobsSubmitted
+    | ArraySubmitted
     | WorkerConnected
     | WorkerDisconnected
     | WorkerStatus

@@ -8,6 +8,7 @@ from functools import lru_cache
 import msgspec
 
 from kueue.job import JobState
+from kueue_server.core.arrays import cap_of
 from kueue_server.core.pending import job_of
 from kueue_server.core.state import State
 from kueue_server.core.table import Job, SpecHead
@@ -24,15 +25,16 @@ def check(state: State) -> None:
     Raises:
         AssertionError: with what does not hold.
     """
-    _check_table(state)
-    _check_pending(state)
+    jobs = _all_jobs(state)
+    _check_table(state, jobs)
+    _check_pending(state, jobs)
     lost = set(state.table.by_state[S.WAITING]) - state.retries.jobs()
     assert not lost, f"nobody will ever retry {lost}"
     for worker in state.workers.by_id.values():
         _check_worker(state, worker)
     held = Counter(known for worker in state.workers.by_id.values() for known in worker.held)
     assert held == state.workers.held_shapes, "the shapes of held jobs are counted wrongly"
-    for job in state.table.jobs.values():
+    for job in jobs.values():
         _check_job(state, job)
     _check_ledger(state)
     _check_idle(state)
@@ -47,30 +49,63 @@ def story(job: Job) -> str:
     )
 
 
-def _check_table(state: State) -> None:
+def _all_jobs(state: State) -> dict[int, Job]:
+    """All of the table, those without a record, too."""
     table = state.table
-    assert list(table.present) == sorted(table.jobs), "the index of ids differs from the table"
-    assert len(table.present) == len(table.jobs)
+    found = dict(table.jobs)
+    for job_id in table.latent:
+        job = table.look(job_id)
+        assert job is not None
+        assert job_id not in found, f"latent, and has a record: {story(job)}"
+        found[job_id] = job
+    return found
+
+
+def _check_table(state: State, jobs: dict[int, Job]) -> None:
+    table = state.table
+    assert list(table.present) == sorted(jobs), "the index of ids differs from the table"
+    assert len(table.present) == len(jobs)
+    assert len(table.latent) == len(list(table.latent))
     for job_state, ids in table.by_state.items():
         for job_id in ids:
-            job = table.jobs[job_id]
+            job = jobs[job_id]
             assert job.state is job_state, f"listed as {job_state}: {story(job)}"
-    assert sum(map(len, table.by_state.values())) == len(table.jobs), "a job is in no or two states"
+    assert sum(map(len, table.by_state.values())) == len(jobs), "a job is in no or two states"
     for group, ids in table.groups.items():
-        assert all(table.jobs[job_id].group == group for job_id in ids), f"group {group}"
-    queues = Counter(id(job.queue) for job in table.jobs.values())
-    for job in table.jobs.values():
+        assert ids, f"group {group} is empty"
+        assert all(jobs[job_id].group == group for job_id in ids), f"group {group}"
+    queues = Counter(id(job.queue) for job in jobs.values())
+    for job in jobs.values():
         assert queues[id(job.queue)] == job.queue.jobs, f"its queue counts wrongly: {story(job)}"
+    _check_parts(state, jobs)
 
 
-def _check_pending(state: State) -> None:
-    expected = {job.key for job in state.table.jobs.values() if job.state is S.PENDING}
+def _check_parts(state: State, jobs: dict[int, Job]) -> None:
+    end = 0
+    for part in state.table.parts:
+        assert end < part.first <= part.last, f"parts overlap at {part.first}"
+        end = part.last
+        for job_id in range(part.first, part.last + 1):
+            job = jobs.get(job_id)
+            assert job is not None, (
+                f"task {job_id} of array {part.plan.array} has left the table, not its part"
+            )
+            spec = _head_of(job.spec)
+            assert spec.array == part.plan.array, story(job)
+            assert job.spec == part.plan.encoded_spec(job_id), f"not as its array says: {story(job)}"
+    caps = {known.cap for known in state.shapes.known() if known.cap is not None}
+    assert caps >= set(state.shapes.caps.items()), "the caps of arrays"
+    assert {name for name, _ in caps} == state.shapes.caps.keys(), "the caps of arrays"
+
+
+def _check_pending(state: State, jobs: dict[int, Job]) -> None:
+    expected = {job.key for job in jobs.values() if job.state is S.PENDING}
     found: list[int] = []
     for head, queue in state.pending.heads.items():
         assert queue.head == head == queue.first(), f"head of queue {queue.number}"
         keys = list(queue.keys_from(0))
         assert len(keys) == len(queue)
-        assert all(state.table.jobs[job_of(key)].queue is queue for key in keys)
+        assert all(jobs[job_of(key)].queue is queue for key in keys)
         found += keys
     assert sorted(found) == sorted(expected), "pending jobs and queues differ"
     assert state.pending.size == len(found)
@@ -143,8 +178,9 @@ def _check_job(state: State, job: Job) -> None:
     assert (job.retry_at is not None) == (job.state is S.WAITING), f"waits for a retry or not: {story(job)}"
     spec = _head_of(job.spec)
     assert job.retries <= spec.max_retries, f"tried too often: {story(job)}"
-    told = (spec.shape, spec.group, spec.priority)
-    assert (job.queue.shape.shape, job.group, job.priority) == told, f"not as its spec says: {story(job)}"
+    told = (spec.shape, cap_of(spec.array, spec.max_running), spec.group, spec.priority)
+    known = job.queue.shape
+    assert (known.shape, known.cap, job.group, job.priority) == told, f"not as its spec says: {story(job)}"
 
 
 def _check_ledger(state: State) -> None:

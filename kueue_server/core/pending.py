@@ -14,7 +14,7 @@ from sortedcontainers import SortedDict
 
 from kueue.resources import Shape
 from kueue_server.core.idset import IdSet, walk
-from kueue_server.core.shapes import KnownShape, Shapes
+from kueue_server.core.shapes import Cap, KnownShape, Shapes
 
 _ID_BITS = 48
 _ID_MASK = (1 << _ID_BITS) - 1
@@ -86,6 +86,18 @@ class Queue:
         self._size += 1
         self.arrivals += 1
 
+    def add_block(self, key: int, count: int) -> None:
+        """Put in jobs with ids that follow one another. The head is the caller's to update."""
+        self.add(key)
+        self._levels[key >> _ID_BITS].add_block(job_of(key) + 1, count - 1)
+        self._size += count - 1
+
+    def remove_block(self, key: int, count: int) -> None:
+        """Take them out, all of which are in. The head is the caller's to update."""
+        self._levels[key >> _ID_BITS].discard_block(job_of(key) + 1, job_of(key) + count - 1)
+        self._size -= count - 1
+        self.remove(key)
+
     def remove(self, key: int) -> None:
         """Take a job out. The head is the caller's to update."""
         rank = key >> _ID_BITS
@@ -125,18 +137,18 @@ class Pending:
         self.heads: SortedDict[int, Queue] = SortedDict()
         self.size = 0
 
-    def queue(self, shape: Shape, volume: bytes) -> Queue:
+    def queue(self, shape: Shape, volume: bytes, cap: Cap | None = None) -> Queue:
         """The queue for jobs of this shape and volume; it is made if it is not there."""
-        known = self._shapes.intern(shape)
+        known = self._shapes.intern(shape, cap)
         queue = known.queues.get(volume)
         if queue is None:
             queue = known.queues[volume] = Queue(self._next_number, known, volume)
             self._next_number += 1
         return queue
 
-    def leave(self, queue: Queue) -> None:
-        """A job of this queue left the table."""
-        queue.jobs -= 1
+    def leave(self, queue: Queue, count: int = 1) -> None:
+        """Jobs of this queue left the table."""
+        queue.jobs -= count
         if queue.jobs == 0:
             del queue.shape.queues[queue.volume]
             if not queue.shape.queues:
@@ -146,6 +158,15 @@ class Pending:
         """Put a job in."""
         queue.add(key)
         self.size += 1
+        self._arrived(queue, key, now)
+
+    def push_block(self, queue: Queue, key: int, count: int, now: float) -> None:
+        """Put in jobs with ids that follow one another; `key` is that of the first."""
+        queue.add_block(key, count)
+        self.size += count
+        self._arrived(queue, key, now)
+
+    def _arrived(self, queue: Queue, key: int, now: float) -> None:
         head = queue.head
         if head is None or key < head:
             if head is not None:
@@ -160,7 +181,18 @@ class Pending:
         queue.remove(key)
         self.size -= 1
         if key == queue.head:
-            del self.heads[key]
+            self._lost_head(queue, now)
+
+    def remove_block(self, queue: Queue, key: int, count: int, now: float) -> None:
+        """Take out jobs with ids that follow one another; `key` is that of the first."""
+        queue.remove_block(key, count)
+        self.size -= count
+        if queue.head is not None and key <= queue.head < key + count:
+            self._lost_head(queue, now)
+
+    def _lost_head(self, queue: Queue, now: float) -> None:
+        if queue.head is not None:
+            del self.heads[queue.head]
             head = queue.head = queue.first()
             if head is not None:
                 queue.head_since = now

@@ -12,6 +12,8 @@ import msgspec
 
 from kueue.job import FINISHED, JobState
 from kueue.wire.messages import Pause
+from kueue_server.core import tasks
+from kueue_server.core.arrays import cap_of
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.records import Progress, Restored, RestoredJob
 from kueue_server.core.retries import delay_of
@@ -29,14 +31,15 @@ def restore(state: State, restored: Restored, jobs: Iterable[RestoredJob]) -> No
         worker = Worker(number, record, state.now)
         worker.restored = True
         state.workers.add(worker)
+    for part in restored.parts:
+        tasks.restored(state, part)
     finished: list[tuple[float, int, bool]] = []
     for row in jobs:
-        job = _job(state, row)
+        job = _job(state, row) if row.spec else _task(state, row)
         if job.state in FINISHED:
             at = job.outcome.finished_at if job.outcome is not None else 0.0
             finished.append((at, job.id, job.state is JobState.FAILED))
-    for _, job_id, failed in sorted(finished):
-        state.retention.finished(job_id, failed=failed, now=state.now)
+    _recall_finished(state, finished)
     for stop in restored.stops:
         holder = state.workers.by_id.get(stop.worker)
         if holder is not None:
@@ -48,31 +51,69 @@ def restore(state: State, restored: Restored, jobs: Iterable[RestoredJob]) -> No
     state.fresh.clear()
 
 
+def _recall_finished(state: State, finished: list[tuple[float, int, bool]]) -> None:
+    """In which order jobs finished, latent tasks among them."""
+    latent = {
+        run.first: run
+        for part in state.table.parts
+        if part.state in FINISHED
+        for run in state.table.latent_of(part)
+    }
+    finished += [(run.part.finished_at, run.first, False) for run in latent.values()]
+    for _, job_id, failed in sorted(finished):
+        run = latent.get(job_id)
+        if run is None:
+            state.retention.finished(job_id, failed=failed, now=state.now)
+        else:
+            state.retention.finished_range(run.first, run.last, now=state.now)
+
+
+def _task(state: State, row: RestoredJob) -> Job:
+    """A task of an array of which something has become: the table has it as its part says."""
+    job = state.table.jobs[row.job]
+    if job.state is JobState.PENDING:
+        state.dequeue(job)
+    found = _recall(state, job, row)
+    state.table.correct(job, found)
+    _take_place(state, job)
+    return job
+
+
 def _job(state: State, row: RestoredJob) -> Job:
     head = _head_decoder.decode(row.spec)
     job = Job(
         row.job,
         row.spec,
-        state.pending.queue(head.shape, path_bytes(head.volume)),
+        state.pending.queue(head.shape, path_bytes(head.volume), cap_of(head.array, head.max_running)),
         head.context,
         head.group,
         row.submitted_at,
         head.priority,
         head.restart,
     )
-    job.state = row.state
+    job.state = _recall(state, job, row)
+    state.table.add(job)
+    _take_place(state, job)
+    return job
+
+
+def _recall(state: State, job: Job, row: RestoredJob) -> JobState:
+    """What had become of a job; the state that it is in from now on."""
     if row.progress is not None:
         progress = _progress_decoder.decode(row.progress)
         for field in Progress.__struct_fields__:
             setattr(job, field, getattr(progress, field))
     state.workers.next_id = max(state.workers.next_id, job.worker + 1)
-    worker = state.workers.by_id.get(job.worker)
-    if job.state in (JobState.OFFERED, JobState.RUNNING) and worker is None:
+    if row.state in (JobState.OFFERED, JobState.RUNNING) and job.worker not in state.workers.by_id:
         # Its worker is not in the journal: nobody can claim it.
-        job.state = JobState.PENDING
         job.fence = job.worker = 0
-    state.table.add(job)
-    known = job.queue.shape
+        return JobState.PENDING
+    return row.state
+
+
+def _take_place(state: State, job: Job) -> None:
+    """Put a job where its state says that it is."""
+    known, worker = job.queue.shape, state.workers.by_id.get(job.worker)
     if job.state is JobState.PENDING:
         state.enqueue(job)
     elif job.state is JobState.WAITING:
@@ -91,4 +132,3 @@ def _job(state: State, row: RestoredJob) -> Job:
     for number, fence in job.holding:
         state.workers.by_id[number].unconfirmed[job.id, fence] = None
         state.take(job)
-    return job

@@ -100,7 +100,7 @@ def _drain(state: State, worker: Worker, queue: Queue, head: int) -> None:
 
 def _lift(state: State) -> None:
     for name, (queue, head) in list(state.kept.items()):
-        if queue.head != head or name not in state.ledger.totals or not _candidates(state, queue):
+        if queue.head != head or state.ledger.total(name) is None or not _candidates(state, queue):
             del state.kept[name]
             state.wake_all()
     for worker in state.workers.connected():

@@ -39,7 +39,7 @@ class State:
         self.shapes = Shapes(frozenset(name for name, _ in limits.global_resources))
         self.pending = Pending(self.shapes)
         self.workers = Workers()
-        self.ledger = Ledger(limits)
+        self.ledger = Ledger(limits, self.shapes.caps)
         self.outbox = Outbox()
         self.pace = Pace()
         self.retention = Retention(now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kueue.job import JobState
-from kueue_server.core.closed import path_bytes
+from kueue_server.core import tasks
 from kueue_server.core.events import JobsSubmitted
 from kueue_server.core.pending import Queue
 from kueue_server.core.state import State
@@ -23,9 +23,10 @@ def submitted(state: State, event: JobsSubmitted) -> None:
             previous is None
             or spec.shape != previous.shape
             or spec.volume != previous.volume
+            or spec.array != previous.array
             or queue is None
         ):
-            queue = pending.queue(spec.shape, path_bytes(spec.volume))
+            queue = tasks.queue_of(state, spec)
         if spec.context != context:
             context = spec.context
         job_id = event.first + offset

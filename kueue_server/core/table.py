@@ -2,7 +2,8 @@
 
 A record holds what decisions need; the rest of a job stays in its encoded spec and is decoded when somebody
 looks. A state changes only through `JobTable.move`, which keeps the indexes true. Who runs what where is
-the workers' and the ledger's business.
+the workers' and the ledger's business. Tasks of arrays are in the indexes, too, but get a record only when somebody
+asks for one (`arrays.py`).
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import msgspec
 from kueue.job import FINISHED, UNFINISHED, JobId, JobState, check_transition
 from kueue.resources import Shape
 from kueue.wire.messages import AttemptView, OsString, Range, Reason, Selector, Spec
+from kueue_server.core.arrays import Part, Parts, Tasks
 from kueue_server.core.closed import path_bytes
-from kueue_server.core.idset import IdSet, merged, walk
+from kueue_server.core.idset import IdSet, merged, runs, walk
+from kueue_server.core.outcomes import CANCELED
 from kueue_server.core.pending import Queue, order_key
 from kueue_server.core.programs import Program
 from kueue_server.core.records import Outcome, Progress
@@ -72,6 +75,8 @@ class SpecHead(msgspec.Struct, gc=False):
     priority: int = 0
     restart: bool = True
     max_retries: int = 0
+    array: int | None = None
+    max_running: int | None = None
 
 
 class _Place(msgspec.Struct, gc=False):
@@ -138,21 +143,100 @@ def encoded_progress(job: Job) -> bytes:
     )
 
 
+def task_of(part: Part, number: int) -> Job:
+    """The record of a latent task."""
+    plan, spec = part.plan, part.plan.spec
+    job = Job(
+        number,
+        plan.encoded_spec(number),
+        plan.queue,
+        spec.context,
+        spec.group,
+        plan.submitted_at,
+        spec.priority,
+        spec.restart,
+        part.state,
+    )
+    if part.state is JobState.CANCELED:
+        job.reason = CANCELED
+        job.outcome = Outcome(part.finished_at)
+    return job
+
+
+class _Jobs(dict[int, Job]):
+    """Records by id; one that is missing is made, if it is a latent task's. `get` makes none."""
+
+    def __init__(self, table: JobTable) -> None:
+        self._table = table
+
+    def __missing__(self, number: int) -> Job:
+        table = self._table
+        part = table.parts.of(number) if number in table.latent else None
+        if part is None:
+            raise KeyError(number)
+        job = self[number] = task_of(part, number)
+        table.latent.discard(number)
+        return job
+
+
 class JobTable:
-    """All jobs by id."""
+    """All jobs by id. `latent` are those of which there is no record yet."""
 
     def __init__(self) -> None:
-        self.jobs: dict[int, Job] = {}
+        self.jobs: dict[int, Job] = _Jobs(self)
+        self.parts = Parts()
+        self.latent = IdSet()
         self.present = IdSet()
         self.by_state: dict[JobState, IdSet] = {state: IdSet() for state in JobState}
         self.groups: dict[str, IdSet] = {}
 
     def __len__(self) -> int:
-        return len(self.jobs)
+        return len(self.present)
 
     def get(self, job_id: int) -> Job | None:
         """The job of this id, if it is in the table."""
-        return self.jobs.get(job_id)
+        job = self.jobs.get(job_id)
+        return self.jobs[job_id] if job is None and job_id in self.latent else job
+
+    def look(self, job_id: int) -> Job | None:
+        """The same to look at only: what is done to it may be forgotten."""
+        job = self.jobs.get(job_id)
+        if job is None and job_id in self.latent:
+            part = self.parts.of(job_id)
+            assert part is not None, f"task {job_id} is latent, and of no array"
+            return task_of(part, job_id)
+        return job
+
+    def add_part(self, part: Part) -> None:
+        """Put in tasks of an array, all of them latent."""
+        spec, count = part.plan.spec, part.last - part.first + 1
+        self.parts.add(part)
+        for ids in (self.latent, self.present, self.by_state[part.state], *self._group(spec.group)):
+            ids.add_block(part.first, count)
+        part.plan.queue.jobs += count
+
+    def latent_of(self, part: Part) -> Iterator[Tasks]:
+        """The tasks of a part that are latent."""
+        for first, last, _ in runs(self.latent, (self.latent,), self.latent, part.first, part.last):
+            yield Tasks(part, first, last)
+
+    def move_latent(self, tasks: Tasks, state: JobState) -> None:
+        """Latent tasks change their state; their part is the caller's to update."""
+        self.by_state[tasks.part.state].discard_block(tasks.first, tasks.last)
+        self.by_state[state].add_block(tasks.first, len(tasks))
+
+    def take_out(self, tasks: Tasks) -> None:
+        """Take latent tasks out of all indexes; their part and their queue are the caller's to update."""
+        for ids in (self.latent, self.present, self.by_state[tasks.part.state]):
+            ids.discard_block(tasks.first, tasks.last)
+        group = tasks.part.plan.spec.group
+        for ids in self._group(group):
+            ids.discard_block(tasks.first, tasks.last)
+            if not ids:
+                del self.groups[group]
+
+    def _group(self, name: str) -> tuple[IdSet, ...]:
+        return (self.groups.setdefault(name, IdSet()),) if name else ()
 
     def add(self, job: Job) -> None:
         """Put in a job that is not there."""
@@ -194,9 +278,16 @@ class JobTable:
         self.by_state[state].add(job.id)
         job.state = state
 
+    def correct(self, job: Job, state: JobState) -> None:
+        """A job is in this state, whatever it was taken for: for what the journal says."""
+        self.by_state[job.state].discard(job.id)
+        self.by_state[state].add(job.id)
+        job.state = state
+
     def drop(self, job: Job) -> None:
         """Take a job out."""
-        del self.jobs[job.id]
+        if self.jobs.pop(job.id, None) is None:
+            self.latent.discard(job.id)
         self.present.discard(job.id)
         self.by_state[job.state].discard(job.id)
         self._leave_group(job)
@@ -224,8 +315,8 @@ class JobTable:
         """The ids of jobs in these states, from `first` to `last`. The table may change meanwhile."""
         return walk(self.present, [self.by_state[state] for state in states], first, last)
 
-    def select(self, wanted: Selector, newest_first: bool, cursor: int | None) -> Iterator[int]:
-        """The ids that a filter lets through, beyond `cursor`."""
+    def select(self, wanted: Selector, newest_first: bool, cursor: int | None) -> Iterator[int | Tasks]:
+        """The ids that a filter lets through, beyond `cursor`; latent tasks that follow one another at once."""
         base = self.present
         if wanted.group is not None:
             found = self.groups.get(wanted.group) if wanted.group else None
@@ -243,8 +334,20 @@ class JobTable:
                 last = min(last, cursor - 1)
             elif cursor is not None:
                 first = max(first, cursor + 1)
-            if first <= last:
+            if first <= last and not self.latent:
                 yield from walk(base, sets, first, last, descending=newest_first)
+            elif first <= last:
+                yield from self._select_runs(base, sets, first, last, newest_first)
+
+    def _select_runs(
+        self, base: IdSet, sets: list[IdSet], first: int, last: int, newest_first: bool
+    ) -> Iterator[int | Tasks]:
+        for low, high, latent in runs(base, sets, self.latent, first, last, descending=newest_first):
+            if latent:
+                found = list(self.parts.split(low, high))
+                yield from reversed(found) if newest_first else found
+            else:
+                yield from range(high, low - 1, -1) if newest_first else range(low, high + 1)
 
 
 _HIGHEST_ID = 2**63 - 1

@@ -22,7 +22,14 @@ import msgspec
 
 from kueue.clocks import SteadyClock
 from kueue.job import JobState
-from kueue_server.core.records import Restored, RestoredJob, RestoredPause, RestoredStop, WorkerRecord
+from kueue_server.core.records import (
+    Restored,
+    RestoredJob,
+    RestoredPart,
+    RestoredPause,
+    RestoredStop,
+    WorkerRecord,
+)
 from kueue_server.journal.backup import make_backup
 from kueue_server.journal.interface import AddJobs, JournalBrokenError, KnownToken, Write
 from kueue_server.journal.migrations import JournalOpenError, create, found_version, migrate
@@ -37,6 +44,7 @@ TOKEN_SECONDS = 7 * 86400.0
 MAX_TAIL_BYTES = 256 * 1024 * 1024
 """Bytes of output ends that are kept in all; the oldest go first."""
 MAX_CACHED_CONTEXTS = 1024
+_STATES = {state.value: state for state in JobState}
 EPOCH_STEP = 100_000
 """A new epoch's ids begin at the next multiple, so that people can tell them from those of the lost time."""
 
@@ -211,7 +219,8 @@ class SqliteJournal:
         if not block.used_at:
             block = msgspec.structs.replace(block, used_at=self._clock())
         sent = dict(block.contexts)
-        lacking = sorted(set(block.context_of) - sent.keys())
+        wanted = {*block.context_of} if block.array is None else {block.array.context}
+        lacking = sorted(wanted - sent.keys())
         if not lacking:
             return block
         for digest in lacking:
@@ -334,20 +343,34 @@ class SqliteJournal:
                 RestoredPause(*row)
                 for row in self._connection.execute("SELECT worker, since, reason FROM pause")
             )
-        return Restored(int(row[0]), workers, stops, pauses)
+            parts = tuple(
+                RestoredPart(first, last, submitted_at, plan, self._state(first, state), finished_at)
+                for first, last, submitted_at, plan, state, finished_at in self._connection.execute(
+                    "SELECT first, last, submitted_at, plan, state, finished_at FROM part ORDER BY first"
+                )
+            )
+        return Restored(int(row[0]), workers, stops, pauses, parts)
+
+    def _state(self, job: int, state: str | None) -> JobState:
+        known = JobState.PENDING if state is None else _STATES.get(state)
+        if known is None:
+            raise damaged(self._path, f"job {job} is {state}")
+        return known
 
     def restored_jobs(self) -> Iterator[RestoredJob]:
-        """All jobs by id."""
-        states = {state.value: state for state in JobState}
+        """All jobs by id, and then the tasks of arrays of which something has become."""
         with self._writer.lock:
             cursor = self._connection.execute(
                 "SELECT id, submitted_at, state, spec, progress FROM job LEFT JOIN progress ON job = id ORDER BY id"
             )
             for job, submitted_at, state, spec, progress in cursor:
-                known = JobState.PENDING if state is None else states.get(state)
-                if known is None:
-                    raise damaged(self._path, f"job {job} is {state}")
-                yield RestoredJob(job, submitted_at, known, spec, progress)
+                yield RestoredJob(job, submitted_at, self._state(job, state), spec, progress)
+            cursor = self._connection.execute(
+                "SELECT job, progress.state, progress FROM part JOIN progress ON job BETWEEN first AND last"
+                " ORDER BY first, job"
+            )
+            for job, state, progress in cursor:
+                yield RestoredJob(job, 0.0, self._state(job, state), b"", progress)
 
     # ---------------------------------------------------------------- backup, end
 

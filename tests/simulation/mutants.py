@@ -29,9 +29,11 @@ import kueue_server.core.placement
 import kueue_server.core.programs
 import kueue_server.core.reports
 import kueue_server.core.restoring
+import kueue_server.core.retention
 import kueue_server.core.retries
 import kueue_server.core.sight
 import kueue_server.core.steering
+import kueue_server.core.tasks
 import kueue_server.engine
 import kueue_server.reruns
 import kueue_server.submissions
@@ -397,6 +399,46 @@ MUTANTS = {
         "if self._submissions.answer_known_token(message.token, content_hash, answered):",
         "if False:",
         57,
+    ),
+    "task-comes-back": Mutant(
+        "tasks that were dropped are pending again after a restart",
+        kueue_server.core.retention,
+        "drop",
+        "tasks.dropped(state, first, last)",
+        "pass",
+        1,
+    ),
+    "tasks-canceled-in-memory": Mutant(
+        "a cancel of tasks that have no record is forgotten with the server's life",
+        kueue_server.core.tasks,
+        "_join",
+        "_save(state, part)",
+        "pass",
+        1,
+    ),
+    "task-forgets-its-array": Mutant(
+        "what has become of a task is not found after a restart",
+        kueue_server.core.restoring,
+        "restore",
+        "job = _job(state, row) if row.spec else _task(state, row)",
+        "if not row.spec:\n            continue\n        job = _job(state, row)",
+        1,
+    ),
+    "cap-forgotten-on-loss": Mutant(
+        "tasks that may run on a lost worker don't count for their array's limit",
+        kueue_server.core.attempts,
+        "haunt",
+        "state.take(job)",
+        "job.queue.shape.cap or state.take(job)",
+        1,
+    ),
+    "tasks-told-before-commit": Mutant(
+        "a submit of an array is answered before it is on the disk",
+        _SUBMISSIONS,
+        "Submissions.submit_array",
+        "self.write((block,), written)",
+        "answer(first, count, None), self._in_flight[message.token].answers.clear(), self.write((block,), written)",
+        2,
     ),
     "watch-ahead-of-the-disk": Mutant(
         "a waiter is told of ends that a crash may undo",

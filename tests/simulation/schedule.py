@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from tests.simulation.arrays import draw_arrays
 from tests.simulation.steering import draw_steering
 from tests.simulation.verbs import draw_verbs
 
@@ -63,7 +64,11 @@ def draw(seed: int) -> Schedule:
     if dice.random() < 0.3:
         actions += _lost_in_the_middle(dice, seconds, lease)
     times = [action.at for action in actions]
-    more = (*draw_verbs(seed, seconds, times), *draw_steering(seed, seconds, lease, times, MACHINES))
+    more = (
+        *draw_verbs(seed, seconds, times),
+        *draw_steering(seed, seconds, lease, times, MACHINES),
+        *draw_arrays(seed, seconds, times),
+    )
     actions += [Action(*drawn) for drawn in more][: max(0, MOST_ACTIONS - len(actions))]
     actions.sort(key=lambda action: action.at)
     alone = dice.choice((None, None, None, 0.8 * lease))

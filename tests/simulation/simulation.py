@@ -24,11 +24,13 @@ import kueue_server.core.verbs
 import kueue_worker.server_session
 from kueue.job import FINISHED, JobState
 from kueue.resources import Shape
+from kueue.submitting import submit, submit_array
 from kueue.wire.handshake import Role
 from kueue.wire.link import Handler, Link
-from kueue.wire.messages import Command, Spec
+from kueue.wire.messages import Command, Spec, Step
 from kueue_server.core.verbs import CHANGE_COST
 from tests.simulation.agent import SimulatedAgent
+from tests.simulation.arrays import ArrayTruth, all_jobs
 from tests.simulation.client import CONTEXT, SimulatedClient
 from tests.simulation.disk import Disk
 from tests.simulation.machine import Machine
@@ -106,6 +108,7 @@ class Simulation:
         self.world = World(schedule.seed)
         self.truth = Truth(self.world, schedule.lease_seconds, LICENCES)
         self.verbs = VerbTruth(self.truth)
+        self.arrays = ArrayTruth(self.truth)
         self.network = Network(self.world)
         self.dice = self.world.stream("dice")
         self.server_host = Host("server")
@@ -243,7 +246,43 @@ class Simulation:
             retry_on=retry_on,
         )
         client = self._client(60.0)
-        client.submit_and_wait([spec] * count, name, wait=wait)
+        client.submit_and_wait(partial(submit, [spec] * count), name, count, wait=wait)  # type: ignore[list-item]
+        if dies is not None:
+            client.process.kill_at_instruction(dies)
+        if server_dies is not None:
+            self.do_kill("server", self.dice.uniform(0.1, 5.0), instruction=server_dies)
+
+    def do_submit_array(
+        self,
+        indices: tuple[Step, ...],
+        seconds: float,
+        max_running: int | None = None,
+        code: int = 0,
+        retries: int = 0,
+        licences: int = 0,
+        restart: bool = True,
+        priority: int = 0,
+        wait: bool = False,
+        dies: int | None = None,
+        server_dies: int | None = None,
+    ) -> None:
+        """A person submits an array."""
+        name = self.arrays.new_name(indices)
+        spec = Spec(
+            payload=Command(("run", str(seconds), str(code), "{n}")),
+            cwd="/data/a",
+            volume="/data",
+            shape=Shape(1, 100, 1, (("lic", licences),) if licences else ()),
+            context=DIGEST,
+            name=name,
+            priority=priority,
+            max_restarts=100,
+            restart=restart,
+            max_retries=retries,
+        )
+        client = self._client(60.0)
+        submission = partial(submit_array, spec, indices, max_running)  # type: ignore[arg-type]
+        client.submit_and_wait(submission, name, self.arrays.count(name), wait=wait)
         if dies is not None:
             client.process.kill_at_instruction(dies)
         if server_dies is not None:
@@ -480,6 +519,7 @@ class Simulation:
             self.disk.rows.pauses = dict(copy.pauses)
             self.disk.steered.come_from(old.steered)
             self.disk.rows.tails = dict(copy.tails)
+            self.disk.rows.parts = dict(copy.parts)
             self.disk.rows.next_job = (copy.next_job // EPOCH_STEP + 1) * EPOCH_STEP
             self.disk.contexts = dict(old.contexts)
             self.disk.tokens = dict(old.tokens)
@@ -538,7 +578,7 @@ class Simulation:
         server, truth = self.server, self.truth
         assert server is not None
         core, journal = server.server.core, self.disk.uuid
-        table = core._state.table.jobs
+        table = all_jobs(core)
         core.check_invariants()
         for client in self.clients:
             if client.process.alive and client.busy:

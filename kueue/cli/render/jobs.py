@@ -20,6 +20,10 @@ STATE_STYLES = {
     "canceled": "magenta",
 }
 
+MOST_INDICES = 30
+"""Characters of them in a row."""
+
+
 COLUMNS = (
     Column("id", right=True),
     Column("name", least=6, shrink=3, optional=True),
@@ -40,16 +44,32 @@ def job_lines(jobs: list[JobView], now: float, width: int, *, colour: bool) -> l
     return table(COLUMNS, [_row(job, now) for job in jobs], width, colour=colour)
 
 
+def jobs_of(row: JobView) -> int:
+    """How many jobs a row stands for."""
+    return 1 if row.last is None else row.last - row.id + 1
+
+
+def _number(job: JobView) -> str:
+    """An id with the index in its array, or all that a row stands for."""
+    if job.last is None:
+        return str(job.id) if job.array_index is None else f"{job.id} [{job.array_index}]"
+    indices = job.indices
+    if len(indices) > MOST_INDICES:
+        indices = indices[:MOST_INDICES].rpartition(",")[0] + ",…"
+    return f"{job.id}-{job.last} [{indices}]"
+
+
 def _row(job: JobView, now: float) -> list[Cell]:
+    state = job.state if job.last is None else f"{job.state} {jobs_of(job)}"
     return [
-        Cell(str(job.id)),
+        Cell(_number(job)),
         Cell(visible(job.name)),
         Cell(quoted([from_os(word) for word in job.command])),
         Cell(visible(from_os(job.cwd))),
         Cell(str(job.cpus)),
         Cell(format_ram(job.ram_mb)),
         Cell(_resources(job)),
-        Cell(job.state, STATE_STYLES.get(job.state, "")),
+        Cell(state, STATE_STYLES.get(job.state, "")),
         Cell(visible(job.worker or "") if job.state != "pending" else ""),
         Cell(_time(job, now)),
         Cell(visible(job.reason.text) if job.reason is not None else ""),
@@ -109,6 +129,8 @@ def detail_lines(detail: JobDetail, now: float, context: Context | None, *, colo
         ("directory", visible(from_os(job.cwd))),
         ("needs", _needs(detail)),
     ]
+    if job.array is not None:
+        fields.append(("array", f"{job.array}, index {job.array_index}"))
     if job.group:
         fields.append(("group", visible(job.group)))
     if job.priority:

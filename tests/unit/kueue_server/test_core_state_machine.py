@@ -7,7 +7,7 @@ over every job comes to its end. The journal's writes rebuild the same state at 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from kueue.job import FINISHED, End, JobState
+from kueue.wire.changes import Changes
 from kueue.wire.messages import (
     Acknowledge,
     AttemptRef,
@@ -29,7 +30,8 @@ from kueue.wire.messages import (
     Spec,
     Stop,
 )
-from kueue_server.core.events import Limits
+from kueue_server.core.arrays import task_spec
+from kueue_server.core.events import ChangeRequested, Limits
 from kueue_server.core.instructions import CloseSession, DropJobs, Instruction, OfferJobs, SendWorker
 from kueue_server.core.records import Progress
 from tests.support.core_bench import Bench, make_spec
@@ -78,6 +80,7 @@ class ServerAndWorkers(RuleBasedStateMachine):
             name: SimulatedWorker(name, cpus) for name, cpus in zip(NAMES, (2, 3, 8), strict=True)
         }
         self.hidden: dict[str, set[str]] = {name: set() for name in NAMES}
+        self.large: set[int] = set()
 
     @initialize(most=st.sampled_from([None, None, 3]))
     def begin(self, most: int | None) -> None:
@@ -220,9 +223,38 @@ class ServerAndWorkers(RuleBasedStateMachine):
         self.submitted.update((first + offset, spec) for offset in range(count))
         self.deal(self.bench.submit(*[spec] * count))
 
-    @rule(first=st.integers(1, 40), width=st.integers(0, 3), kill=st.booleans())
+    @rule(
+        count=st.sampled_from([1, 3, 30, 3000]),
+        most=st.sampled_from([None, 1, 2, 5]),
+        licences=st.sampled_from([0, 0, 1]),
+        priority=st.sampled_from([0, 0, -5]),
+        place=st.sampled_from(["a", "b", "{n}"]),
+    )
+    def submit_array(self, count: int, most: int | None, licences: int, priority: int, place: str) -> None:
+        if count > 30 and len(self.submitted) > 3000:
+            return
+        spec = make_spec(
+            "sim",
+            "{n}",
+            cwd=f"/data/p/{place}",
+            resources={"lic": licences} if licences else None,
+            priority=priority,
+            group="g" if licences else "",
+        )
+        first = self.bench.journal.next_job
+        spec = msgspec.structs.replace(spec, array=first, max_running=most)
+        self.submitted.update((first + offset, task_spec(spec, 1 + 2 * offset)) for offset in range(count))
+        self.large |= {first} if count > 30 else set()
+        self.deal(self.bench.submit_array(spec, (1, 2 * count - 1, 2), max_running=most))
+
+    @rule(first=st.integers(1, 40), width=st.sampled_from([0, 1, 2, 3, 20, 2000]), kill=st.booleans())
     def cancel(self, first: int, width: int, kill: bool) -> None:
         self.deal(self.bench.cancel((first, first + width), kill=kill))
+
+    @rule(first=st.integers(1, 40), width=st.integers(0, 5), priority=st.integers(0, 9))
+    def change(self, first: int, width: int, priority: int) -> None:
+        which, changes = Selector(ranges=((first, first + width),)), Changes(priority=priority)
+        self.deal(self.bench.handle(ChangeRequested(99, which, changes, self.bench.wall)))
 
     @rule(failed=st.booleans())
     def clean(self, failed: bool) -> None:
@@ -371,7 +403,14 @@ class ServerAndWorkers(RuleBasedStateMachine):
         """What a new server would read is what this one knows, but for starts, which are not written."""
         rows = self.bench.journal.jobs
         live = self.bench.core._state.table.jobs
-        assert rows.keys() == live.keys()
+        assert rows.keys() <= live.keys()
+        for number in live.keys() - rows.keys():  # made, and nothing has become of it
+            assert self.bench.journal.has_part_of(number)
+            assert live[number].state in (JobState.PENDING, JobState.CANCELED)
+        parts = [(part.first, part.last, part.state) for part in self.bench.core._state.table.parts]
+        assert parts == [
+            (part.first, part.last, part.state) for _, part in sorted(self.bench.journal.parts.items())
+        ]
         for number, row in rows.items():
             job = live[number]
             progress = (
@@ -395,10 +434,12 @@ class ServerAndWorkers(RuleBasedStateMachine):
     def no_job_vanishes(self) -> None:
         if hasattr(self, "bench"):
             present = set(self.bench.journal.jobs)
+            for part in self.bench.journal.parts.values():
+                present.update(range(part.first, part.last + 1))
             assert present == set(self.submitted) - self.cleaned
-            listed, cursor = self.bench.core.page(Selector(), False, None, 1000, False, 0.0)
-            assert {view.id for view in listed} == present
-            assert cursor is None
+            listed, cursor = self.bench.core.page(Selector(), False, None, 1000, False, 0.0, arrays=True)
+            seen = {number for row in listed for number in range(row.id, (row.last or row.id) + 1)}
+            assert seen == present if cursor is None else seen < present
 
     @invariant()
     def licences_are_not_overused_in_truth(self) -> None:
@@ -407,6 +448,17 @@ class ServerAndWorkers(RuleBasedStateMachine):
         assert used <= LICENCES, alive
         if hasattr(self, "bench") and self.bench.limits.global_max_parallel_jobs is not None:
             assert len(alive) <= self.bench.limits.global_max_parallel_jobs, alive
+
+    @invariant()
+    def at_most_so_many_tasks_of_an_array_run(self) -> None:
+        running = Counter(
+            (spec.array, spec.max_running)
+            for worker in self.workers.values()
+            for job, _ in worker.running
+            if (spec := self.submitted[job]).max_running is not None
+        )
+        for (array, most), count in running.items():
+            assert count <= (most or 0), array
 
     @invariant()
     def an_at_most_once_job_starts_once(self) -> None:
@@ -419,6 +471,8 @@ class ServerAndWorkers(RuleBasedStateMachine):
             return
         for hidden in self.hidden.values():
             hidden.clear()
+        for first in self.large:
+            self.deal(self.bench.cancel((first + 10, first + 2999)))
         for _ in range(400):
             for worker in self.workers.values():
                 if worker.session is None:
