@@ -26,7 +26,7 @@ def test_each_task_has_its_index_in_its_words_its_environment_and_the_names_of_i
     options = ("-o", "out/{n}.%i.%j.log", "--name", "run-{n}", "--wait", "-g", "sweep")
     done = lab.kueue("cmd", "--array", "1-5:2,20", *options, "sh", "-c", code, "-", "{n}")
     assert (done.returncode, done.stdout) == (1, b"1-4\n"), done.stderr
-    assert b"job 3 failed: exit 1" in done.stderr
+    assert b"job 3 failed (exit 1)" in done.stderr
     written = {path.name: path.read_text() for path in (lab.work / "out").iterdir()}
     assert written == {
         f"{index}.{index}.{job}.log": f"{index} {index} {job} {lab.work}\n"
@@ -44,7 +44,7 @@ def test_what_has_not_started_is_one_row_and_every_verb_takes_parts_of_it(idle: 
     assert lines(idle)[-1] == "1000 jobs: 1000 pending"
     (row,) = [line for line in lines(idle) if line.split()[:1] == ["1-1000"]]
     assert row.split()[1] == "[1-1000]"
-    assert "./sim {n}" in row
+    assert "./sim '{n}'" in row
     assert "pending 1000" in row
     (found,) = idle.json("list-jobs")
     assert (found["id"], found["last"], found["indices"], found["array"]) == (1, 1000, "1-1000", 1)
@@ -54,7 +54,7 @@ def test_what_has_not_started_is_one_row_and_every_verb_takes_parts_of_it(idle: 
     assert b"10 jobs canceled" in idle.kueue("remove-job", "11-20").stderr
     done = idle.kueue("set-job", "-g", "sweep", "--state", "pending", "-p", "5", "-y")
     assert done.stderr == b"990 jobs changed\n"
-    assert idle.kueue("remove-job", "900-2000", "-y").returncode == 1
+    assert idle.kueue("remove-job", "900-2000", "-y").stderr == b"101 jobs canceled\n"
     rows = [(job["id"], job["last"], job["state"], job["priority"]) for job in idle.json("list-jobs", "-c")]
     assert rows[0] == (11, 20, "canceled", 0)
     assert idle.json("list-jobs", "17")[0]["reason"]["code"] == "canceled"
@@ -84,15 +84,15 @@ def test_a_restart_finds_it_all_again(idle: Lab) -> None:
 
 
 def test_no_more_run_at_a_time_than_asked_for(make_lab: Callable[..., Lab]) -> None:
-    lab = make_lab(worker="worker_max_parallel_jobs = 8\nmax_cpus = 8")
+    lab = make_lab(worker="worker_max_parallel_jobs = 8")
     lab.start_server()
     lab.start_worker()
     code = "mkdir lock.{n}; ls -d lock.* | wc -l >> seen; sleep 0.05; rmdir lock.{n}"
-    done = lab.kueue("cmd", "--array", "1-20", "--max-running", "2", "--wait", "sh", "-c", code)
+    done = lab.kueue("cmd", "--array", "1-20", "--max-running", "1", "--wait", "sh", "-c", code)
     assert done.returncode == 0, done.stderr
     seen = [int(line) for line in (lab.work / "seen").read_text().split()]
     assert len(seen) == 20
-    assert max(seen) <= 2
+    assert max(seen) == 1
 
 
 def test_a_script_may_say_that_it_is_an_array(lab: Lab) -> None:
