@@ -90,9 +90,9 @@ def _check_parts(state: State, jobs: dict[int, Job]) -> None:
             assert job is not None, (
                 f"task {job_id} of array {part.plan.array} has left the table, not its part"
             )
-            spec = _head_of(job.spec)
-            assert spec.array == part.plan.array, story(job)
-            assert job.spec == part.plan.encoded_spec(job_id), f"not as its array says: {story(job)}"
+            if job_id in state.table.jobs:  # the others are made of it, just now
+                same = job.spec == part.plan.encoded_spec(job_id)
+                assert same, f"not as its array says: {story(job)}"
     caps = {known.cap for known in state.shapes.known() if known.cap is not None}
     assert caps >= set(state.shapes.caps.items()), "the caps of arrays"
     assert {name for name, _ in caps} == state.shapes.caps.keys(), "the caps of arrays"

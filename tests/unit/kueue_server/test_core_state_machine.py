@@ -224,15 +224,15 @@ class ServerAndWorkers(RuleBasedStateMachine):
         self.deal(self.bench.submit(*[spec] * count))
 
     @rule(
-        count=st.sampled_from([1, 3, 30, 3000]),
+        count=st.sampled_from([1, 1, 3, 3, 30, 30, 1300]),
         most=st.sampled_from([None, 1, 2, 5]),
         licences=st.sampled_from([0, 0, 1]),
         priority=st.sampled_from([0, 0, -5]),
         place=st.sampled_from(["a", "b", "{n}"]),
     )
     def submit_array(self, count: int, most: int | None, licences: int, priority: int, place: str) -> None:
-        if count > 30 and len(self.submitted) > 3000:
-            return
+        if count > 30 and self.large:
+            return  # one is enough, and slow enough
         spec = make_spec(
             "sim",
             "{n}",
@@ -472,7 +472,7 @@ class ServerAndWorkers(RuleBasedStateMachine):
         for hidden in self.hidden.values():
             hidden.clear()
         for first in self.large:
-            self.deal(self.bench.cancel((first + 10, first + 2999)))
+            self.deal(self.bench.cancel((first + 10, first + 1299)))
         for _ in range(400):
             for worker in self.workers.values():
                 if worker.session is None:
