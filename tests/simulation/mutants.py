@@ -406,7 +406,7 @@ MUTANTS = {
         "drop",
         "tasks.dropped(state, first, last)",
         "pass",
-        1,
+        33,
     ),
     "tasks-canceled-in-memory": Mutant(
         "a cancel of tasks that have no record is forgotten with the server's life",
@@ -414,7 +414,7 @@ MUTANTS = {
         "_join",
         "_save(state, part)",
         "pass",
-        1,
+        9,
     ),
     "task-forgets-its-array": Mutant(
         "what has become of a task is not found after a restart",
@@ -422,7 +422,7 @@ MUTANTS = {
         "restore",
         "job = _job(state, row) if row.spec else _task(state, row)",
         "if not row.spec:\n            continue\n        job = _job(state, row)",
-        1,
+        3,
     ),
     "cap-forgotten-on-loss": Mutant(
         "tasks that may run on a lost worker don't count for their array's limit",
@@ -430,7 +430,7 @@ MUTANTS = {
         "haunt",
         "state.take(job)",
         "job.queue.shape.cap or state.take(job)",
-        1,
+        13,
     ),
     "tasks-told-before-commit": Mutant(
         "a submit of an array is answered before it is on the disk",
@@ -438,7 +438,7 @@ MUTANTS = {
         "Submissions.submit_array",
         "self.write((block,), written)",
         "answer(first, count, None), self._in_flight[message.token].answers.clear(), self.write((block,), written)",
-        2,
+        14,
     ),
     "watch-ahead-of-the-disk": Mutant(
         "a waiter is told of ends that a crash may undo",
