@@ -165,7 +165,7 @@ MUTANTS = {
         "adopt_running",
         'attempts.haunt(state, worker, job, running.fence, "superseded", reserves=True)\n    elif job.state in',
         "pass\n    elif job.state in",
-        29,
+        201,
     ),
     "at-most-once-requeued": Mutant(
         "a job to run at most once is handed out again if nobody has heard that it started",
@@ -229,7 +229,7 @@ MUTANTS = {
         "Machine._start_held",
         "or book.superseded ",
         "",
-        29,
+        201,
     ),
     "foreign-journal": Mutant(
         "a worker tells every journal of all its attempts",
@@ -338,7 +338,7 @@ MUTANTS = {
     "retry-lost": Mutant(
         "a job that fails while a delayed retry is due after a restart is never tried again",
         kueue_server.core.restoring,
-        "_job",
+        "_take_place",
         "state.retries.add(state.now + min(left, delay_of(job)), job.id)",
         "pass",
         25,
@@ -390,7 +390,7 @@ MUTANTS = {
         "rerun",
         "return Rerun(rid, token, which, changes)",
         "return Rerun(rid, secrets.token_hex(16), which, changes)",
-        57,
+        201,
     ),
     "forget-the-token-of-a-rerun": Mutant(
         "a repeated rerun counts as a new one",
@@ -398,7 +398,7 @@ MUTANTS = {
         "Rerunning.rerun",
         "if self._submissions.answer_known_token(message.token, content_hash, answered):",
         "if False:",
-        57,
+        201,
     ),
     "task-comes-back": Mutant(
         "tasks that were dropped are pending again after a restart",
