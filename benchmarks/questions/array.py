@@ -1,7 +1,7 @@
 """What does an array of 1,000,000 tasks cost the server until they run, and then, held against single jobs?
 
 A real server. A submit is one request of a client that is connected already, and its durable answer. Tasks and single
-jobs are then given to workers that end them at once. Both have commands of their own.
+jobs are then given to workers that end them at once. Both have commands and directories of their own.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ QUICK_SIZES = (1_000,)
 RUN, QUICK_RUN = 200_000, 2_000
 WORKERS, CPUS = 16, 32
 SUBMITS = 11
+COMMAND, DIRECTORY = ("./simulate", "--seed={n}"), "/data/user/work/{n}"
 KB = 1024
 
 
@@ -33,11 +34,11 @@ def measure(quick: bool) -> Answer:
         for size in sizes:
             with ServerLab() as lab:
                 lab.client.counts()
-                lab.client.submit_array(["./simulate", "--seed={n}"], range(1, 11))
+                lab.client.submit_array(COMMAND, range(1, 11), cwd=DIRECTORY)
                 memory, journal = lab.memory(), lab.journal_bytes
                 for _ in range(SUBMITS):
                     begin = time.perf_counter()
-                    lab.client.submit_array(["./simulate", "--seed={n}"], range(1, size + 1))
+                    lab.client.submit_array(COMMAND, range(1, size + 1), cwd=DIRECTORY)
                     note(f"submit of {size:,} tasks", "ms", 1e3 * (time.perf_counter() - begin))
                 used, written = lab.memory() - memory, lab.journal_bytes - journal
                 note(f"memory of {size:,} tasks", "KB", used / KB / SUBMITS)
@@ -59,7 +60,7 @@ def measure(quick: bool) -> Answer:
 def _rate(jobs: int, *, arrays: bool) -> float:
     with ServerLab() as lab:
         if arrays:
-            lab.client.submit_array(["./simulate", "--seed={n}"], range(1, jobs + 1))
+            lab.client.submit_array(COMMAND, range(1, jobs + 1), cwd=DIRECTORY)
         else:
             lab.client.submit_many(distinct_jobs(1, jobs))
         done = lab.run_jobs(WORKERS, CPUS, jobs)

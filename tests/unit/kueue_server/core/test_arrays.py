@@ -289,3 +289,22 @@ def test_tasks_that_a_person_does_not_name_stay(bench: Bench) -> None:
     bench.handle(CleanRequested(1, False, bench.wall, Selector(group="g")))
     assert bench.core.counts(bench.time).pending == 2000
     assert bench.core._state.table.count(JobState.PENDING) == 2000
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("./sim",),
+        ("./sim", "{n}", "a{n}b{n}"),
+        ("{n}", "8112963548317"),
+        ("7935064281729{n}", "8112963548317"),
+    ],
+)
+@pytest.mark.parametrize("stderr", [None, "{n}.log", RawBytes(b"\xff"), RawBytes(b"\xff{n}")])
+def test_a_task_is_encoded_as_if_it_had_been_submitted_by_itself(
+    bench: Bench, argv: tuple[str, ...], stderr: str | RawBytes | None
+) -> None:
+    spec = msgspec.structs.replace(make_spec(*argv, cwd="/data/{n}"), stderr=stderr, name="é{n}")
+    bench.submit_array(spec, (0, 900, 300), (5, 5, 1))
+    for job, index in enumerate((0, 300, 600, 900, 5), 1):
+        assert spec_of(bench, job) == task_spec(msgspec.structs.replace(spec, array=1), index)
