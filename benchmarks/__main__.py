@@ -16,6 +16,7 @@ from rich.console import Console
 
 from benchmarks import report, running
 from benchmarks.machine import MOST_LOAD, this_machine, versions
+from benchmarks.places import places_of_a_run
 
 README = Path(__file__).with_name("README.md")
 
@@ -37,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         for result in run.results:
             report.show_result(console, result)
     else:
-        run = _run(console, options.names or running.names(), options.quick, options.json)
+        with places_of_a_run():
+            run = _run(console, options.names or running.names(), options.quick, options.json)
     if options.plots is not None:
         for path in report.write_plots(run, options.plots):
             console.print(str(path), highlight=False)

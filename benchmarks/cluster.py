@@ -9,13 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import tempfile
 from dataclasses import astuple, dataclass
-from pathlib import Path
 
 import psutil
 
-from benchmarks.machine import place_of_labs
+from benchmarks.places import new_place
 from kueue.client import Client
 from tests.support.lab import SECRET, Lab
 from tests.support.waiting import wait_for
@@ -43,8 +41,7 @@ class Cluster:
 
     def __init__(self, slots: int = CORES) -> None:
         self._stack = contextlib.ExitStack()
-        place = tempfile.TemporaryDirectory(prefix="kueue-benchmark-", dir=place_of_labs())
-        self.place = Path(self._stack.enter_context(place))
+        self.place = new_place()
         self.lab = Lab(self.place, worker=f"worker_max_parallel_jobs = {slots}")
         self._stack.callback(self.lab.close)
         self.client = Client(address=(self.lab.host, self.lab.port), secret=SECRET, connect_timeout=30)

@@ -13,7 +13,7 @@ import msgspec
 from kueue.job import End
 from kueue.wire.messages import FinishedAttempt, RefusedAttempt, Report, Spec, Status
 from kueue_server.core.core import Core
-from kueue_server.core.events import Event, JobsSubmitted, WorkerReported, WorkerStatus
+from kueue_server.core.events import Event, JobsSubmitted, Limits, WorkerReported, WorkerStatus
 from kueue_server.core.instructions import Instruction
 from tests.support.core_bench import WALL, Bench, make_spec, offers
 
@@ -81,3 +81,55 @@ class FilledCore:
         if found:
             self.submit(len(found))
         return taken
+
+
+def filled_with_everything(jobs: int) -> Core:
+    """A table of all kinds of jobs: forty workers that run something, 200 queues of pending jobs, some of them for a
+    licence that is in use, and as many that have succeeded and failed."""
+    bench = Bench(Limits(global_resources=(("genus", 3),)))
+    bench.checked = False
+    core = bench.core
+    sessions = [bench.worker(f"w{number}", cpus=16) for number in range(min(40, jobs // 4))]
+    part = jobs // 4
+    number = 0
+    while number < jobs:
+        specs = tuple(_spec_of_kind(at, part) for at in range(number, min(jobs, number + BLOCK)))
+        core.handle(
+            JobsSubmitted(number + 1, specs, tuple(map(msgspec.json.encode, specs)), WALL), bench.time
+        )
+        number += len(specs)
+        while number <= 2 * part and (found := _running(core, sessions)):
+            for session, refs in found.items():
+                ends = tuple(
+                    FinishedAttempt(job, fence, 1, End.EXITED, exit_code=job % 2, run_seconds=60.0)
+                    for job, fence in refs
+                )
+                core.handle(WorkerReported(session, Report(finished=ends), WALL), bench.time)
+    return core
+
+
+def _spec_of_kind(number: int, part: int) -> Spec:
+    if number < 2 * part:
+        return make_spec("./simulate", f"--seed={number}", cwd="/data/work", volume="/data")
+    resources = {"genus": 1} if number % 4 == 0 else None
+    return make_spec(
+        "./synthesize",
+        f"--seed={number}",
+        cwd=f"/data/{number % 100}/work",
+        volume=f"/data/{number % 100}",
+        cpus=2,
+        resources=resources,
+        group=f"g{number % 1000}",
+    )
+
+
+def _running(core: Core, sessions: list[int]) -> dict[int, list[tuple[int, int]]]:
+    """What each session's worker has been handed, held jobs too."""
+    state = core._state
+    found = {}
+    for session in sessions:
+        worker = state.workers.by_session[session]
+        refs = [(job, state.table.jobs[job].fence) for job in worker.current_jobs()]
+        if refs:
+            found[session] = refs
+    return found

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 import kueue
+from benchmarks.places import place_of_labs
 
 MOST_LOAD = 0.3
 """More than this, and something else takes part in what is measured."""
@@ -27,11 +28,6 @@ class Machine:
     kernel: str
     file_system: str
     load: float
-
-
-def place_of_labs() -> Path:
-    """The directory that journals, spools and outputs are measured in: on a disk, which /tmp often is not."""
-    return Path(os.environ.get("TMPDIR", "/var/tmp"))
 
 
 def this_machine() -> Machine:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-from benchmarks.machine import place_of_labs
 from benchmarks.peers import peers
+from benchmarks.places import new_place
 
 T = TypeVar("T")
 
@@ -33,5 +32,4 @@ def taking_part(ability: str, quick: bool) -> tuple[dict[str, ModuleType], list[
 
 def in_a_place(measure: Callable[[Path], T]) -> T:
     """Measure below a directory of its own."""
-    with tempfile.TemporaryDirectory(prefix="kueue-benchmark-", dir=place_of_labs()) as place:
-        return measure(Path(place))
+    return measure(new_place())

@@ -6,7 +6,6 @@ For the questions about the server alone; its peers are the real client, or the 
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 import psutil
 
+from benchmarks.places import place_of_labs
 from kueue.client import Client
 from kueue.job_spec import JobSpec
 from tests.support.lab import SECRET, Lab
@@ -27,8 +27,8 @@ READY_SECONDS = 300.0
 
 
 def place_on_disk() -> tempfile.TemporaryDirectory[str]:
-    """A directory that is no memory file system on the usual machine, as /tmp may be."""
-    return tempfile.TemporaryDirectory(prefix="kueue-benchmark-", dir=os.environ.get("TMPDIR", "/var/tmp"))
+    """A directory for a few large files, which is gone at once."""
+    return tempfile.TemporaryDirectory(prefix="kueue-benchmark-", dir=place_of_labs())
 
 
 def distinct_jobs(first: int, count: int) -> Iterator[JobSpec]:

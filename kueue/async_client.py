@@ -12,7 +12,7 @@ from kueue import __version__, operations, requests
 from kueue.awaited_requests import AwaitedRequests
 from kueue.errors import AuthenticationError, ServerUnreachableError
 from kueue.indices import steps_of
-from kueue.job_handle import Job, SubmittedJobs, job_of_change, job_of_view
+from kueue.job_handle import Job, SubmittedJobs, job_of_change, job_of_view, one_of
 from kueue.job_spec import ChangeOptions, JobOptions, JobSpec, Path, spec_of
 from kueue.operations import Close, Emit, Open, Operation, Receive, Send
 from kueue.progress import SubmitCounter, counter_of
@@ -179,7 +179,7 @@ class AsyncClient(AwaitedRequests):
 
     async def submit(self, command: Sequence[Path] | JobSpec, **options: Unpack[JobOptions]) -> Job:
         """Submit one job; `options` as in `JobSpec`. It is durable when this returns."""
-        return (await self.submit_many([spec_of(command, options)]))[0]
+        return one_of(await self.submit_many([spec_of(command, options)]))
 
     async def submit_many(
         self, jobs: Iterable[JobSpec], *, progress: bool | Callable[[int], None] = False
@@ -230,6 +230,23 @@ class AsyncClient(AwaitedRequests):
         """
         ranges, warnings = await self._run(requests.rerun(jobs, changes))
         return SubmittedJobs(self, ranges, warnings)
+
+    # ---------------------------------------------------------------- queues in files
+
+    def dump_queue(self, name: str) -> AsyncGenerator[bytes, None]:
+        """The jobs of a queue that have not been handed out, as lines; as `Client.dump_queue`."""
+        from kueue import dumping
+
+        return self._stream(dumping.dump(name))
+
+    async def restore_queue(
+        self, lines: Iterable[bytes], queue: str | None = None
+    ) -> SubmittedJobs[AsyncClient]:
+        """Submit the jobs of a dump again; as `Client.restore_queue`."""
+        from kueue import dumping
+
+        restoring = operations.submit(dumping.restored(lines, queue), dumping.DumpedSpecs())
+        return SubmittedJobs(self, *await self._run(restoring))
 
     # ---------------------------------------------------------------- waiting
 

@@ -6,7 +6,7 @@ Apart from the client that drives them: there is one for each of the server's ve
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import TypeVar, Unpack
 
@@ -14,6 +14,7 @@ from kueue import requests
 from kueue.effects import Operation
 from kueue.job_handle import Job
 from kueue.job_spec import ChangeOptions
+from kueue.queue_requests import AwaitedQueues
 from kueue.wire.messages import (
     MAX_ITEMS,
     Canceled,
@@ -34,7 +35,7 @@ from kueue.wire.messages import (
 T = TypeVar("T")
 
 
-class AwaitedRequests(ABC):
+class AwaitedRequests(AwaitedQueues):
     """What a client may ask that has one answer."""
 
     @abstractmethod
@@ -58,6 +59,10 @@ class AwaitedRequests(ABC):
         """One page of jobs beyond the id `cursor`, and where the next begins (None: this was the last). It may have
         fewer than `limit` rows where the server had to look at many jobs."""
         return await self._run(requests.page(which, newest_first, cursor, limit))
+
+    async def glance(self, rows: int = 20) -> JobPage:
+        """As `Client.glance`."""
+        return await self._run(requests.glance(rows))
 
     async def select(self, which: Selector) -> JobsSelected:
         """Which jobs that is now: `ranges` of ids and `counts` by state. May be waited for as any jobs."""

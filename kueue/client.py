@@ -16,7 +16,7 @@ from kueue import __version__, operations, requests
 from kueue.blocking_requests import BlockingRequests
 from kueue.errors import AuthenticationError, ServerUnreachableError, UsageError
 from kueue.indices import steps_of
-from kueue.job_handle import Job, SubmittedJobs, job_of_change, job_of_view
+from kueue.job_handle import Job, SubmittedJobs, job_of_change, job_of_view, one_of
 from kueue.job_spec import ChangeOptions, JobOptions, JobSpec, Path, spec_of
 from kueue.operations import Close, Effect, Emit, Open, Operation, Receive, Send
 from kueue.progress import SubmitCounter, counter_of
@@ -117,7 +117,7 @@ class Client(BlockingRequests):
         Raises:
             UsageError: it can't be meant. RequestError: the server can't take it.
         """
-        return self.submit_many([spec_of(command, options)])[0]
+        return one_of(self.submit_many([spec_of(command, options)]))
 
     def submit_many(
         self, jobs: Iterable[JobSpec], *, progress: bool | Callable[[int], None] = False
@@ -190,6 +190,27 @@ class Client(BlockingRequests):
             UsageError: it can't be meant. RequestError: the server can't take it; then there are none.
         """
         ranges, warnings = self._run(requests.rerun(jobs, changes))
+        return SubmittedJobs(self, ranges, warnings)
+
+    # ---------------------------------------------------------------- queues in files
+
+    def dump_queue(self, name: str) -> Iterator[bytes]:
+        """The jobs of a queue that have not been handed out, as lines with all that is needed to submit them again,
+        their environments too; fetched page by page."""
+        from kueue import dumping
+
+        return self._stream(dumping.dump(name))
+
+    def restore_queue(self, lines: Iterable[bytes], queue: str | None = None) -> SubmittedJobs[Client]:
+        """Submit the jobs of a dump again, for their queue or another one. All are durable when this returns.
+
+        Raises:
+            UsageError: it is none, or a part of one. RequestError: the server can't take a job. A note on the error
+            says which jobs were submitted before.
+        """
+        from kueue import dumping
+
+        ranges, warnings = self._run(operations.submit(dumping.restored(lines, queue), dumping.DumpedSpecs()))
         return SubmittedJobs(self, ranges, warnings)
 
     # ---------------------------------------------------------------- waiting

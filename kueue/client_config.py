@@ -134,7 +134,7 @@ OTHERS_KEYS = {
         {
             *("bind_addresses", "maintenance_interval_seconds", "worker_timeout_seconds"),
             *("job_offer_timeout_seconds", "global_max_parallel_jobs", "job_cleanup_after_minutes"),
-            *("max_finished_jobs", "starvation_seconds"),
+            *("max_finished_jobs", "starvation_seconds", "worker_pause_after_failures"),
         }
     ),
     "worker_settings": HOST_KEYS | {"hosts"},

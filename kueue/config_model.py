@@ -73,6 +73,7 @@ class ServerSettings(Section):
     job_cleanup_after_minutes: Annotated[float, number(0, 100 * YEAR_SECONDS / 60)] = 40320
     max_finished_jobs: Amount = 1_000_000
     starvation_seconds: Annotated[float, number(0, YEAR_SECONDS)] = 60
+    worker_pause_after_failures: Annotated[int, whole(0, 1000)] = 10
 
     @property
     def bind_hosts(self) -> list[str]:

@@ -16,7 +16,9 @@ Fence = NewType("Fence", int)
 
 
 class JobState(enum.StrEnum):
-    """State of a job as people see it."""
+    """State of a job as people see it. `place`: where it stands in this list."""
+
+    place: int
 
     WAITING = "waiting"
     PENDING = "pending"
@@ -26,6 +28,9 @@ class JobState(enum.StrEnum):
     FAILED = "failed"
     CANCELED = "canceled"
 
+
+for _place, _state in enumerate(JobState):
+    _state.place = _place
 
 S = JobState
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
+from kueue.errors import RequestError
 from kueue.job import FINISHED, JobState
 from kueue.wire.codec import from_os
 from kueue.wire.messages import JobChange, JobView, Range, Reason
@@ -41,6 +42,7 @@ class Job:
     resources: tuple[tuple[str, int], ...] = ()
     name: str = ""
     group: str = ""
+    queue: str = ""
     priority: int = 0
     submitted_at: datetime.datetime | None = None
     started_at: datetime.datetime | None = None
@@ -111,6 +113,7 @@ def job_of_view(view: JobView, client: object = None) -> Job:
         resources=view.resources,
         name=view.name,
         group=view.group,
+        queue=view.queue,
         priority=view.priority,
         submitted_at=_utc(view.submitted_at),
         started_at=_utc(view.started_at),
@@ -160,3 +163,14 @@ class SubmittedJobs(Sequence[Job], Generic[C]):
     def __repr__(self) -> str:
         shown = ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in self.ranges)
         return f"<{len(self)} submitted jobs: {shown}>"
+
+
+def one_of(jobs: SubmittedJobs[C]) -> Job:
+    """The job that was submitted.
+
+    Raises:
+        RequestError: there is none, for one of its key is in the queue.
+    """
+    if not jobs:
+        raise RequestError("duplicate", "no job was made: one of the same key is in the queue")
+    return jobs[0]

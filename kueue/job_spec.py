@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import math
 import os
 import socket
@@ -16,13 +17,16 @@ from kueue.amounts import MAX_AMOUNT
 from kueue.directories import Reach, current_directory
 from kueue.environment import Volumes, context_of, digest_of
 from kueue.errors import UsageError
+from kueue.predecessors import NOTHING_AWAITED, Predecessors, waits_of
 from kueue.resources import Shape
 from kueue.wire.codec import to_os
-from kueue.wire.messages import Changes, Command, OsString, RawBytes, Spec
+from kueue.wire.messages import DEFAULT_QUEUE, Changes, Command, OsString, RawBytes, Spec, Waits
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 MAX_PRIORITY = 1000
+MAX_KEY = 200
+"""Characters; of a longer one its hash is sent."""
 MAX_RETRY_DELAY = 366 * 86400
 """Seconds."""
 
@@ -39,6 +43,8 @@ class JobOptions(TypedDict, total=False):
     cwd: Path | None
     name: str
     group: str
+    queue: str
+    key: str
     priority: int
     max_restarts: int
     restart: bool
@@ -50,6 +56,9 @@ class JobOptions(TypedDict, total=False):
     clean_env: bool
     workers: Sequence[str]
     not_workers: Sequence[str]
+    after: Predecessors
+    after_any: Predecessors
+    on_failure: str
 
 
 class ChangeOptions(TypedDict, total=False):
@@ -63,6 +72,7 @@ class ChangeOptions(TypedDict, total=False):
     priority: int | None
     group: str | None
     time_limit: float | datetime.timedelta | None
+    release: bool
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,6 +87,8 @@ class JobSpec:
         stdout, stderr: files, relative to `cwd`; `"null"` discards; None keeps it for `kueue logs`.
         cwd: working directory (default: the current one).
         name, group: for people, to tell jobs apart and to find them again.
+        queue: which queue it waits in; people pause, limit and weigh queues.
+        key: a job whose key one of its queue has already, waiting, running or finished, is not made.
         priority: -1000 to 1000, higher first.
         max_restarts: how often it may start again after it was lost with its worker; `restart=False`: never.
         retries: how often it is tried again if it fails by its own exit code; after `retry_delay` (seconds, or a
@@ -85,6 +97,10 @@ class JobSpec:
         env: variables on top of the submitter's environment; with `clean_env`, of a bare minimum of it.
         workers, not_workers: globs over names and hosts of workers. A job without `workers` in one of the
             configuration's `host_only_directories` runs on this machine only.
+        after, after_any: jobs that must have succeeded, or ended, before it starts: a job or a Selector, or a list of
+            such, in which ranges of ids `(first, last)` may be, too. What a Selector names is settled for each batch of
+            up to a thousand jobs when it is submitted.
+        on_failure: what becomes of it if one of `after` does not succeed: `cancel`, `run` (all the same), `hold`.
 
     Raises:
         UsageError: the command is no list of words.
@@ -101,6 +117,8 @@ class JobSpec:
     cwd: Path | None = None
     name: str = ""
     group: str = ""
+    queue: str = DEFAULT_QUEUE
+    key: str = ""
     priority: int = 0
     max_restarts: int = 5
     restart: bool = True
@@ -112,6 +130,9 @@ class JobSpec:
     clean_env: bool = False
     workers: Sequence[str] = ()
     not_workers: Sequence[str] = ()
+    after: Predecessors = ()
+    after_any: Predecessors = ()
+    on_failure: str = "cancel"
 
     def __post_init__(self) -> None:
         if isinstance(self.command, str | bytes | os.PathLike):
@@ -155,6 +176,7 @@ class Encoder:
         self._volumes = Volumes()
         self._here: str | None = None
         self._last: tuple[JobSpec, _Terms] | None = None
+        self._last_waits: tuple[tuple[Predecessors, Predecessors, str] | None, Waits | None] = (None, None)
 
     def encode(self, job: JobSpec) -> tuple[Spec, bytes]:
         """The spec, and the encoded context that it refers to.
@@ -191,6 +213,7 @@ class Encoder:
             stderr=None if job.stderr is None else _os_string("stderr", job.stderr),
             name=_text("name", job.name) if job.name != "" else "",
             group=_text("group", job.group) if job.group != "" else "",
+            queue=DEFAULT_QUEUE if job.queue == DEFAULT_QUEUE else _text("queue", job.queue),
             priority=terms.priority,
             max_restarts=terms.max_restarts,
             restart=bool(job.restart),
@@ -199,8 +222,22 @@ class Encoder:
             max_retries=terms.retries,
             retry_delay_seconds=terms.retry_delay_seconds,
             retry_on=terms.retry_on,
+            key=_key(job.key) if job.key != "" else "",
+            waits=self._waits_of(job),
         )
         return spec, context
+
+    def _waits_of(self, job: JobSpec) -> Waits | None:
+        wanted = (job.after, job.after_any, job.on_failure)
+        if wanted == NOTHING_AWAITED:
+            return None
+        last, waits = self._last_waits
+        if last is None or any(
+            one is not other or type(one) is list for one, other in zip(wanted, last, strict=True)
+        ):
+            waits = waits_of(*wanted)
+            self._last_waits = wanted, waits
+        return waits
 
     def _directory(self, wanted: Path | None) -> str:
         if type(wanted) is str and wanted.startswith("/"):
@@ -318,6 +355,7 @@ def changes_of(options: ChangeOptions) -> Changes:
         priority=None if priority is None else _within("priority", priority, -MAX_PRIORITY, MAX_PRIORITY),
         group=None if group is None else _text("group", group),
         time_limit_seconds=None if limit is None else _seconds(limit) if limit else 0.0,
+        release=bool(options.get("release", False)),
     )
 
 
@@ -385,6 +423,13 @@ def _text(what: str, value: object) -> str:
     except UnicodeEncodeError:
         raise UsageError(f"the {what} {value!r} is not UTF-8") from None
     return value
+
+
+def _key(value: object) -> str:
+    text = _text("key", value)
+    if len(text) <= MAX_KEY:
+        return text
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _globs(what: str, values: Iterable[str]) -> tuple[str, ...]:

@@ -97,6 +97,13 @@ def page(which: Selector, newest_first: bool, cursor: int | None, limit: int) ->
     return (yield from ask(request, JobPage))
 
 
+def glance(rows: int) -> Operation[JobPage]:
+    """The rows that tell most of the whole table, with counts; a server that doesn't know of it gives the newest,
+    and no `left_out`."""
+    request = partial(ListJobs, newest_first=True, limit=rows, counts=True, glance=True, arrays=True)
+    return (yield from ask(request, JobPage))
+
+
 def select(which: Selector) -> Operation[JobsSelected]:
     """All that a selector names now."""
     ranges: list[Range] = []

@@ -16,7 +16,7 @@ ResourceName = Annotated[str, msgspec.Meta(max_length=1000)]
 
 
 class Shape(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What a job requires of a worker. Jobs of equal shape share their queues in the server.
+    """What a job requires of a worker. Jobs of equal shape share lanes in the server.
 
     cpus, ram_mb and job_slots are whole numbers ≥ 0 (at least one job slot). `resources` are pairs of
     name and amount ≥ 1, sorted by name, global ones (licences) and a worker's own ones alike.

@@ -11,9 +11,11 @@ import os
 import secrets
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
 
 import msgspec
 
+from kueue.directories import Reach
 from kueue.effects import TRIES, Close, Emit, Open, Operation, Receive, Send, answer, ask, broken, failure
 from kueue.errors import ServerUnreachableError, UsageError
 from kueue.indices import MARK, fault_of_indices
@@ -36,8 +38,24 @@ WINDOW = 4
 """Batches on their way at a time."""
 MAX_JOB_BYTES = 8 * 1024 * 1024
 """Of one encoded job; more than any system lets a program have as arguments."""
+RANGE_WEIGHT = 64
+"""What a range of ids that a job waits for counts in a batch, beyond its bytes: the server looks each of them up."""
 
 _encode = msgspec.json.Encoder().encode
+
+
+J = TypeVar("J")
+J_contra = TypeVar("J_contra", contravariant=True)
+
+
+class Encodes(Protocol[J_contra]):
+    """Makes wire specs of jobs; `reach` has the warnings of all of them."""
+
+    reach: Reach
+
+    def encode(self, job: J_contra) -> tuple[Spec, bytes]:
+        """The spec, and the encoded context that it refers to."""
+        ...
 
 
 class EncodedSubmit(msgspec.Struct, frozen=True, tag="submit", omit_defaults=True):
@@ -58,7 +76,7 @@ class _Batch(msgspec.Struct):
 
 
 def submit(
-    jobs: Iterable[JobSpec], encoder: Encoder, token: str | None = None
+    jobs: Iterable[J], encoder: Encodes[J], token: str | None = None
 ) -> Operation[tuple[list[Range], list[Reason]]]:
     """Submit any number of jobs, in order; emits how many are durable after each batch. Returns the ranges of
     their ids and the distinct warnings.
@@ -72,7 +90,7 @@ def submit(
     warnings: dict[Reason, None] = {}
     error: Exception | None = None
     exhausted = False
-    done = lost = 0
+    done = lost = duplicates = 0
     while True:
         try:
             for batch in waiting:
@@ -112,11 +130,16 @@ def submit(
             continue
         submitted = answer(reply, Submitted)
         done += submitted.count
-        _append(ranges, (submitted.first, submitted.first + submitted.count - 1))
+        duplicates += submitted.duplicates
+        if submitted.count:
+            _append(ranges, (submitted.first, submitted.first + submitted.count - 1))
         warnings.update(dict.fromkeys(submitted.warnings))
         yield Emit(done)
     if error is not None:
         raise _noted(error, ranges)
+    if duplicates:
+        many = "1 job was" if duplicates == 1 else f"{duplicates} jobs were"
+        warnings[Reason("duplicate", f"{many} left out: a job of the same key is in the queue")] = None
     warnings.update(dict.fromkeys(Reason(code, text) for code, text in encoder.reach.warnings))
     return ranges, list(warnings)
 
@@ -142,7 +165,7 @@ def _noted(error: Exception, ranges: list[Range]) -> Exception:
     return error
 
 
-def _batches(jobs: Iterable[JobSpec], encoder: Encoder, token: str | None) -> Iterator[_Batch]:
+def _batches(jobs: Iterable[J], encoder: Encodes[J], token: str | None) -> Iterator[_Batch]:
     bodies: list[msgspec.Raw] = []
     contexts: dict[bytes, None] = {}
     size = start = 0
@@ -151,11 +174,15 @@ def _batches(jobs: Iterable[JobSpec], encoder: Encoder, token: str | None) -> It
         body = _encode(spec)
         if len(body) > MAX_JOB_BYTES:
             raise UsageError(f"a job of {len(body)} bytes is too large (at most {MAX_JOB_BYTES})")
-        more = len(body) + 1 + (0 if context in contexts else len(context) * 4 // 3 + 8)
+        if spec.waits is not None:
+            extra = RANGE_WEIGHT * (len(spec.waits.after) + len(spec.waits.after_any))
+        else:
+            extra = 0
+        more = extra + len(body) + 1 + (0 if context in contexts else len(context) * 4 // 3 + 8)
         if bodies and (len(bodies) >= MAX_ITEMS or size + more > BATCH_BYTES):
             yield _Batch(secrets.token_hex(16), start, tuple(bodies), tuple(contexts))
             bodies, contexts, size, start = [], {}, 0, number
-            more = len(body) + 1 + len(context) * 4 // 3 + 8
+            more = extra + len(body) + 1 + len(context) * 4 // 3 + 8
         bodies.append(msgspec.Raw(body))
         contexts[context] = None
         size += more

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import msgspec
 
 from kueue.effects import TRIES, Close, Emit, Open, Operation, Receive, Send, Values, answer, broken
-from kueue.errors import ServerUnreachableError, WaitTimeoutError
+from kueue.errors import RequestError, ServerUnreachableError, WaitTimeoutError
 from kueue.job import FINISHED
 from kueue.wire.connection import ConnectionLostError
 from kueue.wire.messages import ClusterState, JobChange, Range, Unwatch, Watch, WatchCluster, WatchState
@@ -20,6 +20,10 @@ MAX_WIDTH = 500_000
 """Ids of one range: of wider ones the server does not name those that are not in its table."""
 SNAPSHOT_SECONDS = 5.0
 """How long the first answer may take, however short the timeout is."""
+OTHER_JOURNAL = (
+    "the server that answers now keeps another journal than the one that was asked before (its state directory was"
+    " emptied, a backup was restored, or it is another server): what became of the jobs is not known here"
+)
 
 
 class _Part(msgspec.Struct):
@@ -36,12 +40,14 @@ def watch(ranges: tuple[Range, ...], timeout: float | None) -> Operation[None]:
     time. A job that is told of again need not have changed.
 
     Raises:
+        RequestError: `other_journal`: the server that came back has another journal, whose ids are other jobs.
         WaitTimeoutError: `timeout` seconds are over.
     """
     began = time.monotonic()
     parts = [_Part(part) for part in parts_of(ranges)]
     failed = 0
     heard = False
+    journal = ""
     while parts:
         watched: dict[int, _Part] = {}
         try:
@@ -59,6 +65,10 @@ def watch(ranges: tuple[Range, ...], timeout: float | None) -> Operation[None]:
                 rid, reply = received[0], answer(received[1], WatchState)
                 failed = 0
                 heard = True
+                if reply.journal:
+                    if journal not in ("", reply.journal):
+                        raise RequestError("other_journal", OTHER_JOURNAL)
+                    journal = reply.journal
                 for change in reply.jobs:
                     yield Emit(change)
                 if not reply.more:

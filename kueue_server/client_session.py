@@ -28,6 +28,7 @@ from kueue.wire.messages import (
     Cleaned,
     ClientMessage,
     Done,
+    DumpJobs,
     Explain,
     Explanation,
     Failure,
@@ -37,19 +38,24 @@ from kueue.wire.messages import (
     JobPage,
     JobsSelected,
     ListJobs,
+    ListQueues,
     ListResources,
     ListWorkers,
+    PauseQueues,
     PauseWorkers,
     ReadLog,
     Reason,
     Reload,
+    RemoveQueue,
     Reran,
     Rerun,
     ResourcePage,
+    ResumeQueues,
     ResumeWorkers,
     SelectJobs,
     Selector,
     ServerInfo,
+    SetQueue,
     ShowJob,
     ShowWorker,
     Shutdown,
@@ -65,6 +71,7 @@ from kueue.wire.messages import (
     WorkerPage,
 )
 from kueue.wire.selector import MAX_RANGES, fault_of
+from kueue_server import queue_requests
 from kueue_server.core.events import (
     CancelRequested,
     ChangeRequested,
@@ -163,6 +170,8 @@ class ClientSession:
                 self._services.engine.post(
                     ResumeRequested(self._expect_steering(message.rid), message.workers)
                 )
+            case ListQueues() | PauseQueues() | ResumeQueues() | SetQueue() | RemoveQueue() | DumpJobs():
+                queue_requests.take(self._services, message, self._send)
             case ForgetWorker():
                 self._forget_worker(message)
             case Backup():
@@ -219,7 +228,9 @@ class ClientSession:
             if reason is not None:
                 self._send(Failure(message.rid, reason))
             elif not self._closed:
-                self._send(Submitted(message.rid, first, count, core.warnings_for(specs)))
+                warnings = core.warnings_for(specs) if count else ()
+                duplicates = len(specs) - count if isinstance(message, Submit) else 0
+                self._send(Submitted(message.rid, first, count, warnings, duplicates))
             self._resume_when_written()
 
         submit(message, answer)
@@ -238,6 +249,10 @@ class ClientSession:
         if self._refused(message.rid, message.filter):
             return
         core, now = self._services.core, self._loop.time()
+        if message.glance:
+            rows, left_out, waits = core.glance(limit, now, arrays=message.arrays)
+            self._send(JobPage(message.rid, tuple(rows), None, core.counts(now), left_out, waits))
+            return
         jobs, cursor = core.page(
             message.filter,
             message.newest_first,

@@ -36,7 +36,8 @@ ANNOUNCE_AGAIN_SECONDS = 5.0
 _REACHED_BY_LOOPBACK = frozenset({"0.0.0.0", "::", "127.0.0.1", "::1"})
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
+def argument_parser() -> argparse.ArgumentParser:
+    """The options; man pages are made of them, too."""
     parser = argparse.ArgumentParser(
         prog="kueue_server",
         description="The server of Kueue: holds the jobs and hands them to workers. Runs in the foreground;"
@@ -67,12 +68,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         help="serve though server_name is not this machine's (it is the name of a service, or of a gateway)",
     )
     parser.add_argument("--version", action="version", version=f"kueue_server {__version__}")
-    return parser.parse_args(argv)
+    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the server; returns the exit code."""
-    arguments = _arguments(argv)
+    arguments = argument_parser().parse_args(argv)
     try:
         config = load_config(arguments.config, create=arguments.config is None)
         set_up_logging(config.common_settings.log_level)

@@ -11,6 +11,8 @@ from kueue_server.core.instructions import (
     AnswerChange,
     AnswerClean,
     AnswerForgetWorker,
+    AnswerPredecessors,
+    AnswerQueues,
     AnswerSteering,
     CloseSession,
     Instruction,
@@ -65,7 +67,15 @@ class Desk:
                     session.refuse(instruction.reason)
                 elif session is not None:
                     session.link.close()
-            case AnswerCancel() | AnswerClean() | AnswerChange() | AnswerForgetWorker() | AnswerSteering():
+            case (
+                AnswerCancel()
+                | AnswerClean()
+                | AnswerChange()
+                | AnswerForgetWorker()
+                | AnswerSteering()
+                | AnswerPredecessors()
+                | AnswerQueues()
+            ):
                 self._waiting.pop(instruction.request)(instruction)
             case JobsChanged():
                 if self.hub is not None:

@@ -18,6 +18,7 @@ def limits_of(config: Config) -> Limits:
         max_finished_jobs=settings.max_finished_jobs,
         maintenance_interval_seconds=float(settings.maintenance_interval_seconds),
         starvation_seconds=float(settings.starvation_seconds),
+        worker_pause_after_failures=settings.worker_pause_after_failures,
     )
 
 
@@ -40,6 +41,7 @@ def changes(old: Config, new: Config) -> tuple[str, ...]:
         "max_finished_jobs",
         "maintenance_interval_seconds",
         "starvation_seconds",
+        "worker_pause_after_failures",
     )
     for key in reloaded:
         was, now = getattr(old.server_settings, key), getattr(new.server_settings, key)

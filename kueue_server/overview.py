@@ -12,7 +12,7 @@ from functools import cached_property
 import msgspec
 
 from kueue.wire.link import Link
-from kueue.wire.messages import ClusterState, ResourceView, WatchCluster, WorkerView
+from kueue.wire.messages import ClusterState, QueueView, ResourceView, WatchCluster, WorkerView
 from kueue_server.core.core import Core
 
 MOST_AT_ONCE = 200
@@ -31,6 +31,7 @@ class _Subscription:
         self.figures: ClusterState | None = None
         self.workers: dict[int, WorkerView] = {}
         self.resources: tuple[ResourceView, ...] | None = None
+        self.queues: tuple[QueueView, ...] | None = None
 
 
 class _Now:
@@ -64,6 +65,10 @@ class _Now:
     @cached_property
     def resources(self) -> tuple[ResourceView, ...]:
         return self._core.resources()
+
+    @cached_property
+    def queues(self) -> tuple[QueueView, ...]:
+        return tuple(map(_without_rate, self._core.queues(self._now)))
 
 
 class Overview:
@@ -105,20 +110,27 @@ class Overview:
     def _tell(to: _Subscription, whole: _Now) -> None:
         workers: list[WorkerView] = []
         resources: tuple[ResourceView, ...] | None = None
+        queues: tuple[QueueView, ...] | None = None
         gone: tuple[int, ...] = ()
         if to.details:
             workers = [worker for key, worker in whole.workers.items() if to.workers.get(key) != worker]
             gone = tuple(key for key in to.workers if key not in whole.workers)
             resources = whole.resources if whole.resources != to.resources else None
-            to.workers, to.resources = whole.workers, whole.resources
-        if whole.figures == to.figures and not workers and not gone and resources is None:
+            queues = whole.queues if whole.queues != to.queues else None
+            to.workers, to.resources, to.queues = whole.workers, whole.resources, whole.queues
+        news = workers or gone or resources is not None or queues is not None
+        if whole.figures == to.figures and not news:
             return
         to.figures = whole.figures
         state = msgspec.structs.replace(whole.figures, rid=to.rid)
         while len(workers) > MOST_AT_ONCE:
             to.link.send(msgspec.structs.replace(state, workers=tuple(workers[:MOST_AT_ONCE]), more=True))
             del workers[:MOST_AT_ONCE]
-        to.link.send(msgspec.structs.replace(state, workers=tuple(workers), gone=gone, resources=resources))
+        to.link.send(
+            msgspec.structs.replace(
+                state, workers=tuple(workers), gone=gone, resources=resources, queues=queues
+            )
+        )
 
 
 def _without_clock(worker: WorkerView) -> WorkerView:
@@ -126,3 +138,9 @@ def _without_clock(worker: WorkerView) -> WorkerView:
     if worker.state != "connected":
         return worker
     return msgspec.structs.replace(worker, last_seen_at=None)
+
+
+def _without_rate(queue: QueueView) -> QueueView:
+    """Without what changes as time goes by: how fast it goes."""
+    counts = msgspec.structs.replace(queue.counts, eta_seconds=None)
+    return msgspec.structs.replace(queue, counts=counts, per_minute=None)

@@ -9,12 +9,13 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
 from kueue.wire.messages import MAX_ITEMS, Reason, Reran, Rerun, Spec
 from kueue_server.core.events import JobsSubmitted
-from kueue_server.core.rerunning import Reruns
+from kueue_server.core.rerunning import Reruns, follow
 from kueue_server.core.selection import Selection
 from kueue_server.engine import Engine
 from kueue_server.journal.interface import AddJobs, Journal
@@ -22,6 +23,8 @@ from kueue_server.submissions import Submissions
 
 MOST_JOBS = 100_000
 """Of one rerun: they are written in one transaction, which others' commits wait for."""
+FOLLOWED_AT_ONCE = 1000
+"""Jobs whose predecessors are looked up in one go."""
 
 Answer = Callable[[Reran | Reason], None]
 
@@ -41,7 +44,7 @@ class Rerunning:
         """Begin one that can be meant; `answer` is called once, when it is durable or refused."""
         content = msgspec.json.encode((message.selector, message.changes))
         content_hash = "rerun " + hashlib.sha256(content).hexdigest()
-        found = Reruns(encoded=[], contexts=[], shapes={})
+        found = Reruns()
 
         def answered(first: int, count: int, refusal: Reason | None) -> None:
             if refusal is not None:
@@ -79,11 +82,21 @@ class Rerunning:
             text = f"these are more than {MOST_JOBS} jobs: run them again in parts, e.g. by ranges of ids"
             self._submissions.end_token(token, 0, 0, Reason("too_many_jobs", text))
             return
+        self._follow(message, content_hash, found, self._submissions.take_ids(count), 0)
+
+    def _follow(
+        self, message: Rerun, content_hash: str, found: Reruns, first: int, start: int | None
+    ) -> None:
+        """Jobs that waited for others are to wait for their new runs; in portions."""
+        if start is not None and found.following:
+            start = follow(found, start, FOLLOWED_AT_ONCE, first)
+            self._loop.call_soon(self._follow, message, content_hash, found, first, start)
+            return
+        token, count, wall = message.token, len(found.encoded), time.time()
         if any(self._journal.context(digest) is None for digest in set(found.contexts)):
             text = "a job was dropped meanwhile, with its environment: try again"
             self._submissions.end_token(token, 0, 0, Reason("unknown_context", text))
             return
-        first, wall = self._submissions.take_ids(count), time.time()
         blocks = [
             AddJobs(
                 first=first + start,
@@ -100,18 +113,25 @@ class Rerunning:
 
         def written(refusal: Reason | None) -> None:
             if refusal is None:
-                self._tell(token, first, count, blocks, 0)
+                self._tell(token, first, count, blocks, 0, follows=bool(found.following))
             else:
                 self._submissions.end_token(token, 0, 0, refusal)
 
         self._submissions.write(tuple(blocks), written)
 
-    def _tell(self, token: str, first: int, count: int, blocks: list[AddJobs], place: int) -> None:
+    def _tell(
+        self, token: str, first: int, count: int, blocks: list[AddJobs], place: int, *, follows: bool
+    ) -> None:
         """Tell the core of a block, and then of the next; last, whoever asked."""
         block = blocks[place]
         specs = tuple(map(_decode, block.specs))
-        self._engine.post(JobsSubmitted(block.first, specs, block.specs, block.submitted_at))
-        if place + 1 < len(blocks):
-            self._loop.call_soon(self._tell, token, first, count, blocks, place + 1)
+        more = place + 1 < len(blocks)
+        event = JobsSubmitted(block.first, specs, block.specs, block.submitted_at)
+        if follows:
+            event = msgspec.structs.replace(event, whole=first, more=more)
+        self._engine.post(event)
+        if more:
+            tell = partial(self._tell, token, first, count, blocks, place + 1, follows=follows)
+            self._loop.call_soon(tell)
         else:
             self._submissions.end_token(token, first, count, None)

@@ -73,10 +73,14 @@ class Server:
         gc.set_threshold(50_000, 20, 100)
         self.engine = Engine(self.core, journal, self._loop, self.desk.perform, self._journal_broke)
         journal.on_broken = self.engine.fail  # a submit or a checkpoint may be what meets the fault
-        self.submissions = Submissions(self.engine, journal, restored.next_job)
+        self.submissions = Submissions(self.engine, journal, restored.next_job, self.desk.expect)
         self.reruns = Rerunning(self.engine, journal, self.submissions)
         self.hub = WatchHub(
-            self.core.change_of, self.core.job_ids, self.engine.is_told, int(self.started_at * 1_000_000)
+            self.core.change_of,
+            self.core.job_ids,
+            self.engine.is_told,
+            first_seq=int(self.started_at * 1_000_000),
+            journal=journal.uuid,
         )
         self.desk.hub = self.hub
         self.overview = Overview(self.core, lambda: self.limits.global_max_parallel_jobs)

@@ -1,7 +1,8 @@
 """Submissions: validated, given ids, journaled, and only then told to the core.
 
 A block of jobs is all or none. Its token makes a repeated submit harmless: the same token returns the same
-ids for seven days, also while the first one is still on its way to the disk.
+ids for seven days, also while the first one is still on its way to the disk. If some of its jobs wait for others, the
+core says first which these are.
 """
 
 from __future__ import annotations
@@ -9,29 +10,42 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
 from kueue.indices import count_of, fault_of_indices
 from kueue.job import JobState
-from kueue.wire.messages import MAX_ITEMS, Reason, Spec, Submit, SubmitArray
+from kueue.wire.messages import MAX_ITEMS, Reason, Spec, Submit, SubmitArray, Waits
 from kueue_server.core.arrays import task_spec
-from kueue_server.core.events import ArraySubmitted, JobsSubmitted
-from kueue_server.core.instructions import SavePart
+from kueue_server.core.events import ArraySubmitted, JobsSubmitted, PredecessorsAsked, SubmitFailed
+from kueue_server.core.instructions import AnswerPredecessors, SavePart
 from kueue_server.core.records import encoded_plan
 from kueue_server.engine import Engine
 from kueue_server.journal.interface import AddJobs, Journal, JournalBrokenError, JournalFullError
+from kueue_server.keys import Flight, Keys, Name
 
 MAX_CONTEXT_BYTES = 4 * 1024 * 1024
 MAX_SPEC_BYTES = 4 * 1024 * 1024
 """Of a job as it is encoded; no system starts a program with as many arguments."""
 MAX_TOKEN_CHARACTERS = 128
+MAX_AWAITED_RANGES = 1_000_000
+"""Ranges of ids that the jobs of a block wait for, all in all; the journal keeps those of each job."""
 
 _TOO_LARGE = Reason("bad_command", f"a job is larger than {MAX_SPEC_BYTES} bytes")
-_OURS = Reason("bad_array", "which array a job is of, and its index there, is for the server to say")
+_OURS = Reason("bad_array", "which array a job is of is for the server to say")
 
 Answer = Callable[[int, int, Reason | None], None]
-"""Called with first id, count, and None; or 0, 0 and why not."""
+"""Called with first id, count, and None (0, 0: all were duplicates); or 0, 0 and why not."""
+Expect = Callable[[Callable[[AnswerPredecessors], None]], int]
+"""Gives a number for a question to the core, and calls with the answer."""
+
+_UNKNOWN_CONTEXT = Reason("unknown_context", "the environment of this job was not sent")
+_TOO_MANY_AWAITED = Reason(
+    "too_many_ranges",
+    f"the jobs of a block may wait for at most {MAX_AWAITED_RANGES} ranges of ids in all: let one job wait for them,"
+    " and the others for that one",
+)
 
 
 class _InFlight:
@@ -40,14 +54,26 @@ class _InFlight:
         self.answers = [answer]
 
 
+class _Block(NamedTuple):
+    """Jobs on their way to the journal; `encoded[i]` is the encoded `jobs[i]`."""
+
+    token: str
+    content_hash: str
+    jobs: tuple[Spec, ...]
+    encoded: tuple[bytes, ...]
+    contexts: tuple[tuple[str, bytes], ...]
+
+
 class Submissions:
     """Owns the next job id and the tokens that are on their way to the journal."""
 
-    def __init__(self, engine: Engine, journal: Journal, next_job: int) -> None:
+    def __init__(self, engine: Engine, journal: Journal, next_job: int, expect: Expect | None = None) -> None:
         self._engine = engine
         self._journal = journal
+        self._expect = expect
         self.next_job = next_job
         self._in_flight: dict[str, _InFlight] = {}
+        self._keys = Keys(engine.core)
         self._encoder = msgspec.json.Encoder()
 
     def submit(self, message: Submit, answer: Answer) -> None:
@@ -68,27 +94,86 @@ class Submissions:
         if refusal is not None:
             answer(0, 0, refusal)
             return
-        first, count = self.take_ids(len(encoded)), len(encoded)
         self.hold_token(message.token, content_hash, answer)
+        block = _Block(message.token, content_hash, message.jobs, encoded, contexts)
+        waits = tuple(dict.fromkeys(spec.waits for spec in message.jobs if spec.waits is not None))
+        if waits:
+            self._ask_predecessors(block, waits)
+        else:
+            self._sift(block, 0)
+
+    def _ask_predecessors(self, block: _Block, waits: tuple[Waits, ...]) -> None:
+        """The core says in its turn which jobs are meant, so it knows of all that was submitted before."""
+
+        def answered(found: AnswerPredecessors) -> None:
+            if found.error is not None:
+                self.end_token(block.token, 0, 0, found.error)
+                return
+            meant = dict(zip(waits, found.waits, strict=True))
+            jobs = tuple(
+                spec if spec.waits is None else msgspec.structs.replace(spec, waits=meant[spec.waits])
+                for spec in block.jobs
+            )
+            ranges = sum(len(spec.waits.after) + len(spec.waits.after_any) for spec in jobs if spec.waits)
+            if ranges > MAX_AWAITED_RANGES:
+                self._give_up(block, found.request, _TOO_MANY_AWAITED)
+                return
+            encoded = tuple(
+                body if spec.waits is None else self._encoder.encode(spec)
+                for spec, body in zip(jobs, block.encoded, strict=True)
+            )
+            self._sift(block._replace(jobs=jobs, encoded=encoded), found.request)
+
+        assert self._expect is not None
+        self._engine.post(PredecessorsAsked(self._expect(answered), waits, time.time()))
+
+    def _sift(self, block: _Block, request: int) -> None:
+        """Leave out the jobs whose keys are there already, or wait until it is known whether they are."""
+        sifted = self._keys.sift(block.jobs)
+        if isinstance(sifted, Flight):
+            sifted.waiting.append(lambda: self._sift(block, request))
+            return
+        places, names = sifted
+        if len(places) < len(block.jobs):
+            jobs = tuple([block.jobs[place] for place in places])
+            block = block._replace(jobs=jobs, encoded=tuple([block.encoded[place] for place in places]))
+        sent = {digest for digest, _ in block.contexts}
+        if not block.jobs:
+            self._give_up(block, request, None)
+        elif any(self._journal.context(one) is None for one in {spec.context for spec in block.jobs} - sent):
+            self._give_up(block, request, _UNKNOWN_CONTEXT)  # it was dropped meanwhile
+        else:
+            self._write_block(block, names, request)
+
+    def _give_up(self, block: _Block, request: int, reason: Reason | None) -> None:
+        """Nothing of it will be in the journal."""
+        if request:
+            self._engine.post(SubmitFailed(request))
+        self.end_token(block.token, 0, 0, reason)
+
+    def _write_block(self, block: _Block, names: list[Name], request: int) -> None:
+        first, count = self.take_ids(len(block.encoded)), len(block.encoded)
+        flight = self._keys.take_off(names, first + count - 1)
         wall = time.time()
-        block = AddJobs(
+        rows = AddJobs(
             first=first,
             submitted_at=wall,
-            specs=encoded,
-            context_of=tuple(spec.context for spec in message.jobs),
-            contexts=contexts,
-            token=message.token,
-            content_hash=content_hash,
+            specs=block.encoded,
+            context_of=tuple(spec.context for spec in block.jobs),
+            contexts=block.contexts,
+            token=block.token,
+            content_hash=block.content_hash,
         )
 
         def written(reason: Reason | None) -> None:
             if reason is None:
-                self._engine.post(JobsSubmitted(first, message.jobs, encoded, wall))
-                self.end_token(message.token, first, count, None)
+                self._engine.post(JobsSubmitted(first, block.jobs, block.encoded, wall, request))
+                self.end_token(block.token, first, count, None)
             else:
-                self.end_token(message.token, 0, 0, reason)
+                self._give_up(block, request, reason)
+            self._keys.land(flight, durable=reason is None)
 
-        self.write((block,), written)
+        self.write((rows,), written)
 
     def submit_array(self, message: SubmitArray, answer: Answer) -> None:
         """Take an array; `answer` is called once, when it is durable or refused."""
@@ -99,6 +184,8 @@ class Submissions:
             refusal = Reason("bad_array", fault)
         if refusal is None and (spec.array is not None or spec.array_index is not None):
             refusal = _OURS
+        if refusal is None and (spec.key or spec.waits is not None):
+            refusal = Reason("bad_array", "the tasks of an array have no key, and wait for no other jobs")
         content = self._encoder.encode((spec, steps))
         # A task is the longer the higher its index is.
         longest = spec if refusal is not None else task_spec(spec, max(last for _, last, _ in steps))
@@ -181,9 +268,7 @@ class Submissions:
             return refusal
         if not 0 < len(message.jobs) <= MAX_ITEMS:
             return Reason("bad_block", f"a submit carries 1 to {MAX_ITEMS} jobs")
-        if any(
-            (spec.array, spec.array_index, spec.max_running) != (None, None, None) for spec in message.jobs
-        ):
+        if any((spec.array, spec.max_running) != (None, None) for spec in message.jobs):
             return _OURS
         return _refusal_of_contexts(message.contexts)
 
@@ -212,7 +297,7 @@ class Submissions:
         for index, spec in enumerate(specs):
             if spec.context not in known:
                 if self._journal.context(spec.context) is None:
-                    return Reason("unknown_context", "the environment of this job was not sent")
+                    return _UNKNOWN_CONTEXT
                 known.add(spec.context)
             refusal = core.refusal_of(spec)
             if refusal is not None:

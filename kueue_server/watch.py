@@ -13,7 +13,7 @@ from itertools import chain, islice
 
 from kueue.wire.link import Link
 from kueue.wire.messages import MAX_ITEMS, JobChange, Range, Watch, WatchState
-from kueue_server.core.idset import merged
+from kueue_server.core.idranges import merged
 
 MAX_REMEMBERED_IDS = 200_000
 """Changed ids that are remembered for watchers that come back."""
@@ -33,6 +33,7 @@ class _Subscription:
         self.rid = rid
         self.ranges = ranges
         self.snapshot: Iterator[int] | None = None
+        self.greeted = False  # told which journal this is
         self.resync = False
         self.late: dict[int, None] = {}  # changed while the snapshot was being sent
         self.late_ranges: list[Range] = []  # the same of many at once
@@ -50,7 +51,7 @@ class WatchHub:
     """All subscriptions. `change_of` reads a job as it is now, `ids_of` the ids to show for ranges.
 
     `is_told` says whether all that happened to a job is durable: a job of which that is not so is left out
-    until `changed` names it, so that nobody is told of an end that a crash may still undo.
+    until `changed` names it, so that nobody is told of an end that a crash may still undo. `journal` is its id.
     """
 
     def __init__(
@@ -59,10 +60,12 @@ class WatchHub:
         ids_of: Callable[[tuple[Range, ...]], Iterator[int]],
         is_told: Callable[[int], bool],
         first_seq: int,
+        journal: str,
     ) -> None:
         self._change_of = change_of
         self._ids_of = ids_of
         self._is_told = is_told
+        self._journal = journal
         # Starts from the clock, so that numbers of an earlier run of the server are older than ours.
         self.seq = first_seq
         self._remembered: deque[tuple[int, tuple[int, ...], tuple[Range, ...]]] = deque()
@@ -188,7 +191,9 @@ class WatchHub:
                 self._changes(part),
                 more=not last or bool(subscription.late or subscription.late_ranges),
                 resync=subscription.resync,
+                journal="" if subscription.greeted else self._journal,
             )
+            subscription.greeted = True
             subscription.resync = False
             subscription.link.send(state)
             if last:

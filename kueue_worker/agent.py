@@ -220,6 +220,10 @@ class Agent:
                 self._preparations.look(order.key, order.cwd)
             case i.Discard():
                 self._preparations.discard(order.key)
+            case i.Go():
+                self._keeper.send({"m": "go", "key": order.key})
+            case i.DropStart():
+                self._keeper.send({"m": "drop", "key": order.key})
             case i.Kill():
                 self._kill(order)
             case i.AttemptOver():
@@ -266,7 +270,7 @@ class Agent:
         if prepared is None:
             self.post(e.SpawnUndone(order.key))
             return
-        problem = self._spawner.spawn(prepared, order.note)
+        problem = self._spawner.spawn(prepared, order.note, order.room, order.until)
         if problem is not None:
             self.post(e.AttemptEnded(order.key, problem))
 
@@ -370,8 +374,10 @@ class Agent:
             await asyncio.sleep(interval)
 
     async def _watch_spool(self) -> None:
-        """Look whether the spool has room, often: what is taken without it fails for no fault of its own."""
+        """Look whether the spool has room, often: what is taken without it fails for no fault of its own. And, as
+        often, whether the kernel has killed something."""
         while True:
+            self._keeper.look_for_memory_kills()
             full = await self._look(self._spool.why_full)
             if isinstance(full, BaseException):
                 log.warning("the spool could not be looked at: %s", full)

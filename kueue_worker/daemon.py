@@ -49,7 +49,7 @@ class KueueWorkerError(KueueError):
 
 def main(argv: list[str] | None = None) -> int:
     """Run a worker in the foreground; the exit code."""
-    arguments = _arguments(argv)
+    arguments = argument_parser().parse_args(argv)
     try:
         config = load_config(arguments.config, create=arguments.config is None)
         set_up_logging(config.common_settings.log_level)
@@ -61,7 +61,8 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
+def argument_parser() -> argparse.ArgumentParser:
+    """The options; man pages are made of them, too."""
     parser = argparse.ArgumentParser(
         prog="kueue_worker",
         description="A worker of Kueue: runs jobs on this machine. Runs in the foreground; Ctrl-C waits for"
@@ -75,7 +76,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         "--kill-jobs", action="store_true", help="end what an earlier worker of this name left running"
     )
     parser.add_argument("--version", action="version", version=f"kueue_worker {__version__}")
-    return parser.parse_args(argv)
+    return parser
 
 
 async def _serve(config: Config, arguments: argparse.Namespace) -> int:

@@ -15,6 +15,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import msgspec
+
 from kueue import __version__
 from kueue_worker.core.events import (
     AttemptEnded,
@@ -26,9 +28,11 @@ from kueue_worker.core.events import (
     KeeperSilent,
     KeptAttempt,
     SpawnUndone,
+    StartDropped,
 )
 from kueue_worker.keeper_link import PROTOCOL_VERSION, KeeperFaultError, KeeperLink, Message, peer_of
 from kueue_worker.keeper_messages import ended_of, kept_of
+from kueue_worker.memory_kills import MemoryKills
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +42,8 @@ START_SECONDS = 30.0
 """A keeper first ends what a dead one left behind, with a grace time."""
 EXIT_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 15.0
+LINE_VERSION = 3
+"""Keepers of it know starts that are ordered ahead."""
 
 
 class KeeperProcess:
@@ -64,6 +70,11 @@ class KeeperProcess:
         self._silent = False
         self._stranger_said = False
         self._pings = 0
+        self._memory_kills = MemoryKills()
+
+    def look_for_memory_kills(self) -> None:
+        """To be called from time to time, so that what is killed for want of memory can be told."""
+        self._memory_kills.look(self.pid)
 
     def send(self, message: Message, descriptors: tuple[int, ...] = (), *, late: bool = False) -> None:
         """To the keeper, if there is one; else the descriptors are closed and `KeeperGone` makes it good. `late`:
@@ -197,11 +208,16 @@ class KeeperProcess:
     def _on_message(self, message: Message) -> None:
         match message["m"]:
             case "ended":
-                self._post(AttemptEnded(str(message["key"]), ended_of(message)))
+                ended = ended_of(message)
+                if (killed := self._memory_kills.explain(ended)) is not None:
+                    ended = msgspec.structs.replace(ended, reason=killed)
+                self._post(AttemptEnded(str(message["key"]), ended, message.get("next")))
             case "started":
                 self._post(AttemptStarted(str(message["key"]), float(message["started"])))
             case "no_env":
                 self._post(SpawnUndone(str(message["key"])))
+            case "dropped":
+                self._post(StartDropped(str(message["key"])))
             case "state":
                 self._on_state(message)
             case "leaving":
@@ -229,8 +245,9 @@ class KeeperProcess:
         records, self._records = tuple(self._records), []
         if self._link is not None:
             self.pid = self._link.peer_pid
+        self.look_for_memory_kills()
         self._on_new()
-        self._post(KeeperReady(str(message["keeper"]), records))
+        self._post(KeeperReady(str(message["keeper"]), records, has_line=self.version >= LINE_VERSION))
 
     def _on_closed(self, error: BaseException | None) -> None:
         self._link = None

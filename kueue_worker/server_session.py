@@ -52,9 +52,9 @@ SILENT_HEARTBEATS = 3
 NAME_IN_USE = "name_in_use"
 NAME_SLACK_SECONDS = 5.0
 REPORT_INTERVAL_SECONDS = 0.003
-BUSY_INTERVAL_SECONDS = 0.01
+BUSY_INTERVAL_SECONDS = 0.02
 """While more jobs are held here, reports leave at most so often: many ends together cost both sides far less."""
-STARTS_WAIT_SECONDS = 0.02
+STARTS_WAIT_SECONDS = 0.05
 """Nobody waits for the news that a job has started. That of a short job goes with its end."""
 
 

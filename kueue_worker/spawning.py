@@ -49,8 +49,9 @@ class Spawner:
         """The keeper is another one, or has forgotten some."""
         self._sent.clear()
 
-    def spawn(self, job: Prepared, note: Note) -> Ended | None:
-        """Order a start; how it ended already if that is impossible (the spool can't be written)."""
+    def spawn(self, job: Prepared, note: Note, room: str, until: float | None) -> Ended | None:
+        """Order a start, or with `until` one in another's place of the same room, until then; how it ended already
+        if that is impossible (the spool can't be written)."""
         descriptors: list[int] = []
         try:
             out = self._output(job.spec.stdout, job.outputs.stdout, note, "stdout", descriptors)
@@ -67,8 +68,10 @@ class Spawner:
         assert job.directory is not None, job.key
         context, spec = job.context, job.spec
         limits = context.context.limits
+        message: Message = {"room": room} if until is None else {"room": room, "until": until}
         self._send(
             {
+                **message,
                 "m": "spawn",
                 "key": job.key,
                 "job": note.job,

@@ -7,15 +7,13 @@ and files, and a loop of os.posix_spawn in two processes that keeps nothing.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import fields
-from pathlib import Path
 
 from benchmarks.answers import REPETITIONS, Answer, Figure, Goal
 from benchmarks.bare_loops import keeper_loop, spawn_loop
 from benchmarks.cluster import CORES, Cluster, Cpu
-from benchmarks.machine import place_of_labs
+from benchmarks.places import new_place
 from kueue.job_spec import JobSpec
 
 JOBS, QUICK_JOBS = 10_000, 60
@@ -33,8 +31,7 @@ def measure(quick: bool) -> Answer:
             before = cluster.cpu()
             speeds["kueue"].append(jobs / _run(cluster, jobs))
             parts.append(cluster.cpu() - before)
-            with tempfile.TemporaryDirectory(prefix="kueue-benchmark-", dir=place_of_labs()) as place:
-                took = keeper_loop(jobs, CORES, Path(place))
+            took = keeper_loop(jobs, CORES, new_place())
             speeds["keeper"].append(jobs / took.seconds)
             bare_own.append(1000 * took.own_cpu / jobs)
             bare_children.append(1000 * took.children_cpu / jobs)

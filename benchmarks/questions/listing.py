@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from benchmarks.answers import REPETITIONS, Answer, Figure, Goal
-from benchmarks.filled_core import FilledCore
+from benchmarks.filled_core import FilledCore, filled_with_everything
 from benchmarks.server_lab import ServerLab, distinct_jobs
 from kueue.wire import codec
 from kueue.wire.messages import JobPage, Selector
@@ -38,6 +38,7 @@ def measure(quick: bool) -> Answer:
     """In the core, all sizes in turns; then over the socket, a small and a large table in turns."""
     answer = Answer(axes={PLOT: ("jobs in the table", "ms")})
     _measure_core(answer, quick)
+    _measure_glances(answer, quick)
     _measure_socket(answer, quick)
     return answer
 
@@ -63,6 +64,38 @@ def _in_turns(what: str, cores: dict[int, FilledCore], rows: int, quick: bool) -
         for size in cores:
             medians[size].append(statistics.median(taken[size]))
     return {size: Figure(f"{what}, {rows} rows, {size:,} jobs", "ms", tuple(medians[size])) for size in cores}
+
+
+GLANCE = "at a glance"
+"""What `kueue list-jobs` asks for without conditions: rows of all kinds, and why jobs wait."""
+
+
+def _measure_glances(answer: Answer, quick: bool) -> None:
+    sizes = QUICK_SIZES if quick else SIZES
+    for kind in ("all pending", "all of it at once"):
+        tables = {size: filled_with_everything(size) if kind != "all pending" else None for size in sizes}
+        cores = {
+            size: table or FilledCore(size, lambda number: f"/data/work/{number}").core
+            for size, table in tables.items()
+        }
+        medians: dict[int, list[float]] = {size: [] for size in sizes}
+        for _ in range(REPETITIONS):
+            taken: dict[int, list[float]] = {size: [] for size in sizes}
+            for _ in range(QUICK_PAGES if quick else PAGES):
+                for size, core in cores.items():
+                    begin = time.perf_counter()
+                    rows, left, waits = core.glance(ROWS, 100.0)
+                    codec.encode(JobPage(1, tuple(rows), None, core.counts(100.0), left, waits))
+                    taken[size].append((time.perf_counter() - begin) * 1000)
+            for size in sizes:
+                medians[size].append(statistics.median(taken[size]))
+        what = f"{GLANCE}, {kind}"
+        figures = {
+            size: Figure(f"{what}, {ROWS} rows, {size:,} jobs", "ms", tuple(medians[size])) for size in sizes
+        }
+        answer.figures += [figures[sizes[0]], figures[sizes[-1]]]
+        answer.goals.append(Goal(figures[sizes[-1]], 2.0, "at most"))
+        answer.curves.setdefault(PLOT, {})[what] = [(float(size), figures[size].median) for size in sizes]
 
 
 def _page_seconds(filled: FilledCore, what: str, jobs: int, rows: int) -> float:

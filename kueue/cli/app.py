@@ -13,7 +13,9 @@ from kueue.cli import (
     cmd_command,
     explaining,
     listing,
+    loading,
     output,
+    queues,
     rerunning,
     serving,
     status,
@@ -21,6 +23,7 @@ from kueue.cli import (
     top,
 )
 from kueue.cli.outcome import OURS, outcome
+from kueue.cli.overview import Overview
 from kueue.cli.session import Session
 from kueue.errors import UsageError
 
@@ -28,10 +31,11 @@ EXIT_CODES = (
     "Exit codes: 0 done; 1 the answer is no (unknown job, some job failed); 2 bad usage or configuration; "
     "3 the server can't be reached or refused us. With cmd --wait: the command's own, 125 for ours."
 )
-JOBS, CLUSTER, SERVER = "Jobs", "Workers and resources", "Running Kueue"
+JOBS, QUEUES, CLUSTER, SERVER = "Jobs", "Queues", "Machines", "Kueue"
 
 app = typer.Typer(
     name="kueue",
+    cls=Overview,
     add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
@@ -78,6 +82,14 @@ app.command("remove-job", rich_help_panel=JOBS)(changing.remove_job)
 app.command("rerun-job", rich_help_panel=JOBS)(rerunning.rerun_job)
 app.command("set-job", rich_help_panel=JOBS)(rerunning.set_job)
 app.command("clean-jobs", rich_help_panel=JOBS)(changing.clean_jobs)
+app.command("list-queues", rich_help_panel=QUEUES)(queues.list_queues)
+app.command("pause-queue", rich_help_panel=QUEUES)(queues.pause_queue)
+app.command("resume-queue", rich_help_panel=QUEUES)(queues.resume_queue)
+app.command("set-queue", rich_help_panel=QUEUES)(queues.set_queue)
+app.command("load", rich_help_panel=QUEUES, context_settings=_OWN_OPTIONS_END)(loading.load)
+app.command("dump", rich_help_panel=QUEUES)(loading.dump)
+app.command("restore", rich_help_panel=QUEUES)(loading.restore)
+app.command("remove-queue", rich_help_panel=QUEUES)(queues.remove_queue)
 app.command("list-workers", rich_help_panel=CLUSTER)(cluster.list_workers)
 app.command("show-worker", rich_help_panel=CLUSTER)(cluster.show_worker)
 app.command("pause-worker", rich_help_panel=CLUSTER)(steering.pause_worker)
@@ -95,7 +107,7 @@ app.command("forget-worker", rich_help_panel=SERVER)(serving.forget_worker)
 
 @app.command("complete", rich_help_panel=SERVER)
 def complete(shell: Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]) -> int:
-    """Print a script for completion: eval "$(kueue complete bash)"."""
+    """Print a completion script: eval "$(kueue complete bash)"."""
     from kueue.cli.completion import print_script
 
     return print_script(shell)

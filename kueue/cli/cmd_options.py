@@ -42,6 +42,7 @@ OPTIONS = (
     ),
     Option("name", ("--name",), "text", "A name for people.", None, ""),
     Option("group", ("-g", "--group"), "text", "Group it belongs to.", "NAME"),
+    Option("queue", ("-q", "--queue"), "text", "Queue it waits in.", "NAME", "default"),
     Option("priority", ("-p", "--priority"), "number", "-1000 to 1000, higher first.", "N", 0),
     Option(
         "max_restarts", ("--max-restarts",), "number", "Starts again so often if its worker is lost.", "N", 5
@@ -62,6 +63,15 @@ OPTIONS = (
     ),
     Option("worker", ("--worker",), "many", "Only on these workers (many).", "GLOB"),
     Option("not_worker", ("--not-worker",), "many", "Not on these workers (many).", "GLOB"),
+    Option("after", ("--after",), "many", "Start when these have succeeded: ids, group=NAME (many).", "JOBS"),
+    Option("after_any", ("--after-any",), "many", "Start when these have ended (many).", "JOBS"),
+    Option(
+        "on_failure",
+        ("--on-failure",),
+        "text",
+        "If one of --after fails: cancel (default), run, hold.",
+        "WHAT",
+    ),
     Option(
         "each_line", ("--each-line",), "text", "A job for each line; {} is the line (- is stdin).", "FILE"
     ),

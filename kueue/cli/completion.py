@@ -1,7 +1,7 @@
 """Completion: a script for each shell that asks `kueue __complete` for the words that may come next.
 
-Commands and options come from the table of commands; job ids, workers and resources from the server, if it answers
-within 200 ms.
+Commands and options come from the table of commands; job ids, queues, workers and resources from the server, if it
+answers within 200 ms.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ JOB_COMMANDS = frozenset(
         "clean-jobs",
     }
 )
+QUEUE_COMMANDS = frozenset({"pause-queue", "resume-queue", "set-queue", "remove-queue", "load", "dump"})
 WORKER_COMMANDS = frozenset({"show-worker", "forget-worker", "pause-worker", "resume-worker"})
 
 
@@ -80,6 +81,7 @@ def candidates(words: list[str]) -> list[str]:
     import typer
 
     from kueue.cli.app import app
+    from kueue.cli.following import ON_FAILURE
     from kueue.job import JobState
 
     words = words or [""]
@@ -99,8 +101,14 @@ def candidates(words: list[str]) -> list[str]:
     given = before[position + 1 :]
     if given and given[-1] == "--resource":
         return [word for word in _from_server("resources") if word.startswith(last)]
+    if given and given[-1] in ("-q", "--queue"):
+        return [word for word in _from_server("queues") if word.startswith(last)]
     if given and given[-1] == "--state":
         return [state.value for state in JobState if state.value.startswith(last)]
+    if given and given[-1] == "--on-failure":
+        return [what for what in ON_FAILURE if what.startswith(last)]
+    if given and given[-1] in ("--after", "--after-any"):
+        return [word for word in _from_server("jobs") if word.startswith(last)]
     if given and given[-1] in ("--worker", "--not-worker"):
         return [word for word in _from_server("workers") if word.startswith(last)]
     if last.startswith("-"):
@@ -109,6 +117,8 @@ def candidates(words: list[str]) -> list[str]:
         return [option for option in _options_of(command) if option.startswith(last)]
     if name in JOB_COMMANDS:
         return [word for word in _from_server("jobs") if word.startswith(last)]
+    if name in QUEUE_COMMANDS:
+        return [word for word in _from_server("queues") if word.startswith(last)]
     if name in WORKER_COMMANDS:
         return [word for word in _from_server("workers") if word.startswith(last)]
     if name == "complete":
@@ -146,6 +156,8 @@ def _from_server(what: str) -> list[str]:
     try:
         if what == "jobs":
             return [str(job.id) for job in client.job_views(newest_first=True, limit=MOST_IDS)]
+        if what == "queues":
+            return [queue.name for queue in client.queues()]
         if what == "workers":
             return [worker.name for worker in client.workers()]
         return [resource.name for resource in client.resources().resources]

@@ -13,10 +13,16 @@ import typer
 from kueue.cli import options, shared_options
 from kueue.cli.parameters import with_options
 from kueue.cli.selecting import EVERYTHING, SELECTOR, Ids, selector_of
-from kueue.cli.session import session_of
-from kueue.wire.messages import Context
+from kueue.cli.session import Session, session_of
+from kueue.wire.messages import Context, JobCounts
+from kueue.wire.selector import is_open
 
 HEADER_AND_FOOTER_LINES = 4
+GLANCE_LINES = 6
+"""Around the rows of a glance: a title, the counts in up to two lines, what is left out, why jobs wait, the prompt."""
+ROWS_ELSEWHERE = 100
+"""Of a glance where there is no terminal."""
+MOST_ROWS = 1000
 
 
 @with_options(*SELECTOR, EVERYTHING)
@@ -25,7 +31,7 @@ def list_jobs(
     jobs: Ids = None,
     num_jobs: Annotated[
         str | None,
-        typer.Option("-n", "--num-jobs", metavar="N", help="So many of the newest (default: what fits)."),
+        typer.Option("-n", "--num-jobs", metavar="N", help="So many of the newest, whatever their state."),
     ] = None,
     pending: Annotated[bool, typer.Option("-p", "--pending", help="Those that wait.")] = False,
     offered: Annotated[bool, typer.Option("-o", "--offered", help="Those offered to a worker.")] = False,
@@ -37,7 +43,7 @@ def list_jobs(
     *,
     values: dict[str, Any],
 ) -> int:
-    """List jobs, newest last."""
+    """List jobs: without conditions what runs, failed, is next, finished last; else newest last."""
     session = session_of(context)
     terminal = session.terminal
     flags = {
@@ -50,8 +56,12 @@ def list_jobs(
     }
     which = selector_of(jobs, values)
     states = dict.fromkeys((*which.states, *(name for name, wanted in flags.items() if wanted)))
+    if pending:
+        states["waiting"] = None  # for a retry, or for other jobs
     which = msgspec.structs.replace(which, states=tuple(states))
     limit = options.amount(num_jobs, "--num-jobs", 1)
+    if limit is None and not as_json and is_open(which) and not which.everything:
+        return _at_a_glance(session)
     if limit is None and terminal.is_interactive and not as_json:
         limit = max(1, terminal.height - HEADER_AND_FOOTER_LINES)
     with session.connected() as client:
@@ -72,6 +82,28 @@ def list_jobs(
         if shown:
             terminal.print(job_lines(shown, time.time(), terminal.width, colour=terminal.colour))
         terminal.print([count_line(counts, sum(map(jobs_of, shown)), colour=terminal.colour)])
+    return 0
+
+
+def _at_a_glance(session: Session) -> int:
+    """The rows that tell most, as many as fit."""
+    from kueue.cli.render.glance import left_out_line, waits_line
+    from kueue.cli.render.jobs import count_line, job_lines, jobs_of
+
+    terminal = session.terminal
+    rows = terminal.height - GLANCE_LINES if terminal.is_interactive else ROWS_ELSEWHERE
+    with session.connected() as client:
+        page = client.glance(min(max(1, rows), MOST_ROWS))
+    counts = page.counts or JobCounts()
+    jobs = list(page.jobs if page.left_out is not None else page.jobs[::-1])
+    if jobs:
+        terminal.print(job_lines(jobs, time.time(), terminal.width, colour=terminal.colour))
+    lines = [count_line(counts, sum(map(jobs_of, jobs)), colour=terminal.colour)]
+    if page.left_out is not None:
+        left = left_out_line(page.left_out, terminal.width)
+        waits = waits_line(page.waits, counts, terminal.width, colour=terminal.colour)
+        lines += [line for line in (left, waits) if line is not None]
+    terminal.print(lines)
     return 0
 
 

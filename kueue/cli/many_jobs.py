@@ -18,12 +18,13 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from kueue.cli.following import settled
 from kueue.cli.session import Session
 from kueue.errors import KueueError, UsageError
 from kueue.job_spec import JobSpec
 
 SHELL = ("/bin/sh", "-c")
-FILLED = ("stdout", "stderr", "cwd", "name")
+FILLED = ("stdout", "stderr", "cwd", "name", "key")
 """Options in which marks are filled in, besides the command."""
 LINE = ""
 """The mark `{}`."""
@@ -51,6 +52,8 @@ def submit_many(session: Session, base: JobSpec, values: Mapping[str, Any]) -> i
         counter = stack.enter_context(_Counter(file))
         entries = (_lines if values["from_json"] is None else _objects)(file, shown, counter)
         client = stack.enter_context(session.connected_or_started())
+        if base.after or base.after_any:
+            base = settled(client, base)
         try:
             submitted = client.submit_many(_jobs(base, entries), progress=counter.submitted)
         except KueueError as error:
@@ -63,6 +66,8 @@ def submit_many(session: Session, base: JobSpec, values: Mapping[str, Any]) -> i
             if not (warning.code == "no_worker" and session.has_started_worker):
                 session.terminal.say(f"kueue: {warning.text}")
         if not submitted.ranges:
+            if any(warning.code == "duplicate" for warning in submitted.warnings):
+                return 0
             raise UsageError(f"{shown} has no entry: no job was made")
         ids = [str(first) if first == last else f"{first}-{last}" for first, last in submitted.ranges]
         session.terminal.print([" ".join(ids)])
@@ -86,6 +91,8 @@ def _jobs(base: JobSpec, entries: Iterator[Entry]) -> Iterator[JobSpec]:
         if any("\0" in word for word in command):
             raise UsageError(f"{where}: a NUL byte can't be in a command")
         changes: dict[str, Any] = {name: fill(text, found) for name, text in marked.items()}
+        if "key" in changes and "{}" in base.key and isinstance(found, _Words):
+            changes["key"] = msgspec.json.encode(found.whole, order="sorted").decode()
         if "cwd" in changes and not os.path.isdir(changes["cwd"]):
             raise UsageError(f"{where}: -C {changes['cwd']}: no such directory")
         yield dataclasses.replace(base, command=command, **changes)
@@ -100,6 +107,7 @@ class _Words(dict[str, str]):
     """Values of an object, and its own command."""
 
     command: list[str]
+    whole: dict[str, Any]
 
 
 def _own_command(found: Mapping[str, str], where: str) -> list[str]:
@@ -147,6 +155,7 @@ def _decoded(decode: Callable[[], Any], where: str) -> Any:
 def _values(entry: dict[str, Any], number: int) -> _Words:
     values = _Words({NUMBER: str(number)})
     values.update({key: _text(value) for key, value in entry.items()})
+    values.whole = entry
     command = entry.get("command", [])
     values.command = (
         [_text(word) for word in command] if isinstance(command, list) else [*SHELL, _text(command)]

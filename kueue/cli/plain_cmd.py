@@ -103,6 +103,7 @@ def spec_fields(
         "stderr": values["stderr"],
         "name": values["name"],
         "group": group,
+        "queue": values["queue"],
         "priority": values["priority"],
         "max_restarts": values["max_restarts"],
         "restart": not values["no_restart"],
@@ -111,6 +112,10 @@ def spec_fields(
         "retry_delay_seconds": delay or None,
         "retry_on": list(options.exit_codes(values["retry_on"])),
     }
+    if values["after"] or values["after_any"] or values["on_failure"] is not None:
+        from kueue.cli.following import wire_waits  # imported here: most jobs wait for no others
+
+        optional["waits"] = wire_waits(values["after"], values["after_any"], values["on_failure"])
     texts = [*command, directory, *values["worker"], *values["not_worker"], *optional.values()]
     if any("\0" in text for text in texts if isinstance(text, str)):
         return None
@@ -134,6 +139,7 @@ _DEFAULTS: dict[str, Any] = {
     "stderr": None,
     "name": "",
     "group": "",
+    "queue": "default",
     "priority": 0,
     "max_restarts": 5,
     "restart": True,
@@ -141,5 +147,6 @@ _DEFAULTS: dict[str, Any] = {
     "max_retries": 0,
     "retry_delay_seconds": None,
     "retry_on": [],
+    "waits": None,
 }
 """Of the wire: not sent."""

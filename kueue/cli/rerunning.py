@@ -28,6 +28,7 @@ CHANGES = (
     Option("time_limit", ("--time-limit",), "text", "90s, 15m, 2d instead; or none.", "DUR"),
     Option("new_group", ("--new-group",), "text", "Put them into this group.", "NAME"),
 )
+RELEASE = Option("release", ("--release",), "flag", "Let held jobs go.", None, False)
 
 
 def changes_of(values: Mapping[str, Any]) -> ChangeOptions:
@@ -55,6 +56,8 @@ def changes_of(values: Mapping[str, Any]) -> ChangeOptions:
         found["time_limit"] = 0 if none else options.duration(values["time_limit"])
     if values["new_group"] is not None:
         found["group"] = values["new_group"]
+    if values.get("release"):
+        found["release"] = True
     return found
 
 
@@ -80,14 +83,16 @@ def _shown(ids: Range) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-@with_options(*SELECTOR, *CHANGES, EVERYTHING, *CARE)
+@with_options(*SELECTOR, *CHANGES, RELEASE, EVERYTHING, *CARE)
 def set_job(context: typer.Context, jobs: Ids = None, *, values: dict[str, Any]) -> int:
     """Change jobs that have not started."""
     session = session_of(context)
     selector = changing_selector_of(jobs, values)
     changes = changes_of(values)
     if not changes:
-        raise UsageError("what is to be changed? -p, -c, -r, -j, --resource, --time-limit or --new-group")
+        raise UsageError(
+            "what is to be changed? -p, -c, -r, -j, --resource, --time-limit, --new-group or --release"
+        )
     with session.connected() as client:
         decided = decide(session, client, selector, values, "change", _CHANGEABLE, has_ids=bool(jobs))
         if isinstance(decided, int):

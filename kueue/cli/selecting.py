@@ -29,6 +29,7 @@ Ids = Annotated[
 
 SELECTOR = (
     Option("group", ("-g", "--group"), "text", "Of this group (default: KUEUE_GROUP).", "NAME"),
+    Option("queue", ("-q", "--queue"), "text", "Of this queue.", "NAME"),
     Option("name", ("--name",), "text", "With such a name.", "GLOB"),
     Option("cwd", ("--cwd",), "text", "With this directory, or one below.", "DIR"),
     Option("state", ("--state",), "many", "In these states: pending,running (many).", "S,..."),
@@ -62,6 +63,7 @@ def selector_of(words: list[str] | None, values: Mapping[str, Any]) -> Selector:
         ranges=tuple(ranges),
         states=tuple(dict.fromkeys(states)),
         group=group or None,
+        queue=values["queue"],
         last="last" in (words or ()),
         name=values["name"],
         cwd=None if values["cwd"] is None else to_os(_directory(values["cwd"])),

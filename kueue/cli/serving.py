@@ -13,7 +13,7 @@ WorkerOnly = Annotated[bool, typer.Option("--worker-only", help="Only the worker
 
 
 def up(context: typer.Context, server_only: ServerOnly = False, worker_only: WorkerOnly = False) -> int:
-    """Start what belongs on this machine: a worker, and the server if it is server_name."""
+    """Start what belongs on this machine: worker and server."""
     from kueue.programs_here import start
 
     session = session_of(context)

@@ -21,7 +21,7 @@ CHECK = typer.Option("--check", help="Try each step on the way to the server, an
 
 
 def status(context: typer.Context, check: Annotated[bool, CHECK] = False) -> int:
-    """Show the whole on one screen: server, workers, jobs, warnings."""
+    """Show the whole on one screen, with what wants attention."""
     session = session_of(context)
     terminal, config = session.terminal, session.config
     colour = terminal.colour

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from kueue.cli import options
 from kueue.cli.outcome import OURS
 from kueue.cli.session import Session
 from kueue.errors import KueueError, UsageError
 from kueue.job_spec import JobSpec
+from kueue.wire.messages import Waits
 
 
 def submit(session: Session, command: list[str], values: Mapping[str, Any], token: str | None = None) -> int:
@@ -26,14 +29,14 @@ def submit(session: Session, command: list[str], values: Mapping[str, Any], toke
         if values["array"] is not None:
             from kueue.cli.array import submit_array  # imported here: most submits are of one job
 
-            return submit_array(session, _spec(command, values, many=True), values)
+            return submit_array(session, spec_of(command, values, many=True), values)
         if values["max_running"] is not None:
             raise UsageError("--max-running is for --array")
         if values["each_line"] is not None or values["from_json"] is not None:
             from kueue.cli.many_jobs import submit_many  # imported here: most submits are of one job
 
-            return submit_many(session, _spec(command, values, many=True), values)
-        return _submit(session, _spec(command, values), token, wait=wait, follow=follow)
+            return submit_many(session, spec_of(command, values, many=True), values)
+        return _submit(session, spec_of(command, values), token, wait=wait, follow=follow)
     except KueueError as error:
         if not (wait or follow):
             raise
@@ -41,10 +44,12 @@ def submit(session: Session, command: list[str], values: Mapping[str, Any], toke
         return OURS
 
 
-def _spec(command: list[str], values: Mapping[str, Any], *, many: bool = False) -> JobSpec:
-    """With `many`, the command may be missing, and it and the directory have marks for what is in a file."""
+def spec_of(command: list[str], values: Mapping[str, Any], *, many: bool = False) -> JobSpec:
+    """What the options ask for. With `many`, the command may be missing, and it and the directory have marks for what
+    is in a file."""
     directory = values["cwd"] if many and "{" in (values["cwd"] or "") else _directory(values["cwd"])
     group = values["group"]
+    waits = _waits(values)
     return JobSpec(
         command if many else _command(command, directory),
         cpus=options.amount(values["cpus"], "--cpus", 1),
@@ -56,6 +61,8 @@ def _spec(command: list[str], values: Mapping[str, Any], *, many: bool = False) 
         cwd=directory,
         name=values["name"],
         group=os.environ.get("KUEUE_GROUP", "") if group is None else group,
+        queue=values["queue"],
+        key=values.get("key") or "",
         priority=values["priority"],
         max_restarts=values["max_restarts"],
         restart=not values["no_restart"],
@@ -67,7 +74,17 @@ def _spec(command: list[str], values: Mapping[str, Any], *, many: bool = False) 
         clean_env=values["clean_env"],
         workers=tuple(values["worker"]),
         not_workers=tuple(values["not_worker"]),
+        after=(*waits.after, *waits.select),
+        after_any=(*waits.after_any, *waits.select_any),
+        on_failure=waits.on_failure,
     )
+
+
+def _waits(values: Mapping[str, Any]) -> Waits:
+    from kueue.cli.following import wire_waits  # imported here: most jobs wait for no others
+
+    found = wire_waits(values["after"], values["after_any"], values["on_failure"])
+    return Waits() if found is None else msgspec.convert(found, Waits)
 
 
 def _submit(session: Session, spec: JobSpec, token: str | None, *, wait: bool, follow: bool) -> int:

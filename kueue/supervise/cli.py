@@ -50,7 +50,8 @@ def main(argv: list[str] | None = None) -> int:
         return 128 + 13
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
+def argument_parser() -> argparse.ArgumentParser:
+    """The options; man pages are made of them, too."""
     parser = argparse.ArgumentParser(
         prog="kueue_restart_workers",
         description="Keeps a worker alive on every machine of [restart_workers] hostnames, over ssh: looks at"
@@ -83,6 +84,11 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing if nothing had to be done")
     parser.add_argument("--version", action="version", version=f"kueue_restart_workers {__version__}")
+    return parser
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argument_parser()
     arguments = parser.parse_args(argv)
     once = arguments.once or arguments.status or arguments.stop or arguments.upgrade
     if arguments.drain and not arguments.stop:

@@ -25,12 +25,12 @@ from kueue.top.grid import Grid
 from kueue.top.rows import Rows
 from kueue.top.screens import JobPage, LogPage, Page, Question, WorkerPage
 from kueue.top.window import MOST_SORTED, ORDERS, Window
-from kueue.wire.messages import JobView, ResourceView, WorkerView
+from kueue.wire.messages import JobView, QueueView, ResourceView, WorkerView
 
 TYPING_SECONDS = 0.15
 """How long a filter stands still before it is asked for."""
 KEYS = """\
- 1 2 3      jobs, workers, licences
+ 1 2 3 4    jobs, workers, licences, queues
  ↑ ↓ PgUp PgDn Home End    as everywhere; the mouse works, too
  Enter      all about the selected job or worker
  /          filter, as one types; Esc takes it away
@@ -70,6 +70,7 @@ class TopApp(App[None]):
         Binding("1", "tab('jobs')", "Jobs", show=False),
         Binding("2", "tab('workers')", "Workers", show=False),
         Binding("3", "tab('licences')", "Licences", show=False),
+        Binding("4", "tab('queues')", "Queues", show=False),
         Binding("slash", "filter", "Filter", key_display="/"),
         Binding("o", "turn_round", "Order"),
         Binding("s", "sort", "Sort"),
@@ -87,6 +88,7 @@ class TopApp(App[None]):
         self.feed = Feed(client, self.board, self.window, self._changed)
         self.workers_rows: Rows[WorkerView] = Rows()
         self.licences_rows: Rows[ResourceView] = Rows()
+        self.queues_rows: Rows[QueueView] = Rows()
         self._client = client
         self._clock = clock
         self._typing: Timer | None = None
@@ -120,6 +122,14 @@ class TopApp(App[None]):
                     empty=lambda: "no licences",
                     id="licences-grid",
                 )
+            with TabPane("Queues", id="queues"):
+                yield Grid(
+                    self.queues_rows,
+                    columns.QUEUES,
+                    lambda queue, _: columns.queue_cells(queue, self._clock()),
+                    empty=lambda: "no queues",
+                    id="queues-grid",
+                )
         yield Static(id="counts")
         yield Static(id="pace")
         yield Footer()
@@ -150,6 +160,7 @@ class TopApp(App[None]):
         order = sorted(self.board.workers.values(), key=lambda worker: worker.name)
         self.workers_rows.put(order)
         self.licences_rows.put(list(self.board.resources))
+        self.queues_rows.put(list(self.board.queues))
         for grid in base.query(Grid):
             grid.refit()
         width = self.size.width

@@ -8,7 +8,7 @@ from itertools import pairwise
 from kueue.cli.render.jobs import STATE_STYLES
 from kueue.durations import format_duration
 from kueue.top.columns import Cell
-from kueue.wire.messages import ClusterState, ResourceView, WorkerView
+from kueue.wire.messages import ClusterState, QueueView, ResourceView, WorkerView
 
 HISTORY_SECONDS = 120
 PACE_SECONDS = 10
@@ -23,6 +23,7 @@ class Board:
         self.figures: ClusterState | None = None
         self.workers: dict[int, WorkerView] = {}
         self.resources: tuple[ResourceView, ...] = ()
+        self.queues: tuple[QueueView, ...] = ()
         self.away: str | None = None
         self._ended: deque[int] = deque(maxlen=HISTORY_SECONDS + 1)
         self._cores: deque[float] = deque(maxlen=HISTORY_SECONDS)
@@ -33,16 +34,18 @@ class Board:
         self.away = None
 
     def begin_details(self) -> None:
-        """All workers and resources are about to be told."""
+        """All workers, resources and queues are about to be told."""
         self.workers = {}
 
     def take_details(self, state: ClusterState) -> None:
-        """Workers and resources that changed."""
+        """Workers, resources and queues that changed."""
         self.workers.update({worker.id: worker for worker in state.workers})
         for number in state.gone:
             self.workers.pop(number, None)
         if state.resources is not None:
             self.resources = state.resources
+        if state.queues is not None:
+            self.queues = state.queues
 
     def sample(self) -> None:
         """A second is over."""

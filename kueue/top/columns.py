@@ -9,13 +9,14 @@ from rich.cells import cell_len
 
 from kueue.cli.render.cluster import busy_style, state_cell
 from kueue.cli.render.jobs import STATE_STYLES
+from kueue.cli.render.queues import queue_state
 from kueue.cli.render.table import Cell, shortened
 from kueue.durations import format_duration, format_ram
 from kueue.text import quoted, visible
 from kueue.wire.codec import from_os
-from kueue.wire.messages import JobView, ResourceView, WorkerView
+from kueue.wire.messages import JobView, QueueView, ResourceView, WorkerView
 
-__all__ = ["JOBS", "LICENCES", "WORKERS", "Cell", "Column", "fitted", "line"]
+__all__ = ["JOBS", "LICENCES", "QUEUES", "WORKERS", "Cell", "Column", "fitted", "line"]
 
 
 class Column(NamedTuple):
@@ -50,6 +51,16 @@ WORKERS = (
     Column("uptime", 10, right=True, from_width=100),
     Column("version", 10, from_width=120),
     Column("note", 4, share=2, from_width=100),
+)
+QUEUES = (
+    Column("queue", 12, share=2),
+    Column("pending", 9, right=True),
+    Column("running", 9, right=True),
+    Column("done", 9, right=True, from_width=100),
+    Column("failed", 7, right=True),
+    Column("weight", 6, right=True),
+    Column("at most", 7, right=True),
+    Column("state", 8, share=3),
 )
 LICENCES = (
     Column("licence", 12, share=1),
@@ -130,3 +141,18 @@ def licence_cells(licence: ResourceView) -> list[Cell]:
     style = "red" if licence.used >= licence.total else ""
     jobs = " ".join(map(str, licence.jobs))
     return [Cell(visible(licence.name)), Cell(str(licence.used), style), Cell(str(licence.total)), Cell(jobs)]
+
+
+def queue_cells(queue: QueueView, now: float) -> list[Cell]:
+    """A named queue."""
+    counts = queue.counts
+    return [
+        Cell(visible(queue.name)),
+        Cell(str(counts.waiting + counts.pending)),
+        Cell(str(counts.offered + counts.running)),
+        Cell(str(counts.succeeded)),
+        Cell(str(counts.failed), "red" if counts.failed else ""),
+        Cell(str(queue.weight)),
+        Cell("-" if queue.max_running is None else str(queue.max_running)),
+        queue_state(queue, now),
+    ]

@@ -22,6 +22,8 @@ from kueue.job import End
 from kueue.resources import Capacity, Shape
 from kueue.wire.changes import Changes as Changes
 from kueue.wire.selector import Selector as Selector
+from kueue.wire.waits import Waits as Waits
+from kueue.wire.words import DEFAULT_QUEUE as DEFAULT_QUEUE
 from kueue.wire.words import OsString as OsString
 from kueue.wire.words import Range as Range
 from kueue.wire.words import RawBytes as RawBytes
@@ -85,9 +87,10 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     `stdout`/`stderr` are paths relative to `cwd`, `"null"` to discard, None for the worker's spool.
     `restart=False` means at most once. `context` is the SHA-256 (hex) of the encoded `Context`. An attempt that
     failed by its own exit code (one of `retry_on`, if there are some) is followed by another after
-    `retry_delay_seconds`, `max_retries` times at most. `rerun_of`: the job that it is a new run of. Of a task of an
-    array (`submit_array`) `array` is the id of its first task, `array_index` its own index; of all jobs with the same
-    `array` at most `max_running` run at a time.
+    `retry_delay_seconds`, `max_retries` times at most. `rerun_of`: the job that it is a new run of. A job whose
+    `key` one of its queue has already, in whatever state, is not made. `waits`: for what it waits before it is
+    pending. Of a task of an array (`submit_array`) `array` is the id of its first task, `array_index` its own index; of
+    all jobs with the same `array` at most `max_running` run at a time.
     """
 
     payload: Payload
@@ -99,7 +102,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     stderr: OsString | None = None
     name: str = ""
     group: str = ""
-    queue: str = "default"
+    queue: str = DEFAULT_QUEUE
     priority: int = 0
     max_restarts: int = 5
     restart: bool = True
@@ -112,6 +115,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     array: int | None = None
     array_index: int | None = None
     max_running: int | None = None
+    key: str = ""
+    waits: Waits | None = None
 
 
 class Reason(msgspec.Struct, frozen=True, gc=False):
@@ -390,7 +395,8 @@ class SubmitArray(msgspec.Struct, frozen=True, tag="submit_array", omit_defaults
 class ListJobs(msgspec.Struct, frozen=True, tag="list_jobs", omit_defaults=True):
     """A page of jobs ordered by id. `newest_first` walks down from the newest. `cursor`: the last id of
     the page before (exclusive). `counts`: also count the table by state. `attempts`: rows carry them all. `arrays`:
-    tasks of an array that have not started may be one row, with `last`."""
+    tasks of an array that have not started may be one row, with `last`. `glance`: instead, the `limit` rows that tell
+    most of the whole table, and what is left out."""
 
     rid: int
     filter: Selector = Selector()
@@ -400,6 +406,7 @@ class ListJobs(msgspec.Struct, frozen=True, tag="list_jobs", omit_defaults=True)
     counts: bool = False
     attempts: bool = False
     arrays: bool = False
+    glance: bool = False
 
 
 class SelectJobs(msgspec.Struct, frozen=True, tag="select_jobs", omit_defaults=True):
@@ -438,7 +445,7 @@ class Watch(msgspec.Struct, frozen=True, tag="watch", omit_defaults=True):
 
 
 class WatchCluster(msgspec.Struct, frozen=True, tag="watch_cluster", omit_defaults=True):
-    """Subscribe to the whole in figures, with `details` to workers and resources, too. The answer is a
+    """Subscribe to the whole in figures, with `details` to workers, resources and queues, too. The answer is a
     `ClusterState`, then one more per second in which something changed, until `Unwatch`."""
 
     rid: int
@@ -530,6 +537,50 @@ class ResumeWorkers(msgspec.Struct, frozen=True, tag="resume_workers"):
     workers: tuple[str, ...]
 
 
+class ListQueues(msgspec.Struct, frozen=True, tag="list_queues"):
+    rid: int
+
+
+class PauseQueues(msgspec.Struct, frozen=True, tag="pause_queues", omit_defaults=True):
+    """Nothing of these queues starts any more, whatever restarts, until `resume_queues`; one that is not there is made.
+    Answered when nothing that was handed to workers can start any more, and no later than after 30 s."""
+
+    rid: int
+    queues: tuple[str, ...]
+    reason: str = ""
+
+
+class ResumeQueues(msgspec.Struct, frozen=True, tag="resume_queues"):
+    rid: int
+    queues: tuple[str, ...]
+
+
+class SetQueue(msgspec.Struct, frozen=True, tag="set_queue", omit_defaults=True):
+    """What is null stays as it is: the `weight` (1 to 1,000, usually 1), and how many of its jobs may run at the same
+    time (0: no limit). A queue that is not there is made."""
+
+    rid: int
+    queue: str
+    weight: int | None = None
+    max_running: int | None = None
+
+
+class RemoveQueue(msgspec.Struct, frozen=True, tag="remove_queue", omit_defaults=True):
+    """Drop a queue with its finished jobs; unfinished ones are canceled with `cancel`, and else a refusal."""
+
+    rid: int
+    queue: str
+    cancel: bool = False
+
+
+class DumpJobs(msgspec.Struct, frozen=True, tag="dump_jobs", omit_defaults=True):
+    """The jobs of a queue that have not been handed out, as they were asked for; in pages by id, as `ListJobs`."""
+
+    rid: int
+    queue: str
+    cursor: int | None = None
+
+
 class Backup(msgspec.Struct, frozen=True, tag="backup"):
     """A consistent copy of the journal at `path` on the server's machine."""
 
@@ -574,6 +625,12 @@ ClientMessage = (
     | ForgetWorker
     | PauseWorkers
     | ResumeWorkers
+    | ListQueues
+    | PauseQueues
+    | ResumeQueues
+    | SetQueue
+    | RemoveQueue
+    | DumpJobs
     | Backup
     | Reload
     | Shutdown
@@ -586,12 +643,14 @@ ClientMessage = (
 
 
 class Submitted(msgspec.Struct, frozen=True, tag="submitted", omit_defaults=True):
-    """The block is durable: ids `first … first + count - 1`. `warnings`: e.g. no connected worker fits."""
+    """The block is durable: ids `first … first + count - 1`. `warnings`: e.g. no connected worker fits.
+    `duplicates` of the block were not made, since their keys are in their queues already: `count` may be 0."""
 
     rid: int
     first: int
     count: int
     warnings: tuple[Reason, ...] = ()
+    duplicates: int = 0
 
 
 class AttemptView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -606,9 +665,9 @@ class AttemptView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class JobView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A row of a listing. `reason`: why it waits, failed or was canceled. With `last` it stands for the tasks of an
-    array from `id` to `last`, none of which has started, and `indices` are theirs (as `1-1000:2,2000`); command, names
-    and paths have their marks then."""
+    """A row of a listing. `reason`: why it waits, failed or was canceled. `awaited`: how many jobs it still waits
+    for. With `last` it stands for the tasks of an array from `id` to `last`, none of which has started, and `indices`
+    are theirs (as `1-1000:2,2000`); command, names and paths have their marks then."""
 
     id: int
     state: str
@@ -645,6 +704,7 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     array_index: int | None = None
     last: int | None = None
     indices: str = ""
+    awaited: int = 0
 
 
 class JobCounts(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -662,13 +722,36 @@ class JobCounts(msgspec.Struct, frozen=True, omit_defaults=True):
     eta_seconds: float | None = None
 
 
+class LeftOut(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How many jobs of each kind are not among the rows: running (or handed over), failed within a day, pending (or
+    waiting for their next try), succeeded or canceled, failed before."""
+
+    running: int = 0
+    failed: int = 0
+    pending: int = 0
+    finished: int = 0
+    failed_before: int = 0
+
+
+class WaitGroup(msgspec.Struct, frozen=True, omit_defaults=True):
+    """So many pending jobs wait for this reason; `jobs` have what they wait for, at most 10. `about`: not all of them
+    were looked at one by one."""
+
+    count: int
+    reason: Reason
+    jobs: tuple[int, ...] = ()
+    about: bool = False
+
+
 class JobPage(msgspec.Struct, frozen=True, tag="job_page", omit_defaults=True):
-    """`cursor` is None when the listing is complete."""
+    """`cursor` is None when the listing is complete. `left_out` and `waits` are of a `glance`."""
 
     rid: int
     jobs: tuple[JobView, ...]
     cursor: int | None = None
     counts: JobCounts | None = None
+    left_out: LeftOut | None = None
+    waits: tuple[WaitGroup, ...] = ()
 
 
 class JobsSelected(msgspec.Struct, frozen=True, tag="jobs_selected", omit_defaults=True):
@@ -683,7 +766,8 @@ class JobsSelected(msgspec.Struct, frozen=True, tag="jobs_selected", omit_defaul
 
 
 class JobDetail(msgspec.Struct, frozen=True, tag="job_detail", omit_defaults=True):
-    """All about one job. The tails are the last `TAIL_BYTES` of each stream of the last finished attempt."""
+    """All about one job. The tails are the last `TAIL_BYTES` of each stream of the last finished attempt.
+    `waits`: what it waits for, or waited for; `awaited_ranges`: of these, the jobs that are unfinished."""
 
     rid: int
     job: JobView
@@ -698,6 +782,8 @@ class JobDetail(msgspec.Struct, frozen=True, tag="job_detail", omit_defaults=Tru
     max_retries: int = 0
     retry_delay_seconds: float = 0.0
     retry_on: tuple[int, ...] = ()
+    waits: Waits | None = None  # at most MAX_ITEMS ranges in each list
+    awaited_ranges: tuple[Range, ...] = ()
 
 
 class WorkerLacks(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -708,11 +794,13 @@ class WorkerLacks(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Explanation(msgspec.Struct, frozen=True, tag="explanation", omit_defaults=True):
-    """`job.reason` says why in short; `workers` are only those of a pending job, those that lack least first."""
+    """`job.reason` says why in short; `workers` are only those of a pending job, those that lack least
+    first; `awaited_ranges`: the jobs that it waits for."""
 
     rid: int
     job: JobView
     workers: tuple[WorkerLacks, ...] = ()  # at most MAX_ITEMS
+    awaited_ranges: tuple[Range, ...] = ()
 
 
 class LogChunk(msgspec.Struct, frozen=True, tag="log_chunk", omit_defaults=True):
@@ -747,13 +835,15 @@ class JobChange(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 class WatchState(msgspec.Struct, frozen=True, tag="watch_state", omit_defaults=True):
     """Jobs as of sequence number `seq`; `more` while a snapshot goes on in further messages;
-    `resync`: the watcher was too slow, changes were dropped, a fresh snapshot follows."""
+    `resync`: the watcher was too slow, changes were dropped, a fresh snapshot follows. The first of a watch names
+    the `journal`: ids of another one are other jobs."""
 
     rid: int
     seq: int
     jobs: tuple[JobChange, ...] = ()
     more: bool = False
     resync: bool = False
+    journal: str = ""
 
 
 class Canceled(msgspec.Struct, frozen=True, tag="canceled", omit_defaults=True):
@@ -801,14 +891,16 @@ class Changed(msgspec.Struct, frozen=True, tag="changed", omit_defaults=True):
 
 
 class Pause(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A person keeps a worker from taking jobs: since when, and why."""
+    """A person, or the server where everything fails, keeps a worker from taking jobs, or a person jobs of a queue from
+    starting: since when, and why."""
 
     since: float
     reason: str = ""
 
 
 class WorkerView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`state`: `connected`, `silent` (not heard of, lease holds), `lost`, `leaving`."""
+    """`state`: `connected`, `silent` (not heard of, lease holds), `lost`, `leaving`. `hour_…`: attempts that ended by
+    themselves within the last hour, as far as this run of the server has seen them."""
 
     id: int
     name: str
@@ -828,6 +920,8 @@ class WorkerView(msgspec.Struct, frozen=True, omit_defaults=True):
     system: SystemInfo = SystemInfo()
     status: Status | None = None
     paused: Pause | None = None
+    hour_succeeded: int = 0
+    hour_failed: int = 0
 
 
 class WorkerPage(msgspec.Struct, frozen=True, tag="worker_page"):
@@ -853,6 +947,43 @@ class Steered(msgspec.Struct, frozen=True, tag="steered", omit_defaults=True):
     lines: tuple[str, ...] = ()
 
 
+class QueueView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A named queue. `counts` are its jobs in the table; `unconfirmed` attempts count for `max_running`, too.
+    `per_minute`: attempts that ended by themselves in the last five minutes; `counts.eta_seconds` goes by that."""
+
+    name: str
+    counts: JobCounts = JobCounts()
+    weight: int = 1
+    max_running: int | None = None
+    paused: Pause | None = None
+    unconfirmed: int = 0
+    per_minute: float | None = None
+
+
+class QueuePage(msgspec.Struct, frozen=True, tag="queue_page"):
+    """All queues that have jobs in the table, or of which something is set; by name."""
+
+    rid: int
+    queues: tuple[QueueView, ...]
+
+
+class DumpedJob(msgspec.Struct, frozen=True, gc=False):
+    """A job with its encoded `Spec`."""
+
+    id: int
+    spec: msgspec.Raw
+
+
+class JobsDumped(msgspec.Struct, frozen=True, tag="jobs_dumped", omit_defaults=True):
+    """`cursor` is None when that was all. `left_out`: so many jobs wait for others, whose ids mean nothing
+    elsewhere."""
+
+    rid: int
+    jobs: tuple[DumpedJob, ...] = ()
+    cursor: int | None = None
+    left_out: int = 0
+
+
 class ResourceView(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     used: int
@@ -871,7 +1002,8 @@ class ClusterState(msgspec.Struct, frozen=True, tag="cluster_state", omit_defaul
     """The whole in figures. `oldest` and `newest` are the ends of the table (0: it is empty); `ended` counts the
     attempts that ended by themselves since the server started; `cpus` are those of the connected workers.
     With details, the first one has all `workers`, each later one those that changed, `gone` are ids of forgotten ones;
-    `resources` are all of them, where one changed. `more` while one state goes on in further messages."""
+    `resources` and `queues` (without rates) are all of them, where one changed. `more` while one state goes on in
+    further messages."""
 
     rid: int
     counts: JobCounts = JobCounts()
@@ -886,6 +1018,7 @@ class ClusterState(msgspec.Struct, frozen=True, tag="cluster_state", omit_defaul
     parallel_jobs: int = 0
     max_parallel_jobs: int | None = None
     more: bool = False
+    queues: tuple[QueueView, ...] | None = None
 
 
 class Done(msgspec.Struct, frozen=True, tag="done", omit_defaults=True):
@@ -932,6 +1065,8 @@ ToClient = (
     | WorkerDetail
     | ResourcePage
     | Steered
+    | QueuePage
+    | JobsDumped
     | Done
     | ServerState
     | Failure

@@ -42,6 +42,7 @@ class Selector(msgspec.Struct, frozen=True, omit_defaults=True):
     exit_code: int | None = None
     everything: bool = False
     text: str | None = None
+    queue: str | None = None
 
 
 def is_open(selector: Selector) -> bool:
@@ -50,7 +51,7 @@ def is_open(selector: Selector) -> bool:
 
 
 def looks_at_jobs(selector: Selector) -> bool:
-    """Do its conditions need a look at each job, beyond ids, group and state, of which there are indexes?"""
+    """Do its conditions need a look at each job, beyond ids, state, and group or queue, of which there are indexes?"""
     return not (
         selector.name is None
         and selector.cwd is None
@@ -58,6 +59,7 @@ def looks_at_jobs(selector: Selector) -> bool:
         and selector.since_seconds is None
         and selector.exit_code is None
         and selector.text is None
+        and (selector.queue is None or selector.group is None)
     )
 
 
@@ -73,6 +75,7 @@ def fault_of(selector: Selector, *, changes: bool = False) -> tuple[str, str] | 
         return "bad_selector", f"no state is named {unknown[0][:MAX_TEXT]}; there are {', '.join(JobState)}"
     for what, text in (
         ("group", selector.group),
+        ("queue", selector.queue),
         ("name", selector.name),
         ("worker", selector.worker),
         ("text", selector.text),

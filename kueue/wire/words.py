@@ -18,3 +18,5 @@ OsString = str | RawBytes
 Range = tuple[int, int]
 Step = tuple[int, int, int]
 """First and last index, both of which are there, and the distance between two."""
+DEFAULT_QUEUE = "default"
+"""Of jobs for which nobody names another."""

@@ -9,10 +9,13 @@ import math
 from collections.abc import Sequence
 
 from kueue.amounts import MAX_AMOUNT
+from kueue.durations import format_duration
 from kueue.resources import Shape
 from kueue.wire.messages import OsString, RawBytes, Reason, Spec
+from kueue.wire.waits import fault_of_waits
 from kueue_server.core.events import Limits
 from kueue_server.core.outcomes import LONGEST_PATH
+from kueue_server.core.queues import MOST_QUEUES, Queue
 from kueue_server.core.shapes import KnownShape
 from kueue_server.core.state import State
 from kueue_server.core.workers import Worker
@@ -37,14 +40,24 @@ class Admission:
 
     def refusal_of(self, spec: Spec) -> Reason | None:
         """Why a job can never run; None if it may."""
-        return _refusal_of_command(spec) or _refusal_of_settings(spec) or self._refusal_of_shape(spec.shape)
+        refusal = (
+            _refusal_of_command(spec) or _refusal_of_settings(spec) or self._refusal_of_shape(spec.shape)
+        )
+        if refusal is None and not self._state.queues.takes(spec.queue):
+            text = f"there are {MOST_QUEUES} queues already: no job can be put into a new one"
+            return Reason("too_many_queues", text)
+        return refusal
 
     def warnings_for(self, specs: Sequence[Spec]) -> tuple[Reason, ...]:
         """What the submitter should know of jobs that are accepted, each reason once."""
+        queues = [
+            self._state.queues.by_name.get(name) for name in dict.fromkeys(spec.queue for spec in specs)
+        ]
+        paused = [queue for queue in queues if queue is not None and queue.paused is not None]
+        reasons = {closed(queue, None): None for queue in paused}
         connected = self._state.workers.connected()
         if not connected:
-            return (Reason("no_worker", "no worker is connected; jobs wait until one is"),)
-        reasons: dict[Reason, None] = {}
+            return (*reasons, Reason("no_worker", "no worker is connected; jobs wait until one is"))
         for shape in {spec.shape: None for spec in specs}:
             known = KnownShape(0, shape)
             known.split(frozenset(self._state.ledger.totals))
@@ -127,6 +140,16 @@ def all_paused(workers: Sequence[Worker]) -> Reason:
     return Reason("paused", f"every worker that fits is paused ({first.name}{why}); kueue resume-worker")
 
 
+def closed(queue: Queue, wall: float | None) -> Reason:
+    """A queue lets nothing start: it is paused (since when, if the time is told), or has as many running as it may."""
+    if queue.paused is None:
+        text = f"queue {queue.name} runs {queue.handed_out} of at most {queue.max_running}"
+        return Reason("queue_full", text)
+    since = "" if wall is None else f"for {format_duration(wall - queue.paused.since)}"
+    more = ": ".join(part for part in (since, queue.paused.reason) if part)
+    return Reason("queue_paused", f"queue {queue.name} is paused" + (f" ({more})" if more else ""))
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
@@ -178,8 +201,14 @@ def _refusal_of_settings(spec: Spec) -> Reason | None:
         return _too_long("name")
     if len(spec.group) > MAX_NAME_CHARACTERS:
         return _too_long("group")
+    if len(spec.key) > MAX_NAME_CHARACTERS:
+        return _too_long("key")
     if len(spec.queue) > MAX_NAME_CHARACTERS:
         return _too_long("queue")
+    if not spec.queue:
+        return Reason("bad_name", "the name of the queue is empty")
+    if spec.waits is not None and (fault := fault_of_waits(spec.waits)) is not None:
+        return Reason(*fault)
     return None
 
 

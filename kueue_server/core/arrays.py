@@ -16,7 +16,7 @@ import msgspec
 from kueue.indices import MARK, count_of, part_of, text_of
 from kueue.job import JobState
 from kueue.wire.messages import Command, OsString, RawBytes, Spec, Step
-from kueue_server.core.pending import Queue
+from kueue_server.core.pending import Lane
 from kueue_server.core.shapes import Cap
 
 _MARK_BYTES = MARK.encode()
@@ -66,15 +66,15 @@ def _pieces_of(spec: Spec) -> list[bytes]:
 class Plan:
     """What an array was submitted as. `spec` still has its marks; `array` is the array's id, that of its first task."""
 
-    __slots__ = ("_ends", "_pieces", "array", "queue", "spec", "steps", "submitted_at")
+    __slots__ = ("_ends", "_pieces", "array", "lane", "spec", "steps", "submitted_at")
 
-    def __init__(self, spec: Spec, steps: tuple[Step, ...], submitted_at: float, queue: Queue) -> None:
+    def __init__(self, spec: Spec, steps: tuple[Step, ...], submitted_at: float, lane: Lane) -> None:
         assert spec.array is not None
         self.array = spec.array
         self.spec = spec
         self.steps = steps
         self.submitted_at = submitted_at
-        self.queue = queue
+        self.lane = lane
         self._ends = list(accumulate(count_of((step,)) for step in steps))
         self._pieces: list[bytes] | None = None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from kueue.job import JobState
 from kueue.wire.messages import AttemptRef, Reason, RunningAttempt
-from kueue_server.core import attempts, holding, steering
+from kueue_server.core import attempts, holding, queueing, steering
 from kueue_server.core.events import WorkerConnected, WorkerDisconnected
 from kueue_server.core.instructions import CloseSession, SaveWorker
 from kueue_server.core.records import WorkerRecord, encoded_record
@@ -85,6 +85,8 @@ def connected(state: State, event: WorkerConnected) -> None:
     _take_inventory(state, worker, event, same_keeper)
     if worker.paused is not None:
         steering.take_back(state, worker)
+    elif worker.session is not None:
+        queueing.take_back(state, worker.current_jobs())
 
 
 def disconnected(state: State, event: WorkerDisconnected) -> None:
@@ -236,7 +238,7 @@ def _demote_held(state: State, worker: Worker, held: list[AttemptRef]) -> None:
             job is not None
             and job.id in worker.offered
             and job.restart
-            and holding.may_hold(state, worker, job.queue.shape)
+            and holding.may_hold(state, worker, job.lane.shape)
         ):
             attempts.demote(state, worker, job)
 

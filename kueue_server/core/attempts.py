@@ -11,7 +11,7 @@ from typing import assert_never
 
 from kueue.job import FINISHED, End, JobState
 from kueue.wire.messages import TAIL_BYTES, AttemptRef, AttemptView, FinishedAttempt, Reason
-from kueue_server.core import retries
+from kueue_server.core import distrust, retries
 from kueue_server.core.instructions import DropStop, SaveStop, SaveTails
 from kueue_server.core.outbox import Why
 from kueue_server.core.outcomes import CANCELED, outcome_of, paused_reason, reason_of
@@ -29,8 +29,9 @@ S = JobState
 def offer(state: State, worker: Worker, job: Job, *, held: bool) -> None:
     """Hand a pending job to a connected worker: to run (reserves there), or to hold."""
     assert worker.session is not None
-    state.pending.overtake(job.key)
+    state.pending.overtake(job.lane, job.key)
     state.dequeue(job)
+    state.queues.charge(job.lane.queue)
     if (job.worker, job.fence) in job.holding:
         order_stop(state, state.workers.by_id[job.worker], job, job.fence, "superseded")
     job.fence = state.next_fence()
@@ -41,7 +42,7 @@ def offer(state: State, worker: Worker, job: Job, *, held: bool) -> None:
     job.reason = None
     state.table.move(job, S.OFFERED)
     if held:
-        state.workers.hold(worker, job.queue.shape, job.id)
+        state.workers.hold(worker, job.lane.shape, job.id)
     else:
         _reserve(state, worker, job)
         state.workers.serve(worker)
@@ -51,16 +52,16 @@ def offer(state: State, worker: Worker, job: Job, *, held: bool) -> None:
 
 def promote(state: State, worker: Worker, job: Job) -> None:
     """A held job has room on its worker now, which will start it by itself: reserve for it."""
-    state.workers.unhold(worker, job.queue.shape, job.id)
+    state.workers.unhold(worker, job.lane.shape, job.id)
     _reserve(state, worker, job)
 
 
 def demote(state: State, worker: Worker, job: Job) -> None:
     """An offered job that the worker has no room for, and may hold, reserves nothing any more."""
     del worker.offered[job.id]
-    worker.free(job.queue.shape)
+    worker.free(job.lane.shape)
     state.give(job)
-    state.workers.hold(worker, job.queue.shape, job.id)
+    state.workers.hold(worker, job.lane.shape, job.id)
 
 
 def start(state: State, worker: Worker, job: Job, started_ago: float) -> None:
@@ -81,12 +82,12 @@ def start(state: State, worker: Worker, job: Job, started_ago: float) -> None:
     job.outcome = None
     job.started_at = state.wall - started_ago
     worker.running[job.id] = state.now - started_ago
-    worker.reserve(job.queue.shape)
+    worker.reserve(job.lane.shape)
     state.take(job)
     state.outbox.changed(job.id)
     if worker.closed or worker.lacks:
         reopen(state, worker, job)
-    worker.backoffs.pop(job.queue.shape.number, None)
+    worker.backoffs.pop(job.lane.shape.number, None)
 
 
 def runs_since(state: State, worker: Worker, job: Job, started_ago: float) -> None:
@@ -97,8 +98,8 @@ def runs_since(state: State, worker: Worker, job: Job, started_ago: float) -> No
 
 def reopen(state: State, worker: Worker, job: Job) -> None:
     """A job runs in a place, or a program, that the worker was thought not to have."""
-    opened = worker.closed.open(job.id, cwd_of(job), job.queue.volume)
-    if worker.lacks.open(job.queue, program_of(job)) or opened:
+    opened = worker.closed.open(job.id, cwd_of(job), job.lane.volume)
+    if worker.lacks.open(job.lane, program_of(job)) or opened:
         worker.cursors.clear()
         state.wake(worker)
 
@@ -122,6 +123,7 @@ def give_back(state: State, worker: Worker, job: Job) -> None:
     """The current attempt never started and never will: pending again, as if it had not been handed out."""
     confirm(state, worker, job.id, job.fence, job)
     _detach(state, worker, job)
+    state.queues.refund(job.lane.queue)
     job.fence = 0
     job.worker = 0
     job.attempt -= 1
@@ -170,18 +172,21 @@ def take_end(state: State, worker: Worker, end: FinishedAttempt) -> None:
         state.outbox.write(SaveTails(job.id, job.attempt, *tails))
     if end.started_ago is not None:
         job.started_at = state.wall - end.started_ago
-    reason = reason_of(end)
+    reason = reason_of(end, job.lane.shape.shape.ram_mb)
     if end.end is End.STOPPED and not canceled and reason is None and worker.paused is not None:
         reason = paused_reason(worker.paused)
     _remember(state, job, worker, end.end.value, end, reason)
     match end.end:
         case End.EXITED | End.TIME_LIMIT | End.OUTPUT_LIMIT | End.NOT_STARTED:
+            if not canceled:
+                distrust.note(state, worker, job, end, reason)
             if end.end is not End.NOT_STARTED:
                 state.pace.finished(state.now, end.run_seconds)
-                worker.remember_pace(job.queue.shape, end.run_seconds)
+                job.lane.queue.rate.finished(state.now)
+                worker.remember_pace(job.lane.shape, end.run_seconds)
             if (worker.closed or worker.lacks) and end.end is not End.NOT_STARTED:
                 reopen(state, worker, job)
-            worker.backoffs.pop(job.queue.shape.number, None)
+            worker.backoffs.pop(job.lane.shape.number, None)
             if not canceled and retries.may_retry(job, end):
                 _try_again(state, job, end)
                 return
@@ -208,7 +213,7 @@ def take_end(state: State, worker: Worker, end: FinishedAttempt) -> None:
 def cancel_at_once(state: State, worker: Worker, job: Job) -> None:
     """Cancel an offered or running job without waiting for its worker's word; the attempt is unconfirmed and
     has a durable stop order until then."""
-    was_held = job.id in worker.held.get(job.queue.shape, ())
+    was_held = job.id in worker.held.get(job.lane.shape, ())
     _detach(state, worker, job)
     reserves = worker.session is not None and not was_held
     haunt(state, worker, job, job.fence, "canceled", reserves=reserves)
@@ -216,10 +221,12 @@ def cancel_at_once(state: State, worker: Worker, job: Job) -> None:
     _close(state, job, S.CANCELED, CANCELED, Outcome(state.wall))
 
 
-def cancel_pending(state: State, job: Job) -> None:
+def cancel_pending(state: State, job: Job, reason: Reason = CANCELED) -> None:
     """Cancel a job that waits. An attempt that was lost and may still live gets a stop order."""
     if job.state is S.PENDING:
         state.dequeue(job)
+    else:
+        state.gates.leave(job)
     for number, fence in job.holding:
         holder = state.workers.by_id[number]
         if (job.id, fence) not in holder.stops:
@@ -227,7 +234,7 @@ def cancel_pending(state: State, job: Job) -> None:
     job.outcome = None
     job.retry_at = None
     state.table.move(job, S.CANCELED)
-    job.reason = CANCELED
+    job.reason = reason
     job.outcome = Outcome(state.wall)
     state.retention.finished(job.id, failed=False, now=state.now)
     _note(state, job)
@@ -276,6 +283,7 @@ def confirm(state: State, worker: Worker, job_id: int, fence: int, job: Job | No
         state.wake(worker)
     assert job is not None, f"job {job_id} left the table while an attempt of it was unconfirmed"
     job.holding = tuple(pair for pair in job.holding if pair != (worker.id, fence))
+    job.lane.queue.unconfirmed -= 1
     state.give(job)
     state.outbox.save(job.id)
 
@@ -284,16 +292,17 @@ def haunt(state: State, worker: Worker, job: Job, fence: int, why: Why | None, *
     """An attempt that nobody wants may live on: it is unconfirmed, and with `why` gets a stop order."""
     key = (job.id, fence)
     if key not in worker.unconfirmed:
-        shape: KnownShape | None = job.queue.shape if reserves else None
+        shape: KnownShape | None = job.lane.shape if reserves else None
         worker.unconfirmed[key] = shape
         if shape is not None:
             worker.reserve(shape)
         job.holding = (*job.holding, (worker.id, fence))
+        job.lane.queue.unconfirmed += 1
         state.take(job)
         state.outbox.save(job.id)
     elif reserves and worker.unconfirmed[key] is None:
-        worker.unconfirmed[key] = job.queue.shape
-        worker.reserve(job.queue.shape)
+        worker.unconfirmed[key] = job.lane.shape
+        worker.reserve(job.lane.shape)
     if why is not None:
         order_stop(state, worker, job, fence, why)
 
@@ -317,7 +326,7 @@ def _note(state: State, job: Job) -> None:
 
 def _reserve(state: State, worker: Worker, job: Job) -> None:
     worker.offered[job.id] = state.now + state.limits.job_offer_timeout_seconds
-    worker.reserve(job.queue.shape)
+    worker.reserve(job.lane.shape)
     state.take(job)
 
 
@@ -329,10 +338,10 @@ def _detach(state: State, worker: Worker, job: Job) -> None:
         if thief is not None:
             thief.loot -= 1
             state.wake(thief)
-    if not state.workers.unhold(worker, job.queue.shape, job.id):
+    if not state.workers.unhold(worker, job.lane.shape, job.id):
         if worker.offered.pop(job.id, None) is None:
             del worker.running[job.id]
-        worker.free(job.queue.shape)
+        worker.free(job.lane.shape)
         state.give(job)
     state.wake(worker)
 

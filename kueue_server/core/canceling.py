@@ -14,7 +14,7 @@ from kueue.wire.messages import Range, Selector
 from kueue_server.core import attempts, tasks, verbs
 from kueue_server.core.arrays import Tasks
 from kueue_server.core.events import CancelRequested
-from kueue_server.core.idset import RangeList, merged, without
+from kueue_server.core.idranges import RangeList, merged, without
 from kueue_server.core.instructions import AnswerCancel
 from kueue_server.core.state import State
 from kueue_server.core.table import Job
@@ -58,7 +58,7 @@ class Canceling:
             self._known.add(job.id, job.id)
         if job.state in FINISHED:
             self._finished.add(job.id, job.id)
-        elif _cancel(state, job, self._kill):
+        elif cancel_one(state, job, kill=self._kill):
             self._canceled += 1
         else:
             self._running.add(job.id, job.id)
@@ -85,8 +85,8 @@ class Canceling:
         return AnswerCancel(self._request, self._canceled, finished, running, unknown.ranges())
 
 
-def _cancel(state: State, job: Job, kill: bool) -> bool:
-    """Returns False if the job runs and is not to be killed."""
+def cancel_one(state: State, job: Job, *, kill: bool) -> bool:
+    """Cancel an unfinished job. Returns False if it runs and is not to be killed."""
     if job.state in (S.WAITING, S.PENDING):
         attempts.cancel_pending(state, job)
         return True

@@ -1,6 +1,6 @@
 """Changes to jobs that have not started, and the specs of jobs that are run again.
 
-A pending job that is changed takes another place in the queues, or another queue. One that was handed over keeps
+A pending job that is changed takes another place in its lane, or another lane. One that was handed over keeps
 what its worker was told; so does one of which an attempt may still live, since its books go by its shape.
 """
 
@@ -12,9 +12,10 @@ from kueue.job import FINISHED, JobState
 from kueue.resources import Shape
 from kueue.wire.changes import Changes
 from kueue.wire.messages import Command, Reason, Spec
-from kueue_server.core import tasks, verbs
+from kueue_server.core import dependencies, tasks, verbs
 from kueue_server.core.admission import Admission
 from kueue_server.core.events import ChangeRequested
+from kueue_server.core.gates import is_held
 from kueue_server.core.instructions import AnswerChange, SaveSpec
 from kueue_server.core.state import State
 from kueue_server.core.table import Job, spec_of
@@ -88,6 +89,8 @@ class Changing:
         old = spec_of(job)
         new = changed(old, self._changes)
         refusal = self._admission.refusal_of(new)
+        if self._changes.release and not is_held(job):
+            refusal = refusal or Reason("not_held", f"job {job.id} is not held")
         if refusal is not None:
             self._refused += 1
             self._reason = self._reason or refusal
@@ -95,6 +98,8 @@ class Changing:
         self._changed += 1
         if new != old:
             _put(state, job, new)
+        if self._changes.release:
+            dependencies.release(state, job)
 
     def pause(self, state: State) -> None:
         """Nothing is left over."""
@@ -110,10 +115,10 @@ def _put(state: State, job: Job, new: Spec) -> None:
     pending = job.state is S.PENDING
     if pending:
         state.dequeue(job)
-    queue = tasks.queue_of(state, new)
-    queue.jobs += 1
-    state.pending.leave(job.queue)
-    job.queue = queue
+    lane = tasks.lane_of(state, new)
+    lane.jobs += 1
+    state.pending.leave(job.lane)
+    job.lane = lane
     job.priority = new.priority
     job.spec = _encode(new)
     state.table.regroup(job, new.group)

@@ -9,7 +9,7 @@ from kueue_server.core.arrays import Tasks
 from kueue_server.core.events import CleanRequested
 from kueue_server.core.instructions import AnswerClean
 from kueue_server.core.state import State
-from kueue_server.core.table import Job
+from kueue_server.core.table import Job, task_of
 
 S = JobState
 
@@ -38,13 +38,17 @@ class Cleaning:
 
     def apply(self, state: State, job: Job) -> None:
         """Doom a job, or count it as kept."""
-        if job.state in self._states and not job.holding:
+        if job.state in self._states and not job.holding and not state.gates.needs(job):
             self._doomed.append(job.id)
         else:
             self._kept += 1
 
     def apply_tasks(self, state: State, found: Tasks) -> None:
         """Drop tasks that were canceled before they started, or count them as kept."""
+        if state.table.turned is not None:  # somebody waits for jobs: each of these is looked at
+            for number in found.ids():
+                self.apply(state, task_of(found.part, number))
+            return
         if found.part.state in self._states:
             tasks.drop(state, found)
             self._dropped += len(found)

@@ -17,11 +17,14 @@ from kueue.wire.messages import (
     JobCounts,
     JobDetail,
     JobView,
+    LeftOut,
+    QueueView,
     Range,
     Reason,
     ResourceView,
     Selector,
     Spec,
+    WaitGroup,
     WorkerDetail,
     WorkerLacks,
     WorkerView,
@@ -32,10 +35,14 @@ from kueue_server.core import (
     canceling,
     changing,
     cleaning,
+    dependencies,
+    dumping,
     holding,
     invariants,
     leases,
     placement,
+    predecessors,
+    queueing,
     reports,
     restoring,
     starvation,
@@ -46,6 +53,7 @@ from kueue_server.core import (
     views,
 )
 from kueue_server.core.admission import Admission
+from kueue_server.core.awaited import awaited_ranges
 from kueue_server.core.events import (
     ArraySubmitted,
     CancelRequested,
@@ -56,8 +64,14 @@ from kueue_server.core.events import (
     JobsSubmitted,
     Limits,
     LimitsChanged,
+    PauseQueuesRequested,
     PauseRequested,
+    PredecessorsAsked,
+    RemoveQueueRequested,
+    ResumeQueuesRequested,
     ResumeRequested,
+    SetQueueRequested,
+    SubmitFailed,
     Tick,
     TurnCame,
     WorkerConnected,
@@ -67,10 +81,12 @@ from kueue_server.core.events import (
     WorkerStatus,
 )
 from kueue_server.core.explaining import explain
+from kueue_server.core.glance import Glance
+from kueue_server.core.grouping import why_many_wait
 from kueue_server.core.instructions import AnswerForgetWorker, Instruction
 from kueue_server.core.records import Restored, RestoredJob
 from kueue_server.core.rerunning import Reruns, gather
-from kueue_server.core.rows import Rows
+from kueue_server.core.rows import Rows, end_of
 from kueue_server.core.selection import PORTION, SelectedPart, Selection, part
 from kueue_server.core.state import State
 from kueue_server.core.table import spec_of
@@ -118,6 +134,10 @@ class Core:
             case ArraySubmitted():
                 state.wall = event.wall
                 tasks.submitted(state, event)
+            case PredecessorsAsked():
+                predecessors.asked(state, event)
+            case SubmitFailed():
+                state.gates.unpin(event.request)
             case WorkerReported():
                 state.wall = event.wall
                 reports.reported(state, event)
@@ -151,6 +171,16 @@ class Core:
                 steering.pause(state, event)
             case ResumeRequested():
                 steering.resume(state, event)
+            case PauseQueuesRequested():
+                state.wall = event.wall
+                queueing.pause(state, event)
+            case ResumeQueuesRequested():
+                queueing.resume(state, event)
+            case SetQueueRequested():
+                queueing.set_queue(state, event)
+            case RemoveQueueRequested():
+                state.wall = event.wall
+                queueing.remove(state, event)
             case LimitsChanged():
                 self._set_limits(event.limits)
             case Tick():
@@ -158,6 +188,10 @@ class Core:
                 self._tick()
             case _:
                 assert_never(event)
+        if state.unsettled:
+            queueing.settle(state)
+        if state.gates.has_work:
+            dependencies.go_on(state)
         if not verbs.need_stillness(state):
             placement.place(state)
         return state.outbox.flush(state.table)
@@ -169,6 +203,7 @@ class Core:
         holding.give_up_surplus(state)
         holding.steal(state, holding.hungry_workers(state))
         state.retention.tick(state)
+        steering.review_failures(state)
         attempts.retry_due(state)
         verbs.go_on(state)
         if not verbs.need_stillness(state):
@@ -177,8 +212,8 @@ class Core:
 
     @property
     def is_under_way(self) -> bool:
-        """Does a verb of many jobs wait for its turn?"""
-        return bool(self._state.verbs)
+        """Does a verb of many jobs wait for its turn, or what follows from ends of jobs?"""
+        return bool(self._state.verbs) or self._state.gates.has_work
 
     def _forget_worker(self, event: ForgetWorkerRequested) -> None:
         state = self._state
@@ -281,7 +316,7 @@ class Core:
         rows = Rows(state, now, attempts=attempts, arrays=arrays)
         left = PORTION
         for found, named in selection.walk_tasks(newest_first, cursor):
-            for at, row in rows.of(found, newest_first) if named else rows.none_of(found, newest_first):
+            for at, row in rows.of(found, newest_first) if named else ((end_of(found, newest_first), None),):
                 if len(rows.made) == limit or rows.size >= BATCH_BYTES or left <= 0:
                     return rows.made, cursor
                 left -= selection.cost
@@ -289,6 +324,21 @@ class Core:
                 if row is not None:
                     rows.add(row())
         return rows.made, None
+
+    def glance(
+        self, rows: int, now: float, *, arrays: bool = False
+    ) -> tuple[list[JobView], LeftOut, tuple[WaitGroup, ...]]:
+        """At most so many rows that tell most of the whole table, how many there are of each kind beside them, and
+        why the pending ones wait."""
+        state = self._state
+        glance = Glance(state, rows, arrays=arrays)
+        found = Rows(state, now, attempts=False, arrays=arrays)
+        for one in glance.take():
+            for _, row in found.of(one, False):
+                found.add(row())
+            if found.size >= BATCH_BYTES:
+                break
+        return found.made, glance.left_out(), why_many_wait(state, found.why)
 
     def select(self, selector: Selector, cursor: int | None, most_ranges: int, wall: float) -> SelectedPart:
         """A portion of what a selector names."""
@@ -328,11 +378,15 @@ class Core:
             eta_seconds=state.pace.eta_seconds(state.table.unfinished, max(state.now, now - state.late)),
         )
 
-    def explain(self, job_id: int, now: float) -> tuple[JobView, tuple[WorkerLacks, ...]] | None:
-        """A job, and what each worker lacks for it."""
+    def explain(
+        self, job_id: int, now: float
+    ) -> tuple[JobView, tuple[WorkerLacks, ...], tuple[Range, ...]] | None:
+        """A job, what each worker lacks for it, and the jobs that it waits for."""
         job = self._state.table.look(job_id)
         view = self.job_view(job_id, now)
-        return None if job is None or view is None else (view, explain(self._state, job))
+        if job is None or view is None:
+            return None
+        return view, explain(self._state, job), awaited_ranges(self._state, job)
 
     def log_place(self, job_id: int, attempt: int | None) -> views.LogPlace | Reason:
         """Where the output of an attempt (None: the current or last one) is to be had."""
@@ -342,7 +396,7 @@ class Core:
 
     def workers(self, now: float) -> tuple[WorkerView, ...]:
         """All workers, by id."""
-        return tuple(views.worker_view(worker) for worker in self._state.workers.ordered())
+        return tuple(views.worker_view(worker, now) for worker in self._state.workers.ordered())
 
     def cpus(self) -> tuple[int, float]:
         """CPUs of the connected workers, and how many of them are in use."""
@@ -355,7 +409,7 @@ class Core:
     def worker_detail(self, worker_id: int, now: float) -> WorkerDetail | None:
         """All about a worker; `rid` is 0."""
         worker = self._state.workers.by_id.get(worker_id)
-        return None if worker is None else views.worker_detail(worker)
+        return None if worker is None else views.worker_detail(worker, now)
 
     def session_of(self, worker_id: int) -> int | None:
         """The session of a connected worker."""
@@ -365,6 +419,25 @@ class Core:
     def resources(self) -> tuple[ResourceView, ...]:
         """The global resources, by name."""
         return views.resources(self._state)
+
+    def queues(self, now: float) -> tuple[QueueView, ...]:
+        """The named queues, by name."""
+        state = self._state
+        return views.queues(state, max(state.now, now - state.late))
+
+    def dump(self, queue: str, cursor: int | None) -> dumping.Page | None:
+        """A page of the jobs of a queue that have not been handed out; None if there is no such queue."""
+        return dumping.page(self._state, queue, cursor)
+
+    def has_key(self, queue: str, digest: bytes) -> bool:
+        """Has a queue a job with the key of this digest?"""
+        found = self._state.queues.by_name.get(queue)
+        return found is not None and digest in found.keys
+
+    @property
+    def newest_submitted(self) -> int:
+        """The highest id that has ever come into the table."""
+        return self._state.newest_submitted
 
     @property
     def parallel_jobs(self) -> int:

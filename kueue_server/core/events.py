@@ -21,16 +21,37 @@ from kueue.wire.messages import (
     Status,
     Step,
     SystemInfo,
+    Waits,
 )
 
 
 class JobsSubmitted(msgspec.Struct, frozen=True):
-    """A block that is already durable in the journal. `encoded[i]` is the encoded `specs[i]`."""
+    """A block that is already durable in the journal. `encoded[i]` is the encoded `specs[i]`. `request`: that of the
+    `PredecessorsAsked` for it, if there was one. `whole`: the first id of several blocks that follow one another,
+    some of whose jobs may wait for others of them; `more` of them are to come."""
 
     first: int
     specs: tuple[Spec, ...]
     encoded: tuple[bytes, ...]
     wall: float
+    request: int = 0
+    whole: int = 0
+    more: bool = False
+
+
+class PredecessorsAsked(msgspec.Struct, frozen=True):
+    """Jobs are to be submitted that wait for others: for which, and are these there? From the answer on it counts how
+    they end; `JobsSubmitted` or `SubmitFailed` follows."""
+
+    request: int
+    waits: tuple[Waits, ...]
+    wall: float
+
+
+class SubmitFailed(msgspec.Struct, frozen=True):
+    """The jobs of that request are not in the journal, and never will be."""
+
+    request: int
 
 
 class ArraySubmitted(msgspec.Struct, frozen=True):
@@ -146,6 +167,40 @@ class ResumeRequested(msgspec.Struct, frozen=True):
     globs: tuple[str, ...]
 
 
+class PauseQueuesRequested(msgspec.Struct, frozen=True):
+    """A person wants nothing of these queues to start."""
+
+    request: int
+    queues: tuple[str, ...]
+    reason: str
+    wall: float
+
+
+class ResumeQueuesRequested(msgspec.Struct, frozen=True):
+    """A person lets jobs of these queues start again."""
+
+    request: int
+    queues: tuple[str, ...]
+
+
+class SetQueueRequested(msgspec.Struct, frozen=True):
+    """What is None stays as it is; a `max_running` of 0 is no limit."""
+
+    request: int
+    queue: str
+    weight: int | None
+    max_running: int | None
+
+
+class RemoveQueueRequested(msgspec.Struct, frozen=True):
+    """What is set of a queue goes, and its finished jobs; with `cancel`, unfinished ones are canceled."""
+
+    request: int
+    queue: str
+    cancel: bool
+    wall: float
+
+
 class LimitsChanged(msgspec.Struct, frozen=True):
     """Reload: the new amounts of global resources and the other limits (`Limits` in `core.py`)."""
 
@@ -170,12 +225,15 @@ class Limits(msgspec.Struct, frozen=True):
     job_cleanup_after_seconds: float = 40320 * 60.0
     max_finished_jobs: int = 1_000_000
     starvation_seconds: float = 60.0
+    worker_pause_after_failures: int = 10  # 0: never
     maintenance_interval_seconds: float = 60.0  # how often finished jobs are looked over for retention
 
 
 Event = (
     JobsSubmitted
     | ArraySubmitted
+    | PredecessorsAsked
+    | SubmitFailed
     | WorkerConnected
     | WorkerDisconnected
     | WorkerStatus
@@ -188,6 +246,10 @@ Event = (
     | ForgetWorkerRequested
     | PauseRequested
     | ResumeRequested
+    | PauseQueuesRequested
+    | ResumeQueuesRequested
+    | SetQueueRequested
+    | RemoveQueueRequested
     | LimitsChanged
     | Tick
 )

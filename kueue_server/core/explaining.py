@@ -27,7 +27,7 @@ def explain(state: State, job: Job) -> tuple[WorkerLacks, ...]:
 
 
 def _lacks(state: State, worker: Worker, job: Job) -> list[Reason]:
-    known = job.queue.shape
+    known = job.lane.shape
     lacks = _misfits(worker, known)
     if worker.session is None:
         lacks.append(Reason("silent", "lost" if worker.lost else "not heard of"))
@@ -94,9 +94,9 @@ def _shortages(worker: Worker, known: KnownShape) -> list[Reason]:
 def _unseen(state: State, worker: Worker, job: Job) -> list[Reason]:
     if sight.of_job(worker, job, state.now) is Sight.OPEN:
         return []
-    directory = worker.closed.directory(cwd_of(job), job.queue.volume, state.now)
+    directory = worker.closed.directory(cwd_of(job), job.lane.volume, state.now)
     if directory is not Sight.OPEN:
         return [Reason("no_directory", "does not see the working directory")]
-    if worker.closed.job(job.id, cwd_of(job), job.queue.volume, state.now) is not Sight.OPEN:
+    if worker.closed.job(job.id, cwd_of(job), job.lane.volume, state.now) is not Sight.OPEN:
         return [Reason("file_timeout", "the place of the program or output does not answer there")]
     return [Reason("no_program", "has not got the program")]

@@ -1,20 +1,21 @@
 """Held jobs and stealing: work handed over ahead, so that a worker need not wait for the round trip.
 
 A worker may hold jobs of a shape that it is running. They reserve nothing, never need global resources, are
-never at-most-once jobs and never wide, and there are only as many as it finishes in about 100 ms. When
-another worker goes hungry they are asked back, and move only on the worker's answer.
+never at-most-once jobs, never wide, never of a queue with a limit, and there are only as many as it finishes in
+about 100 ms. When another worker goes hungry they are asked back, and move only on the worker's answer.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from heapq import heapify, heappop, heappush
 
 from kueue.job import JobState
 from kueue.wire.messages import AttemptRef
-from kueue_server.core import attempts, sight
+from kueue_server.core import attempts, sight, turns
 from kueue_server.core.closed import Sight
-from kueue_server.core.pending import Queue, job_of
+from kueue_server.core.pending import Lane, job_of
 from kueue_server.core.shapes import KnownShape
 from kueue_server.core.state import State
 from kueue_server.core.table import Job
@@ -28,6 +29,8 @@ MAX_HELD = 256
 HELD_PER_UNKNOWN = 2
 """Held per running job of a shape of which none has finished on that worker yet."""
 _FASTEST_SECONDS = 0.0005
+_LANES_LOOKED_AT = 16
+"""Of each queue that may come before."""
 
 
 def may_hold(state: State, worker: Worker, known: KnownShape) -> bool:
@@ -48,18 +51,20 @@ def target(state: State, worker: Worker, known: KnownShape) -> int:
         return 0
     quick = _quick_attempts(state, worker, known)
     if usual is None:
-        return min(MAX_HELD, HELD_PER_UNKNOWN * quick)
+        # A bad end is told a second late; whoever seems to run more than fits may only be failing.
+        fails = worker.reserved_slots > worker.record.capacity.job_slots
+        return 0 if fails else min(MAX_HELD, HELD_PER_UNKNOWN * quick)
     return min(MAX_HELD, math.ceil(AHEAD_SECONDS * quick / max(usual, _FASTEST_SECONDS)))
 
 
 def _quick_attempts(state: State, worker: Worker, known: KnownShape) -> int:
     """Attempts of a shape that may be over soon: those that have not run for a second yet."""
     jobs = state.table.jobs
-    count = sum(1 for job_id in worker.offered if jobs[job_id].queue.shape is known)
+    count = sum(1 for job_id in worker.offered if jobs[job_id].lane.shape is known)
     for job_id, started in reversed(worker.running.items()):
         if state.now - started > LONG_SECONDS:
             break
-        count += jobs[job_id].queue.shape is known
+        count += jobs[job_id].lane.shape is known
     return count
 
 
@@ -78,7 +83,7 @@ def fill(state: State, workers: Iterable[Worker]) -> None:
         if not _takes_held(state, worker):
             continue
         for known in list(worker.active):
-            if not known.queues or not any(queue.head is not None for queue in known.queues.values()):
+            if not known.lanes or not any(lane.head is not None for lane in known.lanes.values()):
                 continue
             have = len(worker.held.get(known, ()))
             if have * 2 > MAX_HELD:
@@ -98,49 +103,64 @@ def _takes_held(state: State, worker: Worker) -> bool:
         and status.keeper_silent_seconds <= 0
         and worker.drained_for is None
         and worker.paused is None
+        and not (state.streaks.stands_out(worker.id) and len(state.workers.by_session) > 1)
         and not (worker.respite is not None and state.now < worker.respite.until)
     )
 
 
 def _hand_out(state: State, worker: Worker, known: KnownShape, count: int) -> None:
     backoff = worker.backoffs.get(known.number)
-    if backoff is not None and state.now < backoff.until:
+    if count <= 0 or (backoff is not None and state.now < backoff.until):
         return
-    blocked: set[int] = set()
-    while count > 0:
-        queue = _first_queue(known, blocked)
-        if queue is None:
+    # Of the lanes of the shape those whose turn it is; what is held would not count right where jobs are limited.
+    lanes = [
+        (turns.place_of(state.queues, lane), lane.number, lane)
+        for lane in known.lanes.values()
+        if lane.head is not None and lane.queue.may_be_held
+    ]
+    heapify(lanes)
+    while count > 0 and lanes:
+        place, number, lane = heappop(lanes)
+        now = turns.place_of(state.queues, lane)
+        if now != place:  # its queue has been served meanwhile
+            heappush(lanes, (now, number, lane))
+            continue
+        if not _is_due(state, worker, lane):
             return
-        job = _pick_held(state, worker, queue)
+        job = _pick_held(state, worker, lane)
         if job is None:
-            blocked.add(queue.number)
             continue
         attempts.offer(state, worker, job, held=True)
         count -= 1
+        if lane.head is not None:
+            heappush(lanes, (turns.place_of(state.queues, lane), number, lane))
 
 
-def _first_queue(known: KnownShape, blocked: set[int]) -> Queue | None:
-    first: Queue | None = None
-    for queue in known.queues.values():
-        if queue.head is None or queue.number in blocked:
-            continue
-        if first is None or first.head is None or queue.head < first.head:
-            first = queue
-    return first
+def _is_due(state: State, worker: Worker, lane: Lane) -> bool:
+    """Whether no queue comes before this lane's that the worker could serve: what it holds starts before all else."""
+    for other in turns.due_before(state.queues, lane, _LANES_LOOKED_AT):
+        known = other.shape
+        if (
+            worker.would_have_room(known)
+            and state.ledger.has_room(known.global_needs)
+            and sight.of_lane(worker, other, state.now) is not Sight.CLOSED
+        ):
+            return False
+    return True
 
 
-def _pick_held(state: State, worker: Worker, queue: Queue) -> Job | None:
-    """The job at the head of a queue, if the worker may hold it. Held jobs are no probes of closed places."""
-    assert queue.head is not None
+def _pick_held(state: State, worker: Worker, lane: Lane) -> Job | None:
+    """The job at the head of a lane, if the worker may hold it. Held jobs are no probes of closed places."""
+    assert lane.head is not None
     state.looks += 1
-    job = state.table.jobs[job_of(queue.head)]
+    job = state.table.jobs[job_of(lane.head)]
     return job if job.restart and _sees(state, worker, job) else None
 
 
 def _sees(state: State, worker: Worker, job: Job) -> bool:
     if sight.is_clear(worker):
         return True
-    found = sight.of_queue(worker, job.queue, state.now)
+    found = sight.of_lane(worker, job.lane, state.now)
     if found is Sight.PARTLY:
         found = sight.of_job(worker, job, state.now)
     return found is Sight.OPEN

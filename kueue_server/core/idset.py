@@ -2,7 +2,7 @@
 
 A million ids that follow one another take some 250 KB, or next to nothing if they came as a block (an array of jobs)
 and none of them has gone yet; adding and removing cost the same at any size, and a walk may begin anywhere. Used
-for the jobs in each state, the groups, and the pending queues. It knows ids only, nothing of jobs.
+for the jobs in each state, the groups, and the pending lanes. It knows ids only, nothing of jobs.
 """
 
 from __future__ import annotations
@@ -167,6 +167,33 @@ class IdSet:
         key = self._keys[-1]
         return (key << _SHIFT) + self._chunks[key].bit_length() - 1
 
+    def at_or_after(self, number: int) -> int | None:
+        """The lowest id that is not below `number`, None if there is none."""
+        key = number >> _SHIFT
+        low = number & _LOW
+        chunk = self._at(key, False)[0] >> low << low
+        if not chunk:
+            key += 1
+            chunk, until = self._at(key, False)
+            if not chunk:
+                key = until + 1
+                if until >= _NO_KEY:
+                    return None
+                chunk = self._at(key, False)[0]
+        return (key << _SHIFT) + (chunk & -chunk).bit_length() - 1
+
+    def count(self, first: int, last: int) -> int:
+        """How many there are from `first` to `last`, both included."""
+        if last < first:
+            return 0
+        low, high = first >> _SHIFT, last >> _SHIFT
+        chunks = self._chunks
+        keys = self._keys[bisect_left(self._keys, low) : bisect_right(self._keys, high)]
+        found = sum([chunks[key].bit_count() for key in keys])
+        found += sum(max(0, min(end, high) - max(begin, low) + 1) for begin, end in self._runs) << _SHIFT
+        found -= (self._at(low, False)[0] & ((1 << (first & _LOW)) - 1)).bit_count()
+        return found - (self._at(high, False)[0] >> ((last & _LOW) + 1)).bit_count()
+
     def __iter__(self) -> Iterator[int]:
         return walk(self, (self,))
 
@@ -239,7 +266,7 @@ def walk(
                     left ^= bit
 
 
-def runs(
+def spans(
     base: IdSet,
     any_of: Sequence[IdSet],
     apart: IdSet,
@@ -370,54 +397,34 @@ def _masks_with_runs(
         key = same + step
 
 
-def merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Inclusive ranges of ids as given by a peer, in order, none overlapping, none below 0."""
-    result: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
-        first = max(first, 0)
-        if last < first:
-            continue
-        if result and first <= result[-1][1] + 1:
-            result[-1] = (result[-1][0], max(result[-1][1], last))
-        else:
-            result.append((first, last))
-    return result
-
-
-def without(ranges: Sequence[tuple[int, int]], taken: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """What is left of ordered ranges without the ids of others, which are ordered, too, and within them."""
-    rest = iter(taken)
-    cut = next(rest, None)
-    for first, last in ranges:
-        while cut is not None and cut[0] <= last:
-            if first < cut[0]:
-                yield first, cut[0] - 1
-            first = cut[1] + 1
-            cut = next(rest, None)
-        if first <= last:
-            yield first, last
-
-
-class RangeList:
-    """Collects ascending ids or ranges into inclusive ranges, at most `limit`; the rest is left out."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._ranges: list[tuple[int, int]] = []
-
-    def add(self, first: int, last: int) -> None:
-        """Add the ids from `first` to `last`, all above those before."""
-        if last < first:
-            return
-        if self._ranges and self._ranges[-1][1] + 1 == first:
-            self._ranges[-1] = (self._ranges[-1][0], last)
-        elif len(self._ranges) < self._limit:
-            self._ranges.append((first, last))
-
-    def takes(self, number: int) -> bool:
-        """Is there room for this id, which is above those before?"""
-        return len(self._ranges) < self._limit or bool(self._ranges and self._ranges[-1][1] + 1 == number)
-
-    def ranges(self) -> tuple[tuple[int, int], ...]:
-        """What was collected."""
-        return tuple(self._ranges)
+def runs(any_of: Sequence[IdSet], first: int, last: int) -> Iterator[tuple[int, int]]:
+    """The ids that are in any of the sets, from `first` to `last`, as ranges in order."""
+    last = min(last, max((ids.last() or 0 for ids in any_of), default=0))
+    low, key, high = first >> _SHIFT, first >> _SHIFT, last >> _SHIFT
+    run: tuple[int, int] | None = None
+    while key <= high and first <= last:
+        mask, same = 0, high - 1
+        for ids in any_of:
+            bits, until = ids._at(key, False)
+            mask |= bits
+            same = min(same, until)
+        if key in (low, high):  # cut, maybe
+            same = key
+            start = key << _SHIFT
+            mask &= _FULL << max(0, first - start) & _FULL & ((1 << min(_SIZE, last - start + 1)) - 1)
+        whole = mask == _FULL
+        found = (
+            [(key << _SHIFT, (same << _SHIFT) + _LOW)]
+            if whole
+            else [one[:2] for one in _pieces(key, mask, True)]
+        )
+        for begin, end in found:
+            if run is not None and run[1] + 1 == begin:
+                run = (run[0], end)
+                continue
+            if run is not None:
+                yield run
+            run = (begin, end)
+        key = same + 1 if whole or not mask else key + 1
+    if run is not None:
+        yield run

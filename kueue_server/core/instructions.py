@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from kueue.job import JobState
-from kueue.wire.messages import Range, Reason, ToWorker
+from kueue.wire.messages import Range, Reason, ToWorker, Waits
 
 # ---------------------------------------------------------------- journal
 
@@ -108,6 +108,20 @@ class DropPause(msgspec.Struct, frozen=True, gc=False):
     worker: int
 
 
+class SaveQueue(msgspec.Struct, frozen=True, gc=False):
+    """Keep what a person has set of a queue. `paused_since` None: it is not paused."""
+
+    queue: str
+    weight: int
+    max_running: int | None
+    paused_since: float | None
+    reason: str
+
+
+class DropQueue(msgspec.Struct, frozen=True, gc=False):
+    queue: str
+
+
 class DropJobs(msgspec.Struct, frozen=True, gc=False):
     """These jobs leave the table, with their tails and what only they refer to."""
 
@@ -181,6 +195,22 @@ class AnswerSteering(msgspec.Struct, frozen=True, gc=False):
     lines: tuple[str, ...] = ()
 
 
+class AnswerQueues(msgspec.Struct, frozen=True, gc=False):
+    """`error`, or what was done to queues, as lines for people."""
+
+    request: int
+    error: Reason | None
+    lines: tuple[str, ...] = ()
+
+
+class AnswerPredecessors(msgspec.Struct, frozen=True, gc=False):
+    """`error`, or what each of the `Waits` that were asked about means, in their order: ids alone."""
+
+    request: int
+    error: Reason | None
+    waits: tuple[Waits, ...] = ()
+
+
 class JobsChanged(msgspec.Struct, frozen=True, gc=False):
     """These jobs changed as people see them: for the watchers. Emitted last in a step, ids in order. `ranges` are
     large numbers of them."""
@@ -209,6 +239,8 @@ JournalWrite = (
     | DropStop
     | SavePause
     | DropPause
+    | SaveQueue
+    | DropQueue
     | DropJobs
 )
 Instruction = (
@@ -221,6 +253,8 @@ Instruction = (
     | AnswerChange
     | AnswerForgetWorker
     | AnswerSteering
+    | AnswerQueues
+    | AnswerPredecessors
     | JobsChanged
     | LogLine
 )

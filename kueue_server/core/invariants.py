@@ -8,10 +8,13 @@ from functools import lru_cache
 import msgspec
 
 from kueue.job import JobState
+from kueue.wire.words import DEFAULT_QUEUE
 from kueue_server.core.arrays import cap_of
+from kueue_server.core.gate_invariants import check_gates
 from kueue_server.core.pending import job_of
+from kueue_server.core.queues import digest_of
 from kueue_server.core.state import State
-from kueue_server.core.table import Job, SpecHead
+from kueue_server.core.table import Job, SpecHead, key_of
 from kueue_server.core.workers import Worker
 
 S = JobState
@@ -28,8 +31,9 @@ def check(state: State) -> None:
     jobs = _all_jobs(state)
     _check_table(state, jobs)
     _check_pending(state, jobs)
-    lost = set(state.table.by_state[S.WAITING]) - state.retries.jobs()
-    assert not lost, f"nobody will ever retry {lost}"
+    _check_queues(state, jobs)
+    lost = set(state.table.by_state[S.WAITING]) - state.retries.jobs() - check_gates(state)
+    assert not lost, f"nobody will ever retry {lost}, or let them go"
     for worker in state.workers.by_id.values():
         _check_worker(state, worker)
     held = Counter(known for worker in state.workers.by_id.values() for known in worker.held)
@@ -71,12 +75,14 @@ def _check_table(state: State, jobs: dict[int, Job]) -> None:
             job = jobs[job_id]
             assert job.state is job_state, f"listed as {job_state}: {story(job)}"
     assert sum(map(len, table.by_state.values())) == len(jobs), "a job is in no or two states"
+    failed = table.by_state[S.FAILED]
+    assert all(job_id in failed for job_id in table.failed_lately), "lately failed, and not failed any more"
     for group, ids in table.groups.items():
         assert ids, f"group {group} is empty"
         assert all(jobs[job_id].group == group for job_id in ids), f"group {group}"
-    queues = Counter(id(job.queue) for job in jobs.values())
+    lanes = Counter(id(job.lane) for job in jobs.values())
     for job in jobs.values():
-        assert queues[id(job.queue)] == job.queue.jobs, f"its queue counts wrongly: {story(job)}"
+        assert lanes[id(job.lane)] == job.lane.jobs, f"its lane counts wrongly: {story(job)}"
     _check_parts(state, jobs)
 
 
@@ -101,14 +107,43 @@ def _check_parts(state: State, jobs: dict[int, Job]) -> None:
 def _check_pending(state: State, jobs: dict[int, Job]) -> None:
     expected = {job.key for job in jobs.values() if job.state is S.PENDING}
     found: list[int] = []
-    for head, queue in state.pending.heads.items():
-        assert queue.head == head == queue.first(), f"head of queue {queue.number}"
-        keys = list(queue.keys_from(0))
-        assert len(keys) == len(queue)
-        assert all(jobs[job_of(key)].queue is queue for key in keys)
+    pools = [state.queues.common, *(queue.heads for queue in state.queues.by_name.values())]
+    heads = {head: lane for pool in pools for head, lane in pool.items()}
+    for head, lane in heads.items():
+        assert lane.head == head == lane.first(), f"head of lane {lane.number}"
+        assert head in lane.queue.heads, f"lane {lane.number} is not with its queue {lane.queue.name}"
+        keys = list(lane.keys_from(0))
+        assert len(keys) == len(lane)
+        assert all(jobs[job_of(key)].lane is lane for key in keys)
         found += keys
-    assert sorted(found) == sorted(expected), "pending jobs and queues differ"
+    assert sorted(found) == sorted(expected), "pending jobs and lanes differ"
     assert state.pending.size == len(found)
+
+
+def _check_queues(state: State, all_jobs: dict[int, Job]) -> None:
+    queues = state.queues
+    weighted = any(queue.weight != 1 for queue in queues.by_name.values())
+    assert queues.taking_turns == weighted, "whether queues take turns"
+    jobs: dict[str, list[Job]] = {name: [] for name in queues.by_name}
+    for job in all_jobs.values():
+        assert queues.by_name[job.lane.queue.name] is job.lane.queue, story(job)
+        jobs[job.lane.queue.name].append(job)
+    for name, queue in queues.by_name.items():
+        mine = jobs[name]
+        assert list(queue.jobs) == sorted(job.id for job in mine), f"the jobs of queue {name}"
+        counts = Counter(job.state for job in mine)
+        assert queue.counts == [counts[each] for each in S], f"queue {name} counts wrongly"
+        keys = Counter(digest_of(key) for job in mine if (key := key_of(job)))
+        assert queue.keys == keys, f"the keys of queue {name}"
+        assert queue.unconfirmed == sum(len(job.holding) for job in mine), f"unconfirmed of queue {name}"
+        alone = weighted or queue.paused is not None or queue.max_running is not None
+        assert alone == (queue.heads is not queues.common), f"where queue {name} keeps its heads"
+        assert (name in queues.apart) == (alone and queue.paused is None), (
+            f"whether queue {name} is looked at"
+        )
+        if alone:
+            assert all(lane.queue is queue for lane in queue.heads.values()), f"lanes of queue {name}"
+        assert mine or queue.is_set or name == DEFAULT_QUEUE, f"queue {name} is nothing but a name"
 
 
 def _check_worker(state: State, worker: Worker) -> None:
@@ -124,10 +159,10 @@ def _check_worker(state: State, worker: Worker) -> None:
     for known, group in worker.held.items():
         for job_id in group:
             job = jobs[job_id]
-            assert job.queue.shape is known, story(job)
+            assert job.lane.shape is known, story(job)
             assert job.restart, f"held, and at most once: {story(job)}"
     assert all(job_id in worker.offered or job_id in held for job_id in worker.retracting)
-    reserving = [jobs[job_id].queue.shape for job_id in [*worker.offered, *worker.running]]
+    reserving = [jobs[job_id].lane.shape for job_id in [*worker.offered, *worker.running]]
     reserving += [known for known in worker.unconfirmed.values() if known is not None]
     assert worker.reserved_cpus == sum(known.shape.cpus for known in reserving), worker.name
     assert worker.reserved_ram_mb == sum(known.shape.ram_mb for known in reserving), worker.name
@@ -163,7 +198,7 @@ def _check_job(state: State, job: Job) -> None:
         on_it = (
             job.id in worker.running
             if job.state is S.RUNNING
-            else job.id in worker.offered or job.id in worker.held.get(job.queue.shape, ())
+            else job.id in worker.offered or job.id in worker.held.get(job.lane.shape, ())
         )
         assert on_it, f"not on its worker: {story(job)}"
         assert job.fence, story(job)
@@ -175,12 +210,13 @@ def _check_job(state: State, job: Job) -> None:
     assert len(set(job.holding)) == len(job.holding), story(job)
     if job.state in (S.PENDING, S.WAITING):
         assert job.outcome is None, story(job)
-    assert (job.retry_at is not None) == (job.state is S.WAITING), f"waits for a retry or not: {story(job)}"
+    assert job.retry_at is None or job.state is S.WAITING, f"waits for a retry or not: {story(job)}"
     spec = _head_of(job.spec)
     assert job.retries <= spec.max_retries, f"tried too often: {story(job)}"
-    told = (spec.shape, cap_of(spec.array, spec.max_running), spec.group, spec.priority)
-    known = job.queue.shape
-    assert (known.shape, known.cap, job.group, job.priority) == told, f"not as its spec says: {story(job)}"
+    told = (spec.shape, cap_of(spec.array, spec.max_running), spec.group, spec.queue, spec.priority)
+    known = job.lane.shape
+    found = (known.shape, known.cap, job.group, job.lane.queue.name, job.priority)
+    assert found == told, f"not as its spec says: {story(job)}"
 
 
 def _check_ledger(state: State) -> None:
@@ -188,11 +224,11 @@ def _check_ledger(state: State) -> None:
     parallel = 0
     for job in state.table.jobs.values():
         held = job.state is S.OFFERED and job.id in state.workers.by_id[job.worker].held.get(
-            job.queue.shape, ()
+            job.lane.shape, ()
         )
         attempts = len(job.holding) + (job.state in (S.OFFERED, S.RUNNING) and not held)
         parallel += attempts
-        for name, amount in job.queue.shape.global_needs:
+        for name, amount in job.lane.shape.global_needs:
             used[name] += amount * attempts
     assert state.ledger.parallel == parallel, (
         f"{state.ledger.parallel} jobs in the ledger, {parallel} in truth"

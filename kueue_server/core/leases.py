@@ -37,7 +37,7 @@ def expire(state: State, worker: Worker) -> None:
     jobs = worker.current_jobs()
     for job_id in jobs:
         job = state.table.jobs[job_id]
-        was_held = job_id in worker.held.get(job.queue.shape, ())
+        was_held = job_id in worker.held.get(job.lane.shape, ())
         attempts.lose(state, worker, job, counts=not was_held, may_live=True)
     if jobs:
         state.outbox.log(

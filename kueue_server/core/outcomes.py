@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal as signals
 from typing import assert_never
 
+from kueue.durations import format_ram
 from kueue.job import End
 from kueue.wire.messages import FinishedAttempt, OsString, Pause, Reason
 from kueue_server.core.records import Outcome
@@ -13,6 +14,8 @@ CANCELED = Reason("canceled", "canceled")
 """Why a canceled job did not finish."""
 LONGEST_TEXT = 1000
 LONGEST_PATH = 8192
+LEAST_PEAK_MB = 64
+"""A peak below this may be that of the keeper, which a job begins as."""
 
 
 def outcome_of(end: FinishedAttempt, wall: float) -> Outcome:
@@ -29,11 +32,22 @@ def outcome_of(end: FinishedAttempt, wall: float) -> Outcome:
     )
 
 
-def reason_of(end: FinishedAttempt) -> Reason | None:
-    """Why an attempt that ended so did not succeed; None if it did. At most `LONGEST_TEXT` characters."""
+def reason_of(end: FinishedAttempt, reserved_mb: int | None = None) -> Reason | None:
+    """Why an attempt that ended so did not succeed; None if it did. At most `LONGEST_TEXT` characters.
+
+    Args:
+        end: as its worker tells it.
+        reserved_mb: the memory that the job had asked for, if that is known.
+    """
     reason = _reason_of(end)
     if reason is not None and (len(reason.code) > LONGEST_TEXT or len(reason.text) > LONGEST_TEXT):
-        return Reason(reason.code[:LONGEST_TEXT], reason.text[: LONGEST_TEXT - 1] + "…")
+        reason = Reason(reason.code[:LONGEST_TEXT], reason.text[: LONGEST_TEXT - 1] + "…")
+    if reason is not None and reserved_mb is not None and end.end is End.EXITED and end.peak_ram_mb > 0:
+        # A SIGKILL alone may be anybody's; how much memory there was is for people to make something of.
+        killed = end.signal == signals.SIGKILL and end.peak_ram_mb >= max(reserved_mb, LEAST_PEAK_MB)
+        if reason.code == "memory" or killed:
+            peak, reserved = (format_ram(mb).replace(".0 ", " ") for mb in (end.peak_ram_mb, reserved_mb))
+            return Reason(reason.code, f"{reason.text}, peak {peak} of {reserved} reserved")
     return reason
 
 
@@ -43,7 +57,7 @@ def _reason_of(end: FinishedAttempt) -> Reason | None:
             if end.exit_code == 0:
                 return None
             if end.signal is not None:
-                return Reason("signal", _signal_text(end.signal))
+                return end.reason or Reason("signal", _signal_text(end.signal))
             if end.exit_code is None:
                 return end.reason or Reason("exit", "ended, nobody knows how")
             return end.reason or Reason("exit", f"exit {end.exit_code}")

@@ -6,6 +6,8 @@ from collections import deque
 
 _REMEMBERED = 1000
 _LULL_SECONDS = 60.0
+_PERIOD_SECONDS = 10.0
+_PERIODS = 30
 
 
 class Pace:
@@ -45,3 +47,32 @@ class Pace:
             return None
         span = now - self._ends[0]
         return remaining * span / len(self._ends) if span > 0 else None
+
+
+class Rate:
+    """How many attempts ended by themselves in the last minutes; small enough for each of many queues."""
+
+    __slots__ = ("_periods",)
+
+    def __init__(self) -> None:
+        self._periods: deque[tuple[int, int]] = deque()  # number of the period, and how many ended in it
+
+    def finished(self, now: float) -> None:
+        """One ended now."""
+        period = int(now // _PERIOD_SECONDS)
+        last = self._periods[-1] if self._periods else (period - 1, 0)
+        if last[0] == period:
+            self._periods[-1] = (period, last[1] + 1)
+            return
+        self._periods.append((period, 1))
+        while self._periods[0][0] <= period - _PERIODS:
+            self._periods.popleft()
+
+    def per_minute(self, now: float) -> float | None:
+        """So many a minute, since the first of the last minutes; None if there was none."""
+        newest = int(now // _PERIOD_SECONDS)
+        recent = [(period, count) for period, count in self._periods if period > newest - _PERIODS]
+        if not recent:
+            return None
+        seconds = max(_PERIOD_SECONDS, now - recent[0][0] * _PERIOD_SECONDS)
+        return 60.0 * sum(count for _, count in recent) / seconds

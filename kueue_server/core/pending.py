@@ -1,4 +1,4 @@
-"""The pending jobs: one queue per shape and volume, and the queues in the order of their heads.
+"""The pending jobs: one lane per queue, shape and volume, and the lanes in the order of their heads.
 
 Order is priority (higher first), then id. An order key packs both into one integer, so that comparing jobs
 is comparing numbers. Nothing here costs more with more jobs, whatever their directories.
@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
-from itertools import islice
-
-from sortedcontainers import SortedDict
 
 from kueue.resources import Shape
 from kueue_server.core.idset import IdSet, walk
+from kueue_server.core.queues import Queue, Queues
 from kueue_server.core.shapes import Cap, KnownShape, Shapes
+from kueue_server.core.turns import overtaken
 
 _ID_BITS = 48
 _ID_MASK = (1 << _ID_BITS) - 1
 _HIGHEST_PRIORITY = 1000
-_OVERTAKEN_QUEUES = 100
+_OVERTAKEN_LANES = 100
 
 
 def order_key(priority: int, job: int) -> int:
@@ -32,8 +31,8 @@ def job_of(key: int) -> int:
     return key & _ID_MASK
 
 
-class Queue:
-    """Pending jobs of one shape with working directories in one volume.
+class Lane:
+    """Pending jobs of one queue and one shape with working directories in one volume.
 
     It lives as long as a job of the table, in whatever state, belongs to it (`jobs` counts them). `head` is
     the first job's order key, `head_since` the server's time when that job came to the front, `arrivals` a
@@ -51,12 +50,14 @@ class Queue:
         "jobs",
         "number",
         "overtaken",
+        "queue",
         "shape",
         "volume",
     )
 
-    def __init__(self, number: int, shape: KnownShape, volume: bytes) -> None:
+    def __init__(self, number: int, queue: Queue, shape: KnownShape, volume: bytes) -> None:
         self.number = number
+        self.queue = queue
         self.shape = shape
         self.volume = volume
         self.jobs = 0
@@ -118,7 +119,7 @@ class Queue:
         return rank << _ID_BITS | number
 
     def keys_from(self, key: int) -> Iterator[int]:
-        """The order keys of the jobs from `key` on. The queue must not change meanwhile."""
+        """The order keys of the jobs from `key` on. The lane must not change meanwhile."""
         rank = key >> _ID_BITS
         for place in range(bisect_left(self._ranks, rank), len(self._ranks)):
             level_rank = self._ranks[place]
@@ -129,78 +130,81 @@ class Queue:
 
 
 class Pending:
-    """All queues. `heads` maps the head's order key to its queue, in order, for the queues that have jobs."""
+    """All lanes. Those that have jobs are found by the order keys of their heads: `queues` says where."""
 
     def __init__(self, shapes: Shapes) -> None:
         self._shapes = shapes
         self._next_number = 1
-        self.heads: SortedDict[int, Queue] = SortedDict()
+        self.queues = Queues()
         self.size = 0
 
-    def queue(self, shape: Shape, volume: bytes, cap: Cap | None = None) -> Queue:
-        """The queue for jobs of this shape and volume; it is made if it is not there."""
+    def lane(self, queue: str, shape: Shape, volume: bytes, cap: Cap | None = None) -> Lane:
+        """The lane for such jobs; it is made if it is not there."""
         known = self._shapes.intern(shape, cap)
-        queue = known.queues.get(volume)
-        if queue is None:
-            queue = known.queues[volume] = Queue(self._next_number, known, volume)
+        lane = known.lanes.get((queue, volume))
+        if lane is None:
+            made = Lane(self._next_number, self.queues.get(queue), known, volume)
+            lane = known.lanes[queue, volume] = made
             self._next_number += 1
-        return queue
+        return lane
 
-    def leave(self, queue: Queue, count: int = 1) -> None:
-        """Jobs of this queue left the table."""
-        queue.jobs -= count
-        if queue.jobs == 0:
-            del queue.shape.queues[queue.volume]
-            if not queue.shape.queues:
-                self._shapes.forget(queue.shape)
+    def leave(self, lane: Lane, count: int = 1) -> None:
+        """Jobs of this lane left the table."""
+        lane.jobs -= count
+        if lane.jobs == 0:
+            del lane.shape.lanes[lane.queue.name, lane.volume]
+            if not lane.shape.lanes:
+                self._shapes.forget(lane.shape)
+            self.queues.tidy(lane.queue)
 
-    def push(self, queue: Queue, key: int, now: float) -> None:
+    def push(self, lane: Lane, key: int, now: float) -> None:
         """Put a job in."""
-        queue.add(key)
+        lane.add(key)
         self.size += 1
-        self._arrived(queue, key, now)
+        self._arrived(lane, key, now)
 
-    def push_block(self, queue: Queue, key: int, count: int, now: float) -> None:
+    def push_block(self, lane: Lane, key: int, count: int, now: float) -> None:
         """Put in jobs with ids that follow one another; `key` is that of the first."""
-        queue.add_block(key, count)
+        lane.add_block(key, count)
         self.size += count
-        self._arrived(queue, key, now)
+        self._arrived(lane, key, now)
 
-    def _arrived(self, queue: Queue, key: int, now: float) -> None:
-        head = queue.head
+    def _arrived(self, lane: Lane, key: int, now: float) -> None:
+        head = lane.head
         if head is None or key < head:
             if head is not None:
-                del self.heads[head]
-            queue.head = key
-            queue.head_since = now
-            queue.overtaken = False
-            self.heads[key] = queue
+                del lane.queue.heads[head]
+            lane.head = key
+            lane.head_since = now
+            lane.overtaken = False
+            lane.queue.heads[key] = lane
 
-    def remove(self, queue: Queue, key: int, now: float) -> None:
+    def remove(self, lane: Lane, key: int, now: float) -> None:
         """Take a job out."""
-        queue.remove(key)
+        lane.remove(key)
         self.size -= 1
-        if key == queue.head:
-            self._lost_head(queue, now)
+        if key == lane.head:
+            self._lost_head(lane, now)
 
-    def remove_block(self, queue: Queue, key: int, count: int, now: float) -> None:
+    def remove_block(self, lane: Lane, key: int, count: int, now: float) -> None:
         """Take out jobs with ids that follow one another; `key` is that of the first."""
-        queue.remove_block(key, count)
+        lane.remove_block(key, count)
         self.size -= count
-        if queue.head is not None and key <= queue.head < key + count:
-            self._lost_head(queue, now)
+        if lane.head is not None and key <= lane.head < key + count:
+            self._lost_head(lane, now)
 
-    def _lost_head(self, queue: Queue, now: float) -> None:
-        if queue.head is not None:
-            del self.heads[queue.head]
-            head = queue.head = queue.first()
+    def _lost_head(self, lane: Lane, now: float) -> None:
+        if lane.head is not None:
+            del lane.queue.heads[lane.head]
+            head = lane.head = lane.first()
             if head is not None:
-                queue.head_since = now
-                queue.overtaken = False
-                self.heads[head] = queue
+                lane.head_since = now
+                lane.overtaken = False
+                lane.queue.heads[head] = lane
 
-    def overtake(self, key: int) -> None:
-        """A job is about to be handed out: those at the front that come before it are overtaken."""
-        if self.heads.peekitem(0)[0] < key:
-            for head in islice(self.heads.irange(maximum=key, inclusive=(True, False)), _OVERTAKEN_QUEUES):
-                self.heads[head].overtaken = True
+    def overtake(self, lane: Lane, key: int) -> None:
+        """A job of this lane is about to be handed out: those at the front that come before it are overtaken."""
+        if not self.queues.apart and self.queues.common.peekitem(0)[0] == key:
+            return  # as most often
+        for other in overtaken(self.queues, lane, key, _OVERTAKEN_LANES):
+            other.overtaken = True

@@ -100,6 +100,14 @@ class RestoredPause(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+class RestoredQueue(msgspec.Struct, frozen=True, gc=False):
+    queue: str
+    weight: int
+    max_running: int | None
+    paused_since: float | None
+    reason: str
+
+
 class Restored(msgspec.Struct, frozen=True):
     """All that the core starts from after a restart. Jobs come as an iterable of batches by id so that a
     million of them need not be in memory twice; `next_job` is above every id ever assigned."""
@@ -108,6 +116,7 @@ class Restored(msgspec.Struct, frozen=True):
     workers: tuple[tuple[int, WorkerRecord], ...] = ()
     stops: tuple[RestoredStop, ...] = ()
     pauses: tuple[RestoredPause, ...] = ()
+    queues: tuple[RestoredQueue, ...] = ()
     parts: tuple[RestoredPart, ...] = ()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kueue.job import JobState
 from kueue.wire.messages import AttemptRef, RefusedAttempt
-from kueue_server.core import arrivals, attempts, holding, sight
+from kueue_server.core import arrivals, attempts, holding, sight, steering
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.events import WorkerHeard, WorkerReported, WorkerStatus
 from kueue_server.core.state import State
@@ -54,6 +54,8 @@ def reported(state: State, event: WorkerReported) -> None:
         arrivals.adopt_running(state, worker, running)
     for end in report.finished:
         attempts.finish(state, worker, end)
+    if report.finished:
+        steering.review_at_once(state, worker)
     for refused in report.refused:
         _refused(state, worker, refused)
     for ref in report.released:
@@ -72,15 +74,15 @@ def _refused(state: State, worker: Worker, refused: RefusedAttempt) -> None:
         return
     if refused.code == "no_directory":
         ancestor = None if refused.ancestor is None else path_bytes(refused.ancestor)
-        worker.closed.close(cwd_of(job), job.queue.volume, ancestor, state.now)
+        worker.closed.close(cwd_of(job), job.lane.volume, ancestor, state.now)
     elif refused.code == "directory_timeout":
-        worker.closed.close_volume(job.queue.volume, state.now)
+        worker.closed.close_volume(job.lane.volume, state.now)
     elif refused.code == "file_timeout":
-        worker.closed.close_job(job.id, job.queue.volume, state.now)
+        worker.closed.close_job(job.id, job.lane.volume, state.now)
     elif refused.code in _WHOLE_WORKER:
         worker.respite = _next(worker.respite, state.now)
     else:
-        known = job.queue.shape
+        known = job.lane.shape
         worker.backoffs[known.number] = _next(worker.backoffs.get(known.number), state.now)
 
 

@@ -12,9 +12,10 @@ import msgspec
 
 from kueue.job import FINISHED, JobState
 from kueue.wire.messages import Pause
-from kueue_server.core import tasks
+from kueue_server.core import queueing, tasks
 from kueue_server.core.arrays import cap_of
 from kueue_server.core.closed import path_bytes
+from kueue_server.core.gates import is_held
 from kueue_server.core.records import Progress, Restored, RestoredJob
 from kueue_server.core.retries import delay_of
 from kueue_server.core.state import State
@@ -31,6 +32,8 @@ def restore(state: State, restored: Restored, jobs: Iterable[RestoredJob]) -> No
         worker = Worker(number, record, state.now)
         worker.restored = True
         state.workers.add(worker)
+    queueing.restore(state, restored.queues)
+    state.newest_submitted = restored.next_job - 1
     for part in restored.parts:
         tasks.restored(state, part)
     finished: list[tuple[float, int, bool]] = []
@@ -60,10 +63,10 @@ def _recall_finished(state: State, finished: list[tuple[float, int, bool]]) -> N
         for run in state.table.latent_of(part)
     }
     finished += [(run.part.finished_at, run.first, False) for run in latent.values()]
-    for _, job_id, failed in sorted(finished):
+    for at, job_id, failed in sorted(finished):
         run = latent.get(job_id)
         if run is None:
-            state.retention.finished(job_id, failed=failed, now=state.now)
+            state.retention.finished(job_id, failed=failed, now=state.now, age=state.wall - at)
         else:
             state.retention.finished_range(run.first, run.last, now=state.now)
 
@@ -84,7 +87,9 @@ def _job(state: State, row: RestoredJob) -> Job:
     job = Job(
         row.job,
         row.spec,
-        state.pending.queue(head.shape, path_bytes(head.volume), cap_of(head.array, head.max_running)),
+        state.pending.lane(
+            head.queue, head.shape, path_bytes(head.volume), cap_of(head.array, head.max_running)
+        ),
         head.context,
         head.group,
         row.submitted_at,
@@ -92,8 +97,16 @@ def _job(state: State, row: RestoredJob) -> Job:
         head.restart,
     )
     job.state = _recall(state, job, row)
+    waits = head.waits if row.progress is None else None
+    if waits is not None:
+        job.state = JobState.WAITING
     state.table.add(job)
-    _take_place(state, job)
+    if head.key:
+        job.lane.queue.learn(head.key)
+    if waits is not None:
+        state.gates.join(job.id, waits)
+    else:
+        _take_place(state, job)
     return job
 
 
@@ -113,10 +126,10 @@ def _recall(state: State, job: Job, row: RestoredJob) -> JobState:
 
 def _take_place(state: State, job: Job) -> None:
     """Put a job where its state says that it is."""
-    known, worker = job.queue.shape, state.workers.by_id.get(job.worker)
+    known, worker = job.lane.shape, state.workers.by_id.get(job.worker)
     if job.state is JobState.PENDING:
         state.enqueue(job)
-    elif job.state is JobState.WAITING:
+    elif job.state is JobState.WAITING and not is_held(job):
         left = max(0.0, (job.retry_at or 0.0) - state.wall)
         state.retries.add(state.now + min(left, delay_of(job)), job.id)
     elif worker is not None and job.state in (JobState.OFFERED, JobState.RUNNING):
@@ -131,4 +144,5 @@ def _take_place(state: State, job: Job) -> None:
     job.holding = tuple(pair for pair in job.holding if pair[0] in state.workers.by_id)
     for number, fence in job.holding:
         state.workers.by_id[number].unconfirmed[job.id, fence] = None
+        job.lane.queue.unconfirmed += 1
         state.take(job)

@@ -2,13 +2,13 @@
 
 Ages count the server's own running time, so neither a clock that jumps nor a long downtime empties the table.
 Work is done in portions, so that nobody waits for a large clean-up. Jobs of which an attempt is
-unconfirmed stay.
+unconfirmed stay, and so do those that failed while others, which are to follow them, have not been told of it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,8 +16,10 @@ import msgspec
 from kueue.job import JobState
 from kueue.wire.messages import Forget, Range
 from kueue_server.core import tasks
-from kueue_server.core.idset import RangeList
+from kueue_server.core.idranges import RangeList
+from kueue_server.core.idset import IdSet
 from kueue_server.core.instructions import DropJobs, SendWorker
+from kueue_server.core.lately import LATELY_SECONDS, Lately
 
 if TYPE_CHECKING:
     from kueue_server.core.state import State
@@ -54,6 +56,11 @@ class _Line:
     def append_range(self, jobs: range, now: float) -> None:
         self._buckets.append(_Bucket(now, jobs))
 
+    def newest(self) -> Iterator[int]:
+        """All that are left, the last one first."""
+        for bucket in reversed(self._buckets):
+            yield from reversed(bucket.jobs[bucket.done :])
+
     def pop(self, before: float | None) -> int | None:
         """Take out the oldest; with `before`, only if it finished before that time."""
         while self._buckets:
@@ -68,17 +75,24 @@ class _Line:
 
 
 class Retention:
-    """Remembers in which order jobs finished."""
+    """Remembers in which order jobs finished. `failed_lately`: of the table, kept up here."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, failed_lately: IdSet) -> None:
         self._done = _Line()  # succeeded and canceled
         self._failed = _Line()
         self._looked = now
         self._aging = False
+        self.lately = Lately(failed_lately)
 
-    def finished(self, job: int, *, failed: bool, now: float) -> None:
-        """A job has finished (again)."""
+    def finished(self, job: int, *, failed: bool, now: float, age: float = 0.0) -> None:
+        """A job has finished (again); `age` seconds ago if that was before the server's start."""
         (self._failed if failed else self._done).append(job, now)
+        if failed and age < LATELY_SECONDS:
+            self.lately.add(job, now - max(0.0, age))
+
+    def newest(self) -> Iterator[int]:
+        """Jobs that succeeded or were canceled, the last one first; some may be there twice, or gone."""
+        return self._done.newest()
 
     def finished_range(self, first: int, last: int, *, now: float) -> None:
         """Latent tasks were canceled."""
@@ -86,6 +100,7 @@ class Retention:
 
     def tick(self, state: State) -> None:
         """Drop a portion of what is to go."""
+        self.lately.expire(state.now)
         if not self._aging and state.now - self._looked >= state.limits.maintenance_interval_seconds:
             self._aging = True
             self._looked = state.now
@@ -113,8 +128,9 @@ class Retention:
         wanted = (JobState.FAILED,) if failed else (JobState.SUCCEEDED, JobState.CANCELED)
         if job.state not in wanted:
             return
-        if job.holding:
-            self.finished(job_id, failed=failed, now=state.now)  # looked at again when it is old again
+        if job.holding or state.gates.needs(job):
+            line = self._failed if failed else self._done
+            line.append(job_id, state.now)  # looked at again when it is old again
         else:
             doomed.append(job_id)
 
@@ -135,7 +151,7 @@ def drop(state: State, doomed: list[int]) -> None:
             if worker is not None and worker.session is not None:
                 outputs.setdefault(worker.session, RangeList(len(doomed))).add(job_id, job_id)
         state.table.drop(job)
-        state.pending.leave(job.queue)
+        state.pending.leave(job.lane)
         state.outbox.changed(job_id)
     dropped: tuple[Range, ...] = ranges.ranges()
     if state.table.parts:

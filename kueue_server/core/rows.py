@@ -29,14 +29,14 @@ class Rows:
         self._now = now
         self._attempts = attempts
         self._arrays = arrays
-        self._why = WhyWaiting(state)
+        self.why = WhyWaiting(state)
 
     def add(self, row: JobView) -> None:
         """Put a row on the page."""
         self.made.append(row)
         self.size += len(_encode(row))
 
-    def of(self, found: Job | Tasks, newest_first: bool) -> Iterator[tuple[int, Row | None]]:
+    def of(self, found: Job | Tasks, newest_first: bool) -> Iterator[tuple[int, Row]]:
         """The rows for what a walk came to, not made yet, each with the cursor behind it."""
         if isinstance(found, Job):
             yield found.id, partial(self._of_job, found)
@@ -46,15 +46,8 @@ class Rows:
             for job_id in found.ids(descending=newest_first):
                 yield job_id, partial(self._of_task, found, job_id)
 
-    def none_of(self, found: Job | Tasks, newest_first: bool) -> Iterator[tuple[int, Row | None]]:
-        """The same for what a walk has come to in vain."""
-        if isinstance(found, Job):
-            yield found.id, None
-        else:
-            yield found.first if newest_first else found.last, None
-
     def _of_job(self, job: Job) -> JobView:
-        return job_view(self._state, job, spec_of(job), self._why, self._now, attempts=self._attempts)
+        return job_view(self._state, job, spec_of(job), self.why, self._now, attempts=self._attempts)
 
     def _of_task(self, tasks: Tasks, number: int) -> JobView:
         return self._of_job(task_of(tasks.part, number))
@@ -62,7 +55,14 @@ class Rows:
     def _of_tasks(self, tasks: Tasks) -> JobView:
         plan = tasks.part.plan
         first = task_of(tasks.part, tasks.first)
-        view = job_view(self._state, first, plan.spec, self._why, self._now, attempts=False)
+        view = job_view(self._state, first, plan.spec, self.why, self._now, attempts=False)
         return msgspec.structs.replace(
             view, array_index=None, last=tasks.last, indices=plan.indices(tasks.first, tasks.last)
         )
+
+
+def end_of(found: Job | Tasks, newest_first: bool) -> int:
+    """The cursor behind what a walk has come to."""
+    if isinstance(found, Job):
+        return found.id
+    return found.first if newest_first else found.last

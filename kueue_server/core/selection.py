@@ -1,6 +1,6 @@
 """What a selector means: the jobs it names, found by the indexes as far as there are some.
 
-Ids, group and state have indexes; for the other conditions each job that these leave is looked at. Whoever walks
+Ids, group, queue and state have indexes; for the other conditions each job that these leave is looked at. Whoever walks
 does so in portions, counted in looks, so that nobody waits for a table of a million jobs. Reads the state and
 changes nothing.
 """
@@ -18,7 +18,7 @@ from kueue.wire.messages import OsString, Selector, Spec
 from kueue.wire.selector import looks_at_jobs
 from kueue_server.core.arrays import Tasks, is_marked
 from kueue_server.core.closed import path_bytes
-from kueue_server.core.idset import RangeList
+from kueue_server.core.idranges import RangeList
 from kueue_server.core.state import State
 from kueue_server.core.table import Job, task_of
 from kueue_server.core.views import worker_name
@@ -70,6 +70,8 @@ class Selection:
         self._workers: dict[str | None, bool] = {None: False}
         self._since = None if selector.since_seconds is None else wall - selector.since_seconds
         self._exit_code = selector.exit_code
+        # Where both are named, the group's index leads, and the queue is looked at.
+        self._queue = None if selector.group is None else selector.queue
         if selector.exit_code is not None and not selector.states:
             selector = msgspec.structs.replace(selector, states=tuple(sorted(FINISHED)))
         if selector.last:
@@ -123,6 +125,8 @@ class Selection:
         )
 
     def _holds(self, job: Job) -> bool:
+        if self._queue is not None and job.lane.queue.name != self._queue:
+            return False
         outcome = job.outcome
         if self._exit_code is not None and (outcome is None or outcome.exit_code != self._exit_code):
             return False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kueue.resources import Capacity, Shape
 
 if TYPE_CHECKING:
-    from kueue_server.core.pending import Queue
+    from kueue_server.core.pending import Lane
 
 
 Cap = tuple[str, int]
@@ -23,11 +23,11 @@ Cap = tuple[str, int]
 class KnownShape:
     """One distinct shape. Compared by identity: equal shapes (with the same cap) are the same object.
 
-    `global_needs` and `own_needs` split its resources by who counts them; a cap is a global one. `queues` are the
-    pending queues of this shape, by volume.
+    `global_needs` and `own_needs` split its resources by who counts them; a cap is a global one. `lanes` are those of
+    this shape, by queue and volume.
     """
 
-    __slots__ = ("cap", "global_needs", "number", "own_needs", "queues", "shape")
+    __slots__ = ("cap", "global_needs", "lanes", "number", "own_needs", "shape")
 
     def __init__(self, number: int, shape: Shape, cap: Cap | None = None) -> None:
         self.number = number
@@ -35,7 +35,7 @@ class KnownShape:
         self.cap = cap
         self.global_needs: tuple[tuple[str, int], ...] = ()
         self.own_needs: tuple[tuple[str, int], ...] = ()
-        self.queues: dict[bytes, Queue] = {}
+        self.lanes: dict[tuple[str, bytes], Lane] = {}
 
     def split(self, global_names: frozenset[str]) -> None:
         """Sort the resources into global ones and a worker's own."""

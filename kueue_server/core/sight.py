@@ -10,7 +10,7 @@ from kueue.job import End, JobState
 from kueue.wire.messages import FinishedAttempt, Reason, RefusedAttempt
 from kueue_server.core import attempts
 from kueue_server.core.closed import Sight
-from kueue_server.core.pending import Queue
+from kueue_server.core.pending import Lane
 from kueue_server.core.programs import Program
 from kueue_server.core.state import State
 from kueue_server.core.table import Job, cwd_of, program_of
@@ -25,26 +25,26 @@ def is_clear(worker: Worker) -> bool:
     return not worker.closed and not worker.lacks
 
 
-def of_queue(worker: Worker, queue: Queue, now: float) -> Sight:
-    """What is known of the jobs of a queue."""
-    sight = worker.closed.volume(queue.volume, now)
-    return Sight.PARTLY if sight is Sight.OPEN and queue in worker.lacks else sight
+def of_lane(worker: Worker, lane: Lane, now: float) -> Sight:
+    """What is known of the jobs of a lane."""
+    sight = worker.closed.volume(lane.volume, now)
+    return Sight.PARTLY if sight is Sight.OPEN and lane in worker.lacks else sight
 
 
 def of_job(worker: Worker, job: Job, now: float) -> Sight:
     """What is known of a job's directory, of its program, and of the job itself."""
-    sight = worker.closed.job(job.id, cwd_of(job), job.queue.volume, now)
-    if sight is Sight.CLOSED or job.queue not in worker.lacks:
+    sight = worker.closed.job(job.id, cwd_of(job), job.lane.volume, now)
+    if sight is Sight.CLOSED or job.lane not in worker.lacks:
         return sight
-    lack = worker.lacks.sight(job.queue, program_of(job), job.id, now)
+    lack = worker.lacks.sight(job.lane, program_of(job), job.id, now)
     return sight if lack is Sight.OPEN else lack
 
 
 def probing(worker: Worker, job: Job, now: float) -> None:
     """This job is the probe of whatever is closed to it."""
-    worker.closed.probing(cwd_of(job), job.queue.volume, now)
-    if job.queue in worker.lacks:
-        worker.lacks.probing(job.queue, program_of(job), job.id, now)
+    worker.closed.probing(cwd_of(job), job.lane.volume, now)
+    if job.lane in worker.lacks:
+        worker.lacks.probing(job.lane, program_of(job), job.id, now)
 
 
 def missing(state: State, worker: Worker, refused: RefusedAttempt) -> bool:
@@ -59,12 +59,12 @@ def missing(state: State, worker: Worker, refused: RefusedAttempt) -> bool:
     program = program_of(job)
     if refused.ancestor is None:
         program = program._replace(cwd=None)
-    worker.lacks.refuse(job.queue, program, state.table.present.last() or job.id, state.now)
+    worker.lacks.refuse(job.lane, program, state.table.present.last() or job.id, state.now)
     asked = _all_have_refused(state, job)
     if not asked or worker.stops.get((job.id, job.fence)) == "canceled":
         return False
     # Those behind it that mean the same program come here next, and fail one by one.
-    worker.lacks.forget(job.queue, program)
+    worker.lacks.forget(job.lane, program)
     text = refused.text if asked == 1 else f"{refused.text} ({asked} workers were asked)"
     reason = Reason("no_program", text)
     end = FinishedAttempt(job.id, job.fence, job.attempt, End.NOT_STARTED, exit_code=NOT_FOUND, reason=reason)
@@ -79,7 +79,7 @@ def _all_have_refused(state: State, job: Job) -> int:
     asked = 0
     for worker in state.workers.by_id.values():
         away = worker.session is None and (worker.lost or worker.left)
-        if away or not worker.could_run(job.queue.shape):
+        if away or not worker.could_run(job.lane.shape):
             continue
         if not has_refused(state, worker, job, program, cwd):
             return 0
@@ -89,8 +89,8 @@ def _all_have_refused(state: State, job: Job) -> int:
 
 def has_refused(state: State, worker: Worker, job: Job, program: Program, cwd: bytes) -> bool:
     """Has a worker refused this job, or one with the same needs, for want of its program or directory?"""
-    if worker.lacks.has_refused(job.queue, program, job.id):
+    if worker.lacks.has_refused(job.lane, program, job.id):
         return True
     return bool(worker.closed) and (
-        worker.closed.directory(cwd, job.queue.volume, state.now) is not Sight.OPEN
+        worker.closed.directory(cwd, job.lane.volume, state.now) is not Sight.OPEN
     )

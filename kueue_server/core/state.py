@@ -10,11 +10,14 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from kueue_server.core import turns
 from kueue_server.core.events import Limits
+from kueue_server.core.failing import Streaks
+from kueue_server.core.gates import Gates
 from kueue_server.core.ledger import Ledger
 from kueue_server.core.outbox import Outbox
 from kueue_server.core.pace import Pace
-from kueue_server.core.pending import Pending, Queue
+from kueue_server.core.pending import Lane, Pending
 from kueue_server.core.retention import Retention
 from kueue_server.core.retries import RetryLine
 from kueue_server.core.shapes import KnownShape, Shapes
@@ -22,6 +25,7 @@ from kueue_server.core.table import Job, JobTable
 from kueue_server.core.workers import Worker, Workers
 
 if TYPE_CHECKING:
+    from kueue_server.core.queueing import Unsettled
     from kueue_server.core.verbs import UnderWay
 
 
@@ -35,22 +39,28 @@ class State:
         self.late = 0.0  # by how much the server was held up in all
         self.started = now
         self.last_tick = now
-        self.table = JobTable()
         self.shapes = Shapes(frozenset(name for name, _ in limits.global_resources))
         self.pending = Pending(self.shapes)
+        self.queues = self.pending.queues
+        self.table = JobTable(self.queues)
+        self.gates = Gates(self.table)
         self.workers = Workers()
         self.ledger = Ledger(limits, self.shapes.caps)
         self.outbox = Outbox()
         self.pace = Pace()
-        self.retention = Retention(now)
+        self.retention = Retention(now, self.table.failed_lately)
         self.retries = RetryLine()
+        self.streaks = Streaks()
+        self.judged = now  # when it was last looked how the jobs of suspects fare elsewhere
         self.verbs: deque[UnderWay] = deque()
-        self.kept: dict[str, tuple[Queue, int]] = {}  # global resource -> the queue and head it is kept for
+        self.unsettled: list[Unsettled] = []
+        self.newest_submitted = 0
+        self.kept: dict[str, tuple[Lane, int]] = {}  # global resource -> the lane and head it is kept for
         self.looks = 0  # pending jobs looked at so far, for tests of what a decision costs
         self._fences = fences
         # What the step has changed, for the placement at its end.
         self.woken: dict[int, Worker] = {}
-        self.fresh: dict[Queue, None] = {}
+        self.fresh: dict[Lane, None] = {}
         self.all_fresh = False
         # Workers whose last decision stopped before it had seen everything.
         self.unfinished: dict[int, None] = {}
@@ -65,45 +75,45 @@ class State:
         """A worker may have room for something now."""
         self.woken[worker.id] = worker
 
-    def wake_queue(self, queue: Queue) -> None:
-        """A queue has something new for idle workers."""
-        if queue.head is not None:
-            self.fresh[queue] = None
+    def wake_lane(self, lane: Lane) -> None:
+        """A lane has something new for idle workers."""
+        if lane.head is not None:
+            self.fresh[lane] = None
 
     def wake_all(self) -> None:
         """Any pending job may be placed anywhere now."""
         self.all_fresh = True
 
-    # ---------------------------------------------------------------- the pending queues
+    # ---------------------------------------------------------------- the pending lanes
 
     def enqueue(self, job: Job) -> None:
         """A job is pending (again)."""
-        self.pending.push(job.queue, job.key, self.now)
-        self.wake_queue(job.queue)
+        self.pending.push(job.lane, job.key, self.now)
+        self.wake_lane(job.lane)
 
     def dequeue(self, job: Job) -> None:
         """A job is pending no more."""
-        self.pending.remove(job.queue, job.key, self.now)
+        self.pending.remove(job.lane, job.key, self.now)
 
     # ---------------------------------------------------------------- the ledger
 
     def take(self, job: Job) -> None:
         """An attempt of a job counts from now on."""
-        self.ledger.take(job.id, job.queue.shape.global_needs)
+        self.ledger.take(job.id, job.lane.shape.global_needs)
 
     def give(self, job: Job) -> None:
         """An attempt of a job counts no more: what it had is free for others."""
         was_full = self.ledger.full
-        self.ledger.give(job.id, job.queue.shape.global_needs)
+        self.ledger.give(job.id, job.lane.shape.global_needs)
         if was_full and not self.ledger.full:
             self.wake_all()
-        self.wake_needy(job.queue.shape)
+        self.wake_needy(job.lane.shape)
 
     def wake_needy(self, known: KnownShape) -> None:
         """Something of the global resources that this shape uses became free."""
         if not known.global_needs:
             return
         names = {name for name, _ in known.global_needs}
-        for queue in self.pending.heads.values():
-            if any(name in names for name, _ in queue.shape.global_needs):
-                self.fresh[queue] = None
+        for lane in turns.lanes(self.queues):
+            if any(name in names for name, _ in lane.shape.global_needs):
+                self.fresh[lane] = None

@@ -1,4 +1,5 @@
-"""People keep workers from taking jobs, and let them take jobs again.
+"""People keep workers from taking jobs, and let them take jobs again; and the server does so with a machine on which
+everything fails.
 
 A paused worker is offered nothing, and what it has not started is asked back; with `kill` what runs there is ended
 and goes back to the queue, by the same durable orders as for superseded attempts, and counts as no loss. A pause
@@ -11,7 +12,7 @@ from fnmatch import fnmatchcase
 
 from kueue.job import JobState
 from kueue.wire.messages import Pause, Reason
-from kueue_server.core import attempts, holding
+from kueue_server.core import attempts, distrust, holding
 from kueue_server.core.events import PauseRequested, ResumeRequested
 from kueue_server.core.instructions import AnswerSteering, DropPause, SavePause
 from kueue_server.core.state import State
@@ -21,6 +22,7 @@ MOST_GLOBS = 1000
 LONGEST_GLOB = 1000
 LONGEST_REASON = 1000
 NAMES_SHOWN = 10
+REVIEW_SECONDS = 1.0
 
 
 def pause(state: State, event: PauseRequested) -> None:
@@ -35,11 +37,7 @@ def pause(state: State, event: PauseRequested) -> None:
         return
     ended = failing = left = 0
     for worker in found:
-        since = state.wall if worker.paused is None else worker.paused.since
-        worker.paused = Pause(since, event.reason)
-        worker.drained_for = None
-        state.outbox.write(SavePause(worker.id, since, event.reason))
-        state.wake(worker)
+        _keep_from_jobs(state, worker, event.reason)
         if event.kill:
             once = sum(not state.table.jobs[job_id].restart for job_id in worker.running)
             ended, failing = ended + len(worker.running), failing + once
@@ -66,10 +64,43 @@ def resume(state: State, event: ResumeRequested) -> None:
     changed = [worker for worker in found if worker.paused is not None]
     for worker in changed:
         worker.paused = None
+        state.streaks.end(worker.id)  # what went on failing meanwhile counts no more
         state.outbox.write(DropPause(worker.id))
         state.wake(worker)
     line = _count_of("resumed", changed) if changed else "none of them was paused"
     state.outbox.send(AnswerSteering(event.request, None, _names_of(changed), (line,)))
+
+
+def review_failures(state: State) -> None:
+    """Pause workers on which everything fails, though it ran elsewhere. On ticks, for jobs that run well elsewhere show
+    it after a while only."""
+    suspects = distrust.suspects(state)
+    if suspects:
+        state.judged = state.now
+    for worker in distrust.broken(state, suspects):
+        why = distrust.story(state, worker)[:LONGEST_REASON]
+        state.outbox.log("warning", f"worker {worker.name} is paused: {why}; kueue resume-worker")
+        _keep_from_jobs(state, worker, why)
+        take_back(state, worker)
+
+
+def review_at_once(state: State, worker: Worker) -> None:
+    """The same when a worker has told of ends: it may fail a hundred jobs a second. To look takes a while, so not each
+    time."""
+    if worker.paused is None and state.now - state.judged >= REVIEW_SECONDS:
+        most = state.limits.worker_pause_after_failures
+        if most and state.streaks.of(worker.id, most):
+            review_failures(state)
+
+
+def _keep_from_jobs(state: State, worker: Worker, reason: str) -> None:
+    since = state.wall if worker.paused is None else worker.paused.since
+    worker.paused = Pause(since, reason)
+    worker.drained_for = None
+    state.streaks.end(worker.id)  # what failed so far is not to pause it again once a person has resumed it
+    state.outbox.write(SavePause(worker.id, since, reason))
+    state.workers.refresh(worker, paused=True)
+    state.wake(worker)
 
 
 def take_back(state: State, worker: Worker) -> None:

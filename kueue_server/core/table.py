@@ -8,19 +8,23 @@ asks for one (`arrays.py`).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import msgspec
 
 from kueue.job import FINISHED, UNFINISHED, JobId, JobState, check_transition
 from kueue.resources import Shape
-from kueue.wire.messages import AttemptView, OsString, Range, Reason, Selector, Spec
+from kueue.wire.messages import AttemptView, OsString, Range, Reason, Selector, Spec, Waits
+from kueue.wire.words import DEFAULT_QUEUE
 from kueue_server.core.arrays import Part, Parts, Tasks
 from kueue_server.core.closed import path_bytes
-from kueue_server.core.idset import IdSet, merged, runs, walk
+from kueue_server.core.idranges import merged
+from kueue_server.core.idset import IdSet, spans, walk
 from kueue_server.core.outcomes import CANCELED
-from kueue_server.core.pending import Queue, order_key
+from kueue_server.core.pending import Lane, order_key
 from kueue_server.core.programs import Program
+from kueue_server.core.queues import Queues
 from kueue_server.core.records import Outcome, Progress
 
 MAX_ATTEMPTS_KEPT = 32
@@ -35,7 +39,7 @@ class Job(msgspec.Struct, gc=False):
 
     id: int
     spec: bytes
-    queue: Queue
+    lane: Lane
     context: str
     group: str
     submitted_at: float
@@ -72,9 +76,12 @@ class SpecHead(msgspec.Struct, gc=False):
     shape: Shape
     context: str
     group: str = ""
+    queue: str = DEFAULT_QUEUE
     priority: int = 0
     restart: bool = True
     max_retries: int = 0
+    key: str = ""
+    waits: Waits | None = None
     array: int | None = None
     max_running: int | None = None
 
@@ -96,10 +103,20 @@ class _Restarts(msgspec.Struct, gc=False):
     max_restarts: int = 5
 
 
+class _Key(msgspec.Struct, gc=False):
+    key: str = ""
+
+
+class _Waiting(msgspec.Struct, gc=False):
+    waits: Waits | None = None
+
+
 _spec_decoder = msgspec.json.Decoder(Spec)
 _place_decoder = msgspec.json.Decoder(_Place)
 _program_decoder = msgspec.json.Decoder(_Program)
 _restarts_decoder = msgspec.json.Decoder(_Restarts)
+_key_decoder = msgspec.json.Decoder(_Key)
+_waiting_decoder = msgspec.json.Decoder(_Waiting)
 _progress_encoder = msgspec.json.Encoder()
 
 
@@ -119,9 +136,19 @@ def program_of(job: Job) -> Program:
     return Program(path_bytes(found.payload.argv[0]), job.context, path_bytes(found.cwd))
 
 
+def key_of(job: Job) -> str:
+    """A job's key, empty if it has none."""
+    return _key_decoder.decode(job.spec).key
+
+
 def max_restarts_of(job: Job) -> int:
     """How often a job may be lost."""
     return _restarts_decoder.decode(job.spec).max_restarts
+
+
+def waits_of(job: Job) -> Waits | None:
+    """What a job was to wait for, whether it still does or not."""
+    return _waiting_decoder.decode(job.spec).waits
 
 
 def encoded_progress(job: Job) -> bytes:
@@ -149,7 +176,7 @@ def task_of(part: Part, number: int) -> Job:
     job = Job(
         number,
         plan.encoded_spec(number),
-        plan.queue,
+        plan.lane,
         spec.context,
         spec.group,
         plan.submitted_at,
@@ -180,15 +207,20 @@ class _Jobs(dict[int, Job]):
 
 
 class JobTable:
-    """All jobs by id. `latent` are those of which there is no record yet."""
+    """All jobs by id. What is counted by queue is kept in `queues`. `latent` are those of which there is no record
+    yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
         self.jobs: dict[int, Job] = _Jobs(self)
         self.parts = Parts()
         self.latent = IdSet()
         self.present = IdSet()
         self.by_state: dict[JobState, IdSet] = {state: IdSet() for state in JobState}
         self.groups: dict[str, IdSet] = {}
+        self.failed_lately = IdSet()  # see `lately`
+        self.turned: deque[int] | None = None
+        """If somebody wants to know: jobs that finish, or come back from it, in their order."""
 
     def __len__(self) -> int:
         return len(self.present)
@@ -213,21 +245,39 @@ class JobTable:
         self.parts.add(part)
         for ids in (self.latent, self.present, self.by_state[part.state], *self._group(spec.group)):
             ids.add_block(part.first, count)
-        part.plan.queue.jobs += count
+        lane = part.plan.lane
+        lane.jobs += count
+        lane.queue.jobs.add_block(part.first, count)
+        lane.queue.counts[part.state.place] += count
 
     def latent_of(self, part: Part) -> Iterator[Tasks]:
         """The tasks of a part that are latent."""
-        for first, last, _ in runs(self.latent, (self.latent,), self.latent, part.first, part.last):
+        for first, last, _ in spans(self.latent, (self.latent,), self.latent, part.first, part.last):
             yield Tasks(part, first, last)
+
+    def run_from(self, number: int) -> Tasks | None:
+        """The latent tasks of a part that follow one another from this one on; None if it is not latent."""
+        part = self.parts.of(number) if number in self.latent else None
+        if part is None:
+            return None
+        _, last, _ = next(spans(self.latent, (self.latent,), self.latent, number, part.last))
+        return Tasks(part, number, last)
 
     def move_latent(self, tasks: Tasks, state: JobState) -> None:
         """Latent tasks change their state; their part is the caller's to update."""
         self.by_state[tasks.part.state].discard_block(tasks.first, tasks.last)
         self.by_state[state].add_block(tasks.first, len(tasks))
+        counts = tasks.part.plan.lane.queue.counts
+        counts[tasks.part.state.place] -= len(tasks)
+        counts[state.place] += len(tasks)
+        if self.turned is not None:
+            self.turned.extend(tasks.ids())
 
     def take_out(self, tasks: Tasks) -> None:
         """Take latent tasks out of all indexes; their part and their queue are the caller's to update."""
-        for ids in (self.latent, self.present, self.by_state[tasks.part.state]):
+        queue = tasks.part.plan.lane.queue
+        queue.counts[tasks.part.state.place] -= len(tasks)
+        for ids in (self.latent, self.present, self.by_state[tasks.part.state], queue.jobs):
             ids.discard_block(tasks.first, tasks.last)
         group = tasks.part.plan.spec.group
         for ids in self._group(group):
@@ -244,7 +294,10 @@ class JobTable:
         self.jobs[job.id] = job
         self.present.add(job.id)
         self.by_state[job.state].add(job.id)
-        job.queue.jobs += 1
+        job.lane.jobs += 1
+        queue = job.lane.queue
+        queue.jobs.add(job.id)
+        queue.counts[job.state.place] += 1
         self._join_group(job)
 
     def _join_group(self, job: Job) -> None:
@@ -274,22 +327,39 @@ class JobTable:
             IllegalTransitionError: that move is not in the table of `kueue.job`; nothing has changed.
         """
         check_transition(JobId(job.id), job.state, state)
+        if job.state is JobState.FAILED:
+            self.failed_lately.discard(job.id)
         self.by_state[job.state].discard(job.id)
         self.by_state[state].add(job.id)
+        counts = job.lane.queue.counts
+        counts[job.state.place] -= 1
+        counts[state.place] += 1
+        if self.turned is not None and (state in FINISHED or job.state in FINISHED):
+            self.turned.append(job.id)
         job.state = state
 
     def correct(self, job: Job, state: JobState) -> None:
         """A job is in this state, whatever it was taken for: for what the journal says."""
         self.by_state[job.state].discard(job.id)
         self.by_state[state].add(job.id)
+        counts = job.lane.queue.counts
+        counts[job.state.place] -= 1
+        counts[state.place] += 1
         job.state = state
 
     def drop(self, job: Job) -> None:
         """Take a job out."""
+        if job.state is JobState.FAILED:
+            self.failed_lately.discard(job.id)
         if self.jobs.pop(job.id, None) is None:
             self.latent.discard(job.id)
         self.present.discard(job.id)
         self.by_state[job.state].discard(job.id)
+        queue = job.lane.queue
+        queue.jobs.discard(job.id)
+        queue.counts[job.state.place] -= 1
+        if queue.keys and (key := key_of(job)):
+            queue.unlearn(key)
         self._leave_group(job)
 
     def count(self, *states: JobState) -> int:
@@ -318,6 +388,11 @@ class JobTable:
     def select(self, wanted: Selector, newest_first: bool, cursor: int | None) -> Iterator[int | Tasks]:
         """The ids that a filter lets through, beyond `cursor`; latent tasks that follow one another at once."""
         base = self.present
+        if wanted.queue is not None:
+            queue = self._queues.by_name.get(wanted.queue)
+            if queue is None:
+                return
+            base = queue.jobs
         if wanted.group is not None:
             found = self.groups.get(wanted.group) if wanted.group else None
             if found is None:
@@ -342,7 +417,7 @@ class JobTable:
     def _select_runs(
         self, base: IdSet, sets: list[IdSet], first: int, last: int, newest_first: bool
     ) -> Iterator[int | Tasks]:
-        for low, high, latent in runs(base, sets, self.latent, first, last, descending=newest_first):
+        for low, high, latent in spans(base, sets, self.latent, first, last, descending=newest_first):
             if latent:
                 found = list(self.parts.split(low, high))
                 yield from reversed(found) if newest_first else found

@@ -15,7 +15,7 @@ from kueue_server.core.arrays import Part, Plan, Tasks, cap_of
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.events import ArraySubmitted
 from kueue_server.core.instructions import DropJobs, DropPart, SavePart, SaveTask
-from kueue_server.core.pending import Queue, order_key
+from kueue_server.core.pending import Lane, order_key
 from kueue_server.core.records import PlanRecord, RestoredPart, encoded_plan
 from kueue_server.core.table import Job
 
@@ -27,23 +27,26 @@ S = JobState
 _decode_plan = msgspec.json.Decoder(PlanRecord).decode
 
 
-def queue_of(state: State, spec: Spec) -> Queue:
+def lane_of(state: State, spec: Spec) -> Lane:
     """Where jobs of this spec wait."""
-    return state.pending.queue(spec.shape, path_bytes(spec.volume), cap_of(spec.array, spec.max_running))
+    return state.pending.lane(
+        spec.queue, spec.shape, path_bytes(spec.volume), cap_of(spec.array, spec.max_running)
+    )
 
 
 def submitted(state: State, event: ArraySubmitted) -> None:
     """An array is durable: its tasks are pending from now on."""
-    plan = Plan(event.spec, event.steps, event.wall, queue_of(state, event.spec))
+    plan = Plan(event.spec, event.steps, event.wall, lane_of(state, event.spec))
     _put_in(state, Part(event.first, event.last, plan))
-    state.wake_queue(plan.queue)
+    state.wake_lane(plan.lane)
+    state.newest_submitted = max(state.newest_submitted, event.last)
     state.outbox.changed_range(event.first, event.last)
 
 
 def restored(state: State, row: RestoredPart) -> None:
     """Tasks as the journal had them."""
     record = _decode_plan(row.plan)
-    plan = Plan(record.spec, record.steps, row.submitted_at, queue_of(state, record.spec))
+    plan = Plan(record.spec, record.steps, row.submitted_at, lane_of(state, record.spec))
     _put_in(state, Part(row.first, row.last, plan, row.state, row.finished_at))
 
 
@@ -55,13 +58,13 @@ def _put_in(state: State, part: Part) -> None:
 
 def _enqueue(state: State, plan: Plan, first: int, last: int) -> None:
     key = order_key(plan.spec.priority, first)
-    state.pending.push_block(plan.queue, key, last - first + 1, state.now)
+    state.pending.push_block(plan.lane, key, last - first + 1, state.now)
 
 
 def _dequeue(state: State, tasks: Tasks) -> None:
     plan = tasks.part.plan
     key = order_key(plan.spec.priority, tasks.first)
-    state.pending.remove_block(plan.queue, key, len(tasks), state.now)
+    state.pending.remove_block(plan.lane, key, len(tasks), state.now)
 
 
 def cancel(state: State, tasks: Tasks) -> None:
@@ -81,7 +84,7 @@ def drop(state: State, tasks: Tasks) -> None:
     _leave_part(state, tasks.first, tasks.last)
     state.table.take_out(tasks)
     state.outbox.write(DropJobs(((tasks.first, tasks.last),)))
-    state.pending.leave(tasks.part.plan.queue, len(tasks))
+    state.pending.leave(tasks.part.plan.lane, len(tasks))
     state.outbox.changed_range(tasks.first, tasks.last)
 
 

@@ -35,8 +35,8 @@ class Verb(Protocol):
         """A portion is over."""
         ...
 
-    def answer(self) -> Instruction:
-        """All is done."""
+    def answer(self) -> Instruction | None:
+        """All is done; what is to be said of it."""
         ...
 
 
@@ -93,7 +93,9 @@ def go_on(state: State) -> None:
             state.verbs.popleft()
         current.verb.pause(state)
         if not state.verbs or state.verbs[0] is not current:
-            state.outbox.send(current.verb.answer())
+            answer = current.verb.answer()
+            if answer is not None:
+                state.outbox.send(answer)
 
 
 def _apply(state: State, verb: Verb, found: Job | Tasks) -> None:

@@ -13,9 +13,11 @@ from kueue.wire.messages import (
     MAX_ITEMS,
     AttemptView,
     JobChange,
+    JobCounts,
     JobDetail,
     JobView,
     OsString,
+    QueueView,
     RawBytes,
     Reason,
     ResourceView,
@@ -23,8 +25,10 @@ from kueue.wire.messages import (
     WorkerDetail,
     WorkerView,
 )
+from kueue_server.core.awaited import awaited_ranges, shown_waits
 from kueue_server.core.closed import path_bytes, path_os_string
 from kueue_server.core.outcomes import CANCELED
+from kueue_server.core.queues import Queue
 from kueue_server.core.state import State
 from kueue_server.core.table import Job, JobTable, spec_of
 from kueue_server.core.waiting import WhyWaiting
@@ -57,6 +61,8 @@ def job_view(state: State, job: Job, spec: Spec, why: WhyWaiting, now: float, *,
     reason = job.reason
     if job.state is S.PENDING:
         reason = why.reason(job)
+    elif job.state is S.WAITING and reason is None:
+        reason = why.awaited.reason(job)
     run_seconds = None
     if outcome is not None:
         run_seconds = outcome.run_seconds if job.attempt else None
@@ -102,6 +108,7 @@ def job_view(state: State, job: Job, spec: Spec, why: WhyWaiting, now: float, *,
         rerun_of=spec.rerun_of,
         array=spec.array,
         array_index=spec.array_index,
+        awaited=why.awaited.number(job) if job.state is S.WAITING else 0,
     )
 
 
@@ -119,6 +126,8 @@ def job_detail(state: State, job: Job, now: float) -> JobDetail:
         max_retries=spec.max_retries,
         retry_delay_seconds=spec.retry_delay_seconds or 0.0,
         retry_on=spec.retry_on,
+        waits=shown_waits(spec.waits),
+        awaited_ranges=awaited_ranges(state, job),
     )
 
 
@@ -230,9 +239,10 @@ def worker_state(worker: Worker) -> str:
     return "lost" if worker.lost else "silent"
 
 
-def worker_view(worker: Worker) -> WorkerView:
+def worker_view(worker: Worker, now: float) -> WorkerView:
     """A row of the list of workers."""
     connected = worker.session is not None
+    succeeded, failed = worker.tally.counts(now)
     return WorkerView(
         id=worker.id,
         name=worker.name,
@@ -252,6 +262,8 @@ def worker_view(worker: Worker) -> WorkerView:
         system=worker.record.system,
         status=worker.status,
         paused=worker.paused,
+        hour_succeeded=succeeded,
+        hour_failed=failed,
     )
 
 
@@ -262,17 +274,38 @@ def cpus(state: State) -> tuple[int, float]:
     return whole, float(whole - sum(worker.free_cpus for worker in connected))
 
 
-def worker_detail(worker: Worker) -> WorkerDetail:
+def worker_detail(worker: Worker, now: float) -> WorkerDetail:
     """All about a worker."""
     held = [*worker.offered, *(job for jobs in worker.held.values() for job in jobs)]
     return WorkerDetail(
         rid=0,
-        worker=worker_view(worker),
+        worker=worker_view(worker, now),
         running=tuple(sorted(worker.running)[:MAX_ITEMS]),
         held=tuple(sorted(held)[:MAX_ITEMS]),
         unconfirmed=tuple(sorted({job for job, _ in worker.unconfirmed})[:MAX_ITEMS]),
         address=worker.address,
         closed=tuple(path_os_string(path) for path in worker.closed.paths()),
+    )
+
+
+def queues(state: State, now: float) -> tuple[QueueView, ...]:
+    """The queues, by name."""
+    return tuple(_queue_view(queue, now) for _, queue in sorted(state.queues.by_name.items()))
+
+
+def _queue_view(queue: Queue, now: float) -> QueueView:
+    rate = queue.rate.per_minute(now)
+    unfinished = queue.unfinished
+    eta = 60.0 * unfinished / rate if rate else None if unfinished else 0.0
+    counts = {state.value: queue.counts[state.place] for state in JobState}
+    return QueueView(
+        queue.name,
+        JobCounts(**counts, eta_seconds=eta),
+        queue.weight,
+        queue.max_running,
+        queue.paused,
+        queue.unconfirmed,
+        rate,
     )
 
 

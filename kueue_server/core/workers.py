@@ -15,10 +15,12 @@ from sortedcontainers import SortedList
 from kueue.wire.messages import Pause, Status
 from kueue_server.core.closed import ClosedPlaces
 from kueue_server.core.outbox import Why
-from kueue_server.core.pending import Queue
+from kueue_server.core.pending import Lane
 from kueue_server.core.programs import MissingPrograms
 from kueue_server.core.records import WorkerRecord
 from kueue_server.core.shapes import KnownShape
+from kueue_server.core.tally import Tally
+from kueue_server.core.turns import Cursor
 
 IdleKey = tuple[float, int, int]
 AttemptKey = tuple[int, int]
@@ -78,13 +80,15 @@ class Worker:
         self.stops: dict[AttemptKey, Why] = {}
         self.closed = ClosedPlaces()
         self.lacks = MissingPrograms()
-        self.cursors: dict[Queue, tuple[int, int]] = {}  # where to look on, and arrivals when it began
-        self.queue_cursor: int | None = None
+        self.cursors: dict[Lane, tuple[int, int]] = {}  # where to look on, and arrivals when it began
+        self.lane_cursor: Cursor | None = None
         self.backoffs: dict[int, Backoff] = {}  # shape number -> …
         self.respite: Backoff | None = None
         self.paused: Pause | None = None  # by a person
-        self.drained_for: tuple[Queue, int] | None = None
+        self.drained_for: tuple[Lane, int] | None = None
         self.pace: dict[int, float] = {}  # shape number -> usual run time in seconds
+        self.tally = Tally()
+        self.last_failure = (0, "")  # a job that failed at once, and why
         self.served = 0
         self.idle_key: IdleKey | None = None
         self._fits: dict[int, bool] = {}

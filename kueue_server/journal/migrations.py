@@ -12,7 +12,7 @@ from importlib import resources
 
 APPLICATION_ID = 0x6B756575
 """`kueu` in the file's header, so that somebody else's database is not mistaken for a journal."""
-VERSION = 3
+VERSION = 4
 
 
 def _add_pauses(connection: sqlite3.Connection) -> None:
@@ -30,7 +30,15 @@ def _add_parts(connection: sqlite3.Connection) -> None:
     )
 
 
-STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _add_pauses, 2: _add_parts}
+def _add_queues(connection: sqlite3.Connection) -> None:
+    """Queues can be paused, have a weight and a limit."""
+    connection.execute(
+        "CREATE TABLE queue ( name TEXT PRIMARY KEY, weight INTEGER NOT NULL, max_running INTEGER,"
+        " paused_since REAL, reason TEXT NOT NULL ) WITHOUT ROWID"
+    )
+
+
+STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _add_pauses, 2: _add_queues, 3: _add_parts}
 """`STEPS[n]` changes a journal of version n into one of version n + 1."""
 
 

@@ -1,4 +1,4 @@
--- The journal, version 3. One server has it open, exclusively; nothing else ever writes it.
+-- The journal, version 4. One server has it open, exclusively; nothing else ever writes it.
 -- What changes often is apart from what never changes, so that a job's end rewrites a small row.
 
 -- uuid (names the epoch), next_job (above every id that was ever given).
@@ -62,8 +62,17 @@ CREATE TABLE pause (
     reason TEXT NOT NULL
 );
 
+-- What people have set of queues; `max_running` null: no limit, `paused_since` null: not paused. New in version 3.
+CREATE TABLE queue (
+    name         TEXT PRIMARY KEY,
+    weight       INTEGER NOT NULL,
+    max_running  INTEGER,
+    paused_since REAL,
+    reason       TEXT NOT NULL
+) WITHOUT ROWID;
+
 -- Tasks of arrays as they were submitted, all with ids from first to last: `plan` is an encoded PlanRecord. What became
--- of one of them is in `progress`; without a row there it is in the state that is said here. New in version 3.
+-- of one of them is in `progress`; without a row there it is in the state that is said here. New in version 4.
 CREATE TABLE part (
     first        INTEGER PRIMARY KEY,
     last         INTEGER NOT NULL,

@@ -14,11 +14,13 @@ from kueue_server.core.instructions import (
     DropJobs,
     DropPart,
     DropPause,
+    DropQueue,
     DropStop,
     DropWorker,
     SaveJob,
     SavePart,
     SavePause,
+    SaveQueue,
     SaveSpec,
     SaveStop,
     SaveTails,
@@ -103,6 +105,13 @@ class Batch:
                     )
                 case DropPause():
                     self._connection.execute("DELETE FROM pause WHERE worker = ?", (write.worker,))
+                case SaveQueue():
+                    self._connection.execute(
+                        "INSERT OR REPLACE INTO queue VALUES (?, ?, ?, ?, ?)",
+                        (write.queue, write.weight, write.max_running, write.paused_since, write.reason),
+                    )
+                case DropQueue():
+                    self._connection.execute("DELETE FROM queue WHERE name = ?", (write.queue,))
                 case _:
                     assert_never(write)
 

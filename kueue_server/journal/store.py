@@ -27,6 +27,7 @@ from kueue_server.core.records import (
     RestoredJob,
     RestoredPart,
     RestoredPause,
+    RestoredQueue,
     RestoredStop,
     WorkerRecord,
 )
@@ -343,13 +344,19 @@ class SqliteJournal:
                 RestoredPause(*row)
                 for row in self._connection.execute("SELECT worker, since, reason FROM pause")
             )
+            queues = tuple(
+                RestoredQueue(*row)
+                for row in self._connection.execute(
+                    "SELECT name, weight, max_running, paused_since, reason FROM queue ORDER BY name"
+                )
+            )
             parts = tuple(
                 RestoredPart(first, last, submitted_at, plan, self._state(first, state), finished_at)
                 for first, last, submitted_at, plan, state, finished_at in self._connection.execute(
                     "SELECT first, last, submitted_at, plan, state, finished_at FROM part ORDER BY first"
                 )
             )
-        return Restored(int(row[0]), workers, stops, pauses, parts)
+        return Restored(int(row[0]), workers, stops, pauses, queues, parts)
 
     def _state(self, job: int, state: str | None) -> JobState:
         known = JobState.PENDING if state is None else _STATES.get(state)

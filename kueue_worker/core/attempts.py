@@ -40,6 +40,7 @@ class Phase(enum.Enum):
 
     HELD = "held"  # accepted; waits for room
     PREPARING = "preparing"  # has room; directory, outputs and program are being opened and found
+    NEXT = "next"  # in the keeper's line: starts when there is room, which it has not got yet
     STARTING = "starting"  # handed to the keeper
     RUNNING = "running"
     DOUBTFUL = "doubtful"  # ended badly; is it an interruption?
@@ -48,13 +49,14 @@ class Phase(enum.Enum):
 
 
 WITH_KEEPER = frozenset({Phase.STARTING, Phase.RUNNING})
-ON_THE_WAY = frozenset({Phase.PREPARING, Phase.STARTING, Phase.RUNNING, Phase.DOUBTFUL, Phase.READING})
+ON_THE_WAY = WITH_KEEPER | {Phase.PREPARING, Phase.NEXT, Phase.DOUBTFUL, Phase.READING}
 """Phases that a worker which ends in good order waits for."""
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One attempt. `spec` is known until it has started; `kept`: the keeper has a record of it."""
+    """One attempt. `spec` is known until it has started; `kept`: the keeper has a record of it; `until`: it has been
+    ordered ahead, and the keeper may start it until then."""
 
     key: str
     note: Note
@@ -66,8 +68,10 @@ class Attempt:
     started: float | None = None
     ended: Ended | None = None
     kill_end: KillEnd | None = None  # the end that a kill was ordered with
+    asked_back: bool = False  # if it does not start now, it is given back
     stdout_tail: bytes = b""
     stderr_tail: bytes = b""
+    until: float | None = None
 
     @property
     def may_be_killed(self) -> bool:

@@ -38,6 +38,8 @@ class Book:
     def __init__(self, room: Room, standing: Standing) -> None:
         self.attempts: dict[str, Attempt] = {}
         self.held = Held()
+        self.line: dict[str, None] = {}  # ordered ahead: without room yet
+        self.reserved_count = 0
         self.room = room
         self.journal: str | None = None  # of the session; None while there is none
         self.superseded: set[str] = set()  # running ones whose trees must be gone before anything starts
@@ -68,6 +70,27 @@ class Book:
         self._count(attempt, 1, now)
         self.out.append(i.Prepare(attempt.key, attempt.note.job, attempt.note.attempt, attempt.spec))
 
+    def prepare_ahead(self, attempt: Attempt, until: float) -> None:
+        """A held one for which there is no room yet."""
+        assert attempt.spec is not None, attempt.key
+        self.held.remove(attempt.key, attempt.shape)
+        self.line[attempt.key] = None
+        attempt.phase = Phase.PREPARING
+        attempt.until = until
+        self.out.append(i.Prepare(attempt.key, attempt.note.job, attempt.note.attempt, attempt.spec))
+
+    def take_room(self, attempt: Attempt, now: float) -> None:
+        """One that was ordered ahead gets its room, as any other."""
+        del self.line[attempt.key]
+        attempt.until = None
+        attempt.units = self.room.take(attempt.shape)
+        self._count(attempt, 1, now)
+
+    def take_place(self, attempt: Attempt, now: float) -> None:
+        """One in the keeper's line starts."""
+        self.take_room(attempt, now)
+        attempt.phase = Phase.STARTING
+
     def drop_unstarted(self, attempt: Attempt, now: float) -> None:
         """Forget one that is held or being prepared."""
         if attempt.phase is Phase.HELD:
@@ -97,7 +120,7 @@ class Book:
             del self.attempts[key]
             self._tell_refused(attempt, refusal, ancestor)
 
-    def prepared(self, attempt: Attempt, event: PrepareDone, may_start: bool, now: float) -> None:
+    def prepared(self, attempt: Attempt, event: PrepareDone, may_start: bool, room: str, now: float) -> None:
         """Hand it to the keeper, or refuse it, or tell why it can't be run at all."""
         if event.refusal is not None:
             self._free(attempt, now)
@@ -115,8 +138,8 @@ class Book:
             attempt.note = msgspec.structs.replace(
                 attempt.note, units=attempt.units, stdout=event.stdout, stderr=event.stderr
             )
-            attempt.phase = Phase.STARTING
-            self.out.append(i.Spawn(attempt.key, attempt.spec, attempt.note))
+            attempt.phase = Phase.STARTING if attempt.until is None else Phase.NEXT
+            self.out.append(i.Spawn(attempt.key, attempt.spec, attempt.note, room, attempt.until))
 
     # ---------------------------------------------------------------- with the keeper
 
@@ -195,6 +218,11 @@ class Book:
             self._tell_refused(attempt, refusal, place_of_refusal(refusal, attempt.spec))
         return True
 
+    def kill(self, attempt: Attempt, end: i.KillEnd, grace_seconds: float) -> None:
+        """Have the keeper end it."""
+        attempt.kill_end = end
+        self.out.append(i.Kill(attempt.key, grace_seconds, end))
+
     # ---------------------------------------------------------------- ended ones
 
     def believe(self, now: float) -> None:
@@ -265,12 +293,15 @@ class Book:
             self.out.append(i.TellRefused(item))
 
     def _free(self, attempt: Attempt, now: float) -> None:
+        self.line.pop(attempt.key, None)
+        attempt.until = None
         if attempt.reserved:
             self.room.give_back(attempt.shape, attempt.units)
             self._count(attempt, -1, now)
 
     def _count(self, attempt: Attempt, sign: int, now: float) -> None:
         attempt.reserved = sign > 0
+        self.reserved_count += sign
         journal, shape = attempt.note.journal, attempt.shape
         cpus, ram_mb = self._reserved.get(journal, (0, 0))
         self._reserved[journal] = (cpus + sign * shape.cpus, ram_mb + sign * shape.ram_mb)

@@ -57,10 +57,12 @@ class KeptAttempt(msgspec.Struct, frozen=True, gc=False):
 
 
 class KeeperReady(msgspec.Struct, frozen=True):
-    """A keeper answered with all its records; `keeper` is the random id of its process."""
+    """A keeper answered with all its records; `keeper` is the random id of its process. `has_line`: starts can be
+    ordered ahead."""
 
     keeper: str
     records: tuple[KeptAttempt, ...] = ()
+    has_line: bool = False
 
 
 class KeeperGone(msgspec.Struct, frozen=True):
@@ -83,8 +85,11 @@ class AttemptStarted(msgspec.Struct, frozen=True, gc=False):
 
 
 class AttemptEnded(msgspec.Struct, frozen=True, gc=False):
+    """`next`: it was in the keeper's line and starts now, in the room of the one that ended."""
+
     key: str
     ended: Ended
+    next: str | None = None
 
 
 class OutputExceeded(msgspec.Struct, frozen=True, gc=False):
@@ -95,6 +100,12 @@ class OutputExceeded(msgspec.Struct, frozen=True, gc=False):
 
 class SpawnUndone(msgspec.Struct, frozen=True, gc=False):
     """The keeper did not spawn it, since it has forgotten the environment; it has to be prepared again."""
+
+    key: str
+
+
+class StartDropped(msgspec.Struct, frozen=True, gc=False):
+    """The keeper took it out of its line, as it was told; it has not started."""
 
     key: str
 
@@ -225,6 +236,7 @@ Event = (
     | AttemptEnded
     | OutputExceeded
     | SpawnUndone
+    | StartDropped
     | LookDone
     | PrepareDone
     | TailsRead

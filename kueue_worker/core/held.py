@@ -6,6 +6,7 @@ One queue per shape: finding the next that fits looks at one head per shape, how
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from kueue.resources import Shape
 
@@ -39,6 +40,14 @@ class Held:
         if not queue:
             del self._queues[shape]
         self._count -= 1
+
+    def only_shape(self) -> Shape | None:
+        """The shape of all of them; None if there are several, or none."""
+        return next(iter(self._queues)) if len(self._queues) == 1 else None
+
+    def first(self, count: int) -> list[str]:
+        """So many keys of the ones that came first, where all are of one shape."""
+        return [key for queue in self._queues.values() for key in islice(queue, count)]
 
     def next_fitting(self, fits: Callable[[Shape], bool]) -> str | None:
         """The one that came first among those whose shape fits."""

@@ -24,6 +24,7 @@ from kueue_worker.core.events import Note
 
 KillEnd = Literal["stopped", "interrupted", "output_limit"]
 """The end that a kill is ordered with."""
+Level = Literal["debug", "info", "warning", "error"]
 
 # ---------------------------------------------------------------- this machine
 
@@ -61,11 +62,26 @@ class ReadTails(msgspec.Struct, frozen=True, gc=False):
 
 
 class Spawn(msgspec.Struct, frozen=True, gc=False):
-    """Start what was prepared for this key; answered by `AttemptStarted` and `AttemptEnded`."""
+    """Start what was prepared for this key; answered by `AttemptStarted` and `AttemptEnded`. `room`: attempts of the
+    same one can take each other's place. `until`: it waits in line for such a place, for so long."""
 
     key: str
     spec: Spec
     note: Note
+    room: str = ""
+    until: float | None = None
+
+
+class Go(msgspec.Struct, frozen=True, gc=False):
+    """One in line starts now."""
+
+    key: str
+
+
+class DropStart(msgspec.Struct, frozen=True, gc=False):
+    """One in line is not to start; answered by `StartDropped`, unless it has started."""
+
+    key: str
 
 
 class Kill(msgspec.Struct, frozen=True, gc=False):
@@ -140,7 +156,7 @@ class AttemptOver(msgspec.Struct, frozen=True, gc=False):
 class Say(msgspec.Struct, frozen=True, gc=False):
     """Something that the person who runs the worker wants to read."""
 
-    level: Literal["debug", "info", "warning", "error"]
+    level: Level
     text: str
 
 
@@ -157,6 +173,8 @@ Instruction = (
     | Discard
     | ReadTails
     | Spawn
+    | Go
+    | DropStart
     | Kill
     | DropRecords
     | EndKeeper

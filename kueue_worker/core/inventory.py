@@ -33,7 +33,7 @@ def inventory(
             continue
         highest_job = max(highest_job, attempt.note.job)
         match attempt.phase:
-            case Phase.HELD | Phase.PREPARING | Phase.STARTING:
+            case Phase.HELD | Phase.PREPARING | Phase.NEXT | Phase.STARTING:
                 held.append(attempt.ref)
             case Phase.RUNNING | Phase.DOUBTFUL | Phase.READING:
                 running.append(attempt.running_at(now))

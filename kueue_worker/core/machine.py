@@ -14,8 +14,8 @@ from kueue.resources import Capacity
 from kueue.wire.messages import AttemptRef, Reason, RefusedAttempt
 from kueue_worker.core import events as e
 from kueue_worker.core import instructions as i
+from kueue_worker.core.ahead import Ahead
 from kueue_worker.core.attempts import (
-    ON_THE_WAY,
     WITH_KEEPER,
     Attempt,
     Phase,
@@ -24,9 +24,11 @@ from kueue_worker.core.attempts import (
 )
 from kueue_worker.core.book import UNSTARTED, Book
 from kueue_worker.core.conditions import KEEPER_SILENT_SECONDS, Conditions
+from kueue_worker.core.contact import Contact
 from kueue_worker.core.inventory import inventory
 from kueue_worker.core.room import Room
 from kueue_worker.core.standing import Standing
+from kueue_worker.core.way_out import WayOut, amount
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -58,9 +60,9 @@ class Machine:
         self.book = Book(Room(settings.capacity, settings.unit_names), self._standing)
         self._first_keeper = True
         self._registered_keeper: str | None = None
-        self._began = now
-        self._heard: dict[str, float] = {}  # when each journal's server was last heard of
-        self._lease: dict[str, float] = {}  # its worker_timeout_seconds
+        self.ahead = Ahead(self.book)
+        self.way_out = WayOut(self.book, self.ahead, self.conditions, settings.kill_grace_seconds)
+        self._contact = Contact(now)
 
     # ---------------------------------------------------------------- the way in, and what is next
 
@@ -71,12 +73,12 @@ class Machine:
         self._dispatch(event, now)
         if book.doubts:
             book.believe(now)
-        if book.held:
+        if book.held or book.line:
             self._start_held(now)
         if self.settings.stop_when_alone_seconds is not None:
-            self._end_when_alone(now, self.settings.stop_when_alone_seconds)
+            self.way_out.end_when_alone(self._contact, self.settings.stop_when_alone_seconds, now)
         if self.conditions.departure.begun:
-            self._depart(now)
+            self.way_out.proceed(now)
         if book.journal is not None and not self.conditions.departure.done:
             self._tell_standing(now)
         return book.out
@@ -93,7 +95,7 @@ class Machine:
         alone = self.settings.stop_when_alone_seconds
         if alone is not None:
             journals = {a.note.journal for a in book.attempts.values() if a.may_be_killed}
-            times += [self._heard.get(j, self._began) + alone for j in sorted(journals) if j != book.journal]
+            times += [self._contact.cut_off_at(j, alone) for j in sorted(journals) if j != book.journal]
         return min(times, default=None)
 
     def is_over(self, key: str) -> bool:
@@ -129,15 +131,13 @@ class Machine:
                     may_start = self.conditions.keeper is not None and self._may_start(
                         attempt.note.journal, now
                     )
-                    self.book.prepared(attempt, event, may_start, now)
+                    self.book.prepared(attempt, event, may_start, self.ahead.room_of(attempt.shape), now)
             case e.AttemptStarted():
                 attempt = self._in_phase(event.key, Phase.STARTING)
                 if attempt is not None:
                     self.book.started(attempt, event, now)
             case e.AttemptEnded():
-                attempt = self.book.attempts.get(event.key)
-                if attempt is not None and attempt.phase in WITH_KEEPER:
-                    self.book.ended(attempt, event.ended, self.conditions.why_interrupted(), now)
+                self._on_ended(event, now)
             case e.TailsRead():
                 attempt = self._in_phase(event.key, Phase.READING)
                 if attempt is not None:
@@ -149,8 +149,8 @@ class Machine:
                 attempt = self.book.attempts.get(event.key)
                 if attempt is not None and attempt.may_be_killed:
                     self._kill(attempt, "output_limit")
-            case e.SpawnUndone():
-                self._on_spawn_undone(event.key, now)
+            case e.SpawnUndone() | e.StartDropped():
+                self._on_start_undone(event.key, now)
             case e.Offered() | e.Acknowledged() | e.StopOrdered() | e.RetractOrdered() | e.ServerHeard():
                 self._on_server(event, now)
             case e.Welcomed():
@@ -164,7 +164,7 @@ class Machine:
             case e.KeeperSilent():
                 self.conditions.keeper_silent = event.seconds
                 if event.seconds >= KEEPER_SILENT_SECONDS:
-                    self._give_back("the keeper does not answer", now)
+                    self.way_out.give_back("the keeper does not answer", now)
             case e.KeeperLeaving():
                 self.conditions.keeper_leaving = True
                 self.book.interrupt_doubtful(self.conditions.why_interrupted(), now)
@@ -176,13 +176,11 @@ class Machine:
             case e.SpoolChanged():
                 self.conditions.spool_full = event.full
             case e.DrainRequested():
-                self._on_drain(event.why, now)
+                self.way_out.drain(event.why, now)
             case e.EndRequested():
-                self._on_end(event.why, now)
+                self.way_out.end(event.why, now)
             case e.DepartRequested():
-                self._give_back("the agent leaves", now)
-                self.conditions.departure.begun = self.conditions.departure.done = True
-                self.book.out += [i.SendLeaving(True, "the agent leaves, its jobs run on"), i.Quit(0)]
+                self.way_out.depart(now)
             case e.TimePassed():
                 pass
             case _:
@@ -198,12 +196,13 @@ class Machine:
         book = self.book
         book.journal = event.journal
         self._registered_keeper = self.conditions.keeper
-        self._heard[event.journal] = now
-        self._lease[event.journal] = event.worker_timeout_seconds
+        self._contact.welcomed(event.journal, event.worker_timeout_seconds, now)
         for attempt in list(book.attempts.values()):
             # Another journal's unstarted ones: not listed when its server comes back, so handed out anew.
             if attempt.note.journal != event.journal and attempt.phase in UNSTARTED:
                 book.drop_unstarted(attempt, now)
+        if any(book.attempts[key].note.journal != event.journal for key in book.line):
+            self.ahead.take_back(now)
         self._standing.forget_sent()
         book.out.append(
             i.SendInventory(inventory(event.journal, book.attempts.values(), event.highest_job, now))
@@ -217,7 +216,7 @@ class Machine:
         journal = self.book.journal
         if journal is None:
             return  # the last words of a session that has ended
-        self._heard[journal] = now
+        self._contact.heard(journal, now)
         match event:
             case e.Offered():
                 self._on_offered(event, journal, now)
@@ -269,6 +268,9 @@ class Machine:
             self.book.out.append(i.TellReleased(ref))
         elif attempt.phase in UNSTARTED:
             self.book.release(attempt, now)
+        elif attempt.phase is Phase.NEXT:
+            attempt.kill_end = "stopped"
+            self.ahead.drop(attempt)
         elif attempt.phase in WITH_KEEPER:
             if why == "superseded":
                 self.book.superseded.add(attempt.key)
@@ -285,41 +287,81 @@ class Machine:
             self.book.release(attempt, now)
         else:
             self.book.out.append(i.TellKept(ref))
+            if (
+                attempt.phase is Phase.NEXT
+            ):  # it may start at any moment; if it does not, it is given back after all
+                attempt.asked_back = True
+                self.ahead.drop(attempt)
 
     # ---------------------------------------------------------------- starting
 
     def _may_start(self, journal: str, now: float) -> bool:
         """With the server away, only in the first half of the lease: later the job may be somebody else's."""
-        if journal == self.book.journal:
-            return True
-        return now - self._heard.get(journal, self._began) < self._lease.get(journal, 0.0) / 2
+        return journal == self.book.journal or now < self._contact.start_until(journal)
 
     def _start_held(self, now: float) -> None:
         book = self.book
-        if self.conditions.keeper is None or book.superseded or self.conditions.why_no_offers() is not None:
+        if self.conditions.keeper is None:
             return
+        if book.superseded or self.conditions.why_no_offers() is not None:
+            self.ahead.take_back(now)
+            return
+        self.ahead.go(now)
         while (key := book.held.next_fitting(book.room.fits)) is not None:
             attempt = book.attempts[key]
             if not self._may_start(attempt.note.journal, now):
                 return  # all that are held belong to one journal
             book.prepare(attempt, now)
+        if book.held:
+            journal = book.attempts[book.held.first(1)[0]].note.journal
+            self.ahead.order(self._contact.start_until(journal), now)
 
-    def _on_spawn_undone(self, key: str, now: float) -> None:
-        attempt = self._in_phase(key, Phase.STARTING)
-        if attempt is None:
+    def _on_start_undone(self, key: str, now: float) -> None:
+        self.ahead.left_line(key)
+        attempt = self.book.attempts.get(key)
+        if attempt is None or attempt.phase not in (Phase.NEXT, Phase.STARTING):
             return
-        if attempt.kill_end is not None or self.conditions.departure.begun:
+        of_another = self.book.journal is not None and attempt.note.journal != self.book.journal
+        unwanted = attempt.kill_end is not None or attempt.asked_back
+        if unwanted or self.conditions.departure.begun or of_another:
             self.book.never_started(attempt, now)
         else:
             self.book.hold_again(attempt, now)
+
+    def _on_ended(self, event: e.AttemptEnded, now: float) -> None:
+        book = self.book
+        attempt = book.attempts.get(event.key)
+        if attempt is not None and (attempt.phase in WITH_KEEPER or attempt.phase is Phase.NEXT):
+            if event.ended.started is not None and event.ended.ended is not None:
+                self.ahead.ran(event.ended.ended - event.ended.started)
+            book.ended(attempt, event.ended, self.conditions.why_interrupted(), now)
+        follower = None if event.next is None else self._in_phase(event.next, Phase.NEXT)
+        if follower is not None:
+            self._take_place(follower, now)
+
+    def _take_place(self, attempt: Attempt, now: float) -> None:
+        """It has left the keeper's line and starts."""
+        self.ahead.left_line(attempt.key)
+        self.book.take_place(attempt, now)
+        if attempt.kill_end is not None:
+            self._kill(attempt, attempt.kill_end)
+        elif self.conditions.departure.ending:
+            self._kill(attempt, "interrupted")
 
     # ---------------------------------------------------------------- the keeper
 
     def _on_keeper_ready(self, event: e.KeeperReady, now: float) -> None:
         book = self.book
         self.conditions.keeper_came(event.keeper)
+        self.ahead.keeper_came(event.has_line)
         records = {record.key: record for record in event.records}
         why = self.conditions.why_interrupted()
+        for key in list(book.line):  # the line of the connection before is gone
+            if key in records:
+                book.take_place(book.attempts[key], now)
+            elif book.attempts[key].phase is Phase.NEXT:
+                self._on_start_undone(key, now)
+        self.ahead.take_back(now)
         for attempt in [a for a in book.attempts.values() if a.phase in WITH_KEEPER]:
             record = records.get(attempt.key)
             if record is None and attempt.phase is Phase.STARTING:
@@ -347,7 +389,7 @@ class Machine:
         running = [attempt for attempt in self.book.attempts.values() if attempt.phase in WITH_KEEPER]
         if not running:
             return
-        jobs = _count(len(running), "job")
+        jobs = amount(len(running), "job")
         if self.settings.kill_earlier_jobs:
             for attempt in running:
                 self._kill(attempt, "interrupted")
@@ -357,65 +399,8 @@ class Machine:
         else:
             self.book.out.append(i.Say("info", f"takes over {jobs} of an earlier worker"))
 
-    def _kill(self, attempt: Attempt, end: i.KillEnd, grace_seconds: float | None = None) -> None:
-        attempt.kill_end = end
-        grace = self.settings.kill_grace_seconds if grace_seconds is None else grace_seconds
-        self.book.out.append(i.Kill(attempt.key, grace, end))
-
-    # ---------------------------------------------------------------- alone, and leaving
-
-    def _end_when_alone(self, now: float, limit: float) -> None:
-        count = 0
-        for attempt in self.book.attempts.values():
-            journal = attempt.note.journal
-            if journal == self.book.journal or not attempt.may_be_killed:
-                continue
-            if now - self._heard.get(journal, self._began) >= limit:
-                self._kill(attempt, "interrupted")
-                count += 1
-        if count:
-            text = f"cut off from the server for {limit:g} s: ends {_count(count, 'job')}"
-            self.book.out.append(i.Say("warning", text))
-
-    def _give_back(self, why: str, now: float) -> None:
-        count = self.book.release_all_unstarted(now)
-        if count:
-            self.book.out.append(i.Say("info", f"gives {_count(count, 'job')} back: {why}"))
-
-    def _on_drain(self, why: str, now: float) -> None:
-        if self.conditions.departure.begun:
-            return
-        self.conditions.departure.drain(why)
-        self._give_back(why, now)
-        running = self.running()
-        if running:
-            text = f"takes no more jobs, waits for {_count(running, 'running job')} (Ctrl-C again interrupts)"
-            self.book.out.append(i.Say("info", text))
-
-    def _on_end(self, why: str, now: float) -> None:
-        again = self.conditions.departure.ending
-        grace = 0.0 if again else self.settings.kill_grace_seconds
-        self.conditions.departure.end(why, grace, now)
-        self._give_back(why, now)
-        self.book.interrupt_doubtful(why, now)
-        running = [attempt for attempt in self.book.attempts.values() if attempt.phase in WITH_KEEPER]
-        for attempt in running:
-            self._kill(attempt, "interrupted", grace)
-        if running:
-            self.book.out.append(i.Say("info", f"interrupts {_count(len(running), 'running job')}"))
-
-    def _depart(self, now: float) -> None:
-        departure, book = self.conditions.departure, self.book
-        if departure.done:
-            return
-        busy = any(attempt.phase in ON_THE_WAY for attempt in book.attempts.values())
-        waiting = any(
-            attempt.phase is Phase.FINISHED and attempt.note.journal == book.journal
-            for attempt in book.attempts.values()
-        )
-        if departure.may_quit(busy, waiting, now):
-            departure.done = True
-            book.out += [i.SendLeaving(busy, departure.why), i.EndKeeper(), i.Quit(0)]
+    def _kill(self, attempt: Attempt, end: i.KillEnd) -> None:
+        self.book.kill(attempt, end, self.settings.kill_grace_seconds)
 
     # ---------------------------------------------------------------- what the server is told of us
 
@@ -434,7 +419,3 @@ class Machine:
 
 def _names(ref: AttemptRef) -> tuple[int, int]:
     return ref.job, ref.fence
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

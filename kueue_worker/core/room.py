@@ -35,6 +35,10 @@ class Room:
             and all(amount <= self._totals.get(name, amount) for name, amount in shape.resources)
         )
 
+    def has_units(self, shape: Shape) -> bool:
+        """Does it get units by name?"""
+        return any(name in self._free_units for name, _ in shape.resources)
+
     def fits(self, shape: Shape) -> bool:
         """Does it fit beside what is reserved now?"""
         capacity = self.capacity

@@ -79,8 +79,8 @@ class Ended:
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """An attempt that is not forgotten. `pid`: its first process, the leader of its session; `ended`: as
-    soon as nothing of it is left to wait for."""
+    """An attempt that is not forgotten. `room`: what it takes up; `pid`: its first process, the leader of its
+    session; `ended`: as soon as nothing of it is left to wait for."""
 
     key: str
     job: Any
@@ -89,6 +89,7 @@ class Attempt:
     pid: int | None = None
     started: float | None = None
     ended: Ended | None = None
+    room: str = ""
 
     def record(self) -> Message:
         """As `state` tells it."""

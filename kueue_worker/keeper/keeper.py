@@ -24,6 +24,7 @@ from kueue_worker.keeper.attempts import (
     Ended,
 )
 from kueue_worker.keeper.kill import Endings
+from kueue_worker.keeper.line import Line
 from kueue_worker.keeper.orders import (
     SpawnOrder,
     read_id,
@@ -45,6 +46,8 @@ SHUTDOWN_SECONDS = 5.0
 SAVE_AGAIN_SECONDS = 1.0
 SLOW_SPAWN_SECONDS = 0.5
 """After so long the machine was busy, or the keeper stopped: the process is asked when it began."""
+ENOUGH_IN_LINE = 8
+"""Ordered ahead: so many short jobs keep the machine busy until the agent has been told and has ordered more."""
 STATE_BYTES = 1024 * 1024
 """A frame of `state` has no more records after these, whatever their number."""
 
@@ -81,6 +84,8 @@ class Keeper:
         self._ordered_end: dict[str, tuple[str, str]] = {}  # with a line that says more
         self._exited: dict[str, Ended] = {}
         self._save_at: float | None = None
+        self._line = Line()
+        self._due: list[SpawnOrder] = []  # out of the line: their room is free
 
     @property
     def is_busy(self) -> bool:
@@ -91,6 +96,12 @@ class Keeper:
     def remembers(self) -> bool:
         """Is there an attempt that no agent has let us forget?"""
         return bool(self._attempts)
+
+    def is_urgent(self) -> bool:
+        """Does the agent have to do something about what is in `out`? Not about starts, nor about ends whose room is
+        taken again, while there are more in line."""
+        enough = len(self._line) >= ENOUGH_IN_LINE
+        return not all(message["m"] == "started" or ("next" in message and enough) for message in self.out)
 
     # ---------------------------------------------------------------- the agent
 
@@ -104,6 +115,7 @@ class Keeper:
         version = message.get("v")
         if message["m"] != "hello" or type(version) is not int or version < 1:
             raise WireError("no hello")
+        self.on_agent_gone()
         self._spawner.forget()
         self.out.clear()
         head: Message = {"m": "state", "v": VERSION, "keeper": self._name, "boot": self._boot}
@@ -123,6 +135,11 @@ class Keeper:
             answer.append({"m": "leaving"})
         return answer
 
+    def on_agent_gone(self) -> None:
+        """What it ordered ahead is nobody's now."""
+        for order in self._line.clear():
+            self._spawner.discard(order)
+
     def on_messages(self, messages: list[Message], take_descriptor: Callable[[], int]) -> None:
         """Do what the messages of a frame say.
 
@@ -133,7 +150,11 @@ class Keeper:
         try:
             for message in messages:
                 if message["m"] == "spawn":
-                    orders.append(read_spawn(message, take_descriptor))
+                    order = read_spawn(message, take_descriptor)
+                    if order.until is None:
+                        orders.append(order)
+                    else:
+                        self._put_in_line(order)
                     continue
                 ready, orders = orders, []
                 self._spawn_all(ready)
@@ -160,6 +181,12 @@ class Keeper:
                     raise ValueError(end)
                 text = read_text(message.get("text", ""))
                 self._on_kill(read_key(message["key"]), read_seconds(message["grace"]), end, text)
+            case "go":
+                order = self._line.take(read_key(message["key"]))
+                if order is not None:
+                    self._spawn_all([order])
+            case "drop":
+                self._drop(read_key(message["key"]))
             case "forget":
                 self._forget(message["keys"])
             case "ping":
@@ -180,6 +207,25 @@ class Keeper:
             self._records.forget(ended)
 
     # ---------------------------------------------------------------- starting
+
+    def _put_in_line(self, order: SpawnOrder) -> None:
+        if order.key in self._line or order.key in self._attempts or self.leaving:
+            self._spawn_all([order])  # as any other: it is told what is known of it
+        else:
+            self._line.add(order)
+
+    def _drop(self, key: str) -> None:
+        """One that has not started is not to. Of one that has, the agent is being told."""
+        order = self._line.take(key)
+        if order is not None:
+            self._spawner.discard(order)
+            self.out.append({"m": "dropped", "key": key})
+
+    def start_due(self) -> None:
+        """Start those whose turn it is. One that can't be started makes room for the next."""
+        while self._due:
+            orders, self._due = self._due, []
+            self._spawn_all(orders)
 
     def _spawn_all(self, orders: list[SpawnOrder]) -> None:
         """Start these; what starts is on file before, all in one write."""
@@ -212,7 +258,9 @@ class Keeper:
         elif not self._spawner.has_environment(order.env):
             self.out.append({"m": "no_env", "key": order.key, "id": order.env})
         else:
-            self._attempts[order.key] = Attempt(order.key, order.job, order.attempt, order.note)
+            self._attempts[order.key] = Attempt(
+                order.key, order.job, order.attempt, order.note, room=order.room
+            )
             return True
         self._spawner.discard(order)
         return False
@@ -278,7 +326,13 @@ class Keeper:
     def _end(self, attempt: Attempt, ended: Ended) -> None:
         attempt.ended = ended
         self._records.ended(attempt)
-        self.out.append(attempt.message())
+        message = attempt.message()
+        if attempt.room and not self.leaving:
+            successor = self._line.next(attempt.room, self._clock())
+            if successor is not None:
+                message["next"] = successor.key
+                self._due.append(successor)
+        self.out.append(message)
 
     def _on_kill(self, key: str, grace: float, end: str, text: str) -> None:
         """What has exited by itself keeps its end; what it left behind is ended all the same."""
@@ -358,6 +412,7 @@ class Keeper:
 
     def _leave(self, grace: float) -> None:
         self.leaving = True
+        self._due.extend(self._line.clear())  # each is answered as any start from now on
         for attempt in self._leaders.values():
             self._order_end(attempt, INTERRUPTED, grace)
 

@@ -28,7 +28,7 @@ LONGEST_WAIT_SECONDS = 30.0
 GOODBYE_SECONDS = 1.0
 DEAF_SECONDS = 1.0
 """Without a descriptor for a new connection: let it wait so long, instead of looking at it all the time."""
-STARTS_WAIT_SECONDS = 0.005
+STARTS_WAIT_SECONDS = 0.01
 """Nobody waits for the news that a job has started: that of a short one goes with its end."""
 
 
@@ -81,6 +81,7 @@ class Loop:
                 self._deaf_until = None
                 self._epoll.modify(self._listener, select.EPOLLIN)
             keeper.on_time(now)
+            keeper.start_due()
             keeper.save(now)
             self._send(now)
         self._say_goodbye()
@@ -183,14 +184,14 @@ class Loop:
         self._agent_writes = False
 
     def _send(self, now: float) -> None:
-        """Send what the keeper has to tell, all of one turn in one frame; mere starts wait a moment for more."""
+        """Send what the keeper has to tell, all of one turn in one frame; what is not urgent waits for more."""
         messages = self._keeper.out
         wire = self._agent
         if wire is None:
             messages.clear()
             self._starts_due = None
             return
-        if messages and all(message["m"] == "started" for message in messages):
+        if messages and not self._keeper.is_urgent():
             if self._starts_due is None:
                 self._starts_due = now + STARTS_WAIT_SECONDS
             if now < self._starts_due and not wire.wants_write:
@@ -220,6 +221,7 @@ class Loop:
         if wire is self._agent:
             self._agent = None
             self._keeper.out.clear()
+            self._keeper.on_agent_gone()
 
     def _say_goodbye(self) -> None:
         """The agent is to hear the last ends; it finds them in the records if it does not listen."""

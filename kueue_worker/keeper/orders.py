@@ -24,7 +24,8 @@ Output = bytes | int | None
 
 @dataclass(slots=True, eq=False)
 class SpawnOrder:
-    """A start. `err_is_out`: both streams are one description. Its descriptors are its own until closed."""
+    """A start. `err_is_out`: both streams are one description. `room`: what it takes up, empty if nobody can take
+    its place; `until`: it waits for such a place, for so long. Its descriptors are its own until closed."""
 
     key: str
     job: Any
@@ -43,6 +44,8 @@ class SpawnOrder:
     oom: int
     time_limit: float | None
     note: Any
+    room: str = ""
+    until: float | None = None
 
 
 def read_spawn(message: Message, take_descriptor: Callable[[], int]) -> SpawnOrder:
@@ -69,7 +72,7 @@ def read_spawn(message: Message, take_descriptor: Callable[[], int]) -> SpawnOrd
         umask = message.get("umask")
         if umask is not None and (type(umask) is not int or not 0 <= umask <= 0o777):
             raise TypeError("umask")
-        time_limit = message.get("time_limit")
+        time_limit, until = message.get("time_limit"), message.get("until")
         check_depth([message["job"], message["attempt"], message.get("note")])
         return SpawnOrder(
             read_key(message["key"]),
@@ -89,6 +92,8 @@ def read_spawn(message: Message, take_descriptor: Callable[[], int]) -> SpawnOrd
             _small(message.get("oom")),
             None if time_limit is None else read_seconds(time_limit),
             message.get("note"),
+            read_text(message.get("room", "")),
+            None if until is None else read_seconds(until),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         _close(taken_out)

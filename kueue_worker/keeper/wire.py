@@ -18,8 +18,8 @@ from typing import Any
 
 from kueue_worker.keeper.place import is_trusted
 
-VERSION = 2
-"""That this keeper says it speaks. 2: the end `output_limit`, and `text`, of a `kill`."""
+VERSION = 3
+"""That this keeper says it speaks. 2: the end `output_limit`, and `text`, of a `kill`. 3: starts ordered ahead."""
 MOST_DESCRIPTORS = 200
 """In a frame; the kernel takes 253 at once."""
 MOST_WAITING_DESCRIPTORS = 2 * MOST_DESCRIPTORS

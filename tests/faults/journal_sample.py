@@ -59,6 +59,8 @@ def fill(lab: Lab) -> None:
     lab.ok("cmd", *there, "--array", "1-19:2", "--max-running", "3", "--name", "task-{n}", "echo", "{n}")
     lab.ok("remove-job", "9-12")
     lab.ok("pause-worker", "w1", "--reason", "new disk")
+    lab.ok("pause-queue", "night", "--reason", "new library")
+    lab.ok("set-queue", "tapeout", "--weight", "3", "--max-running", "2")
     lab.kill_server()
 
 

@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from kueue.errors import KueueError
 from tests.support.lab import Lab
 from tests.support.plot import plot
 
+PORT = 11_999
 WORKERS = tuple(f"w{number}" for number in range(1, 9))
 LEASE_SECONDS = 30
 SUBMITTERS = 6
@@ -48,6 +50,13 @@ echo "$KUEUE_JOB_ID $KUEUE_ATTEMPT start $EPOCHREALTIME" >> "$1"
 echo "$KUEUE_JOB_ID $KUEUE_ATTEMPT end $EPOCHREALTIME" >> "$1"
 exit "$3"
 """
+
+
+class SoakLab(Lab):
+    """At a port that no test takes."""
+
+    def choose_port(self) -> int:
+        return PORT
 
 
 @dataclass
@@ -326,8 +335,10 @@ def main() -> int:
     parser.add_argument("--report", type=Path)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="kueue-soak-") as place:
-        lab = Lab(
+    place = tempfile.mkdtemp(prefix="kueue-soak-")
+    with contextlib.ExitStack() as stack:
+        stack.callback(print, f"what it left is in {place}", flush=True)
+        lab = SoakLab(
             Path(place),
             server=f"worker_timeout_seconds = {LEASE_SECONDS}\nmax_finished_jobs = 5000",
             worker="worker_max_parallel_jobs = 4",
@@ -347,13 +358,17 @@ def main() -> int:
             ][:20]
         finally:
             lab.close()
+        good = not report["problems"] and not report["tracebacks"]
+        if good:
+            stack.pop_all()
+            shutil.rmtree(place)
     text = json.dumps(report, indent=2)
     print(text)
     if options.report:
         options.report.write_text(text + "\n")
     if options.plot:
         options.plot.write_text(plot(soak.memory, "seconds", "MB resident (largest of its kind)"))
-    return 1 if report["problems"] or report["tracebacks"] else 0
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

@@ -53,6 +53,9 @@ class SimulatedAgent:
             ),
             machine.clock(),
         )
+        # Jobs are longer here, and more is to happen while some are in line.
+        self.core.ahead.seconds = machine.random.choice((0.2, 10.0, 100.0))
+        self.core.ahead.until_seconds = machine.random.choice((0.1, 1.0, 20.0))
         self._queue: deque[e.Event] = deque()
         self._busy = False
         self._deadline_at: float | None = None
@@ -121,7 +124,14 @@ class SimulatedAgent:
                 self._prepared.discard(order.key)
             case i.Spawn():
                 self._prepared.discard(order.key)
-                self._order(lambda keeper: keeper.spawn(order.key, order.spec, order.note))
+                start = order
+                self._order(
+                    lambda keeper: keeper.spawn(start.key, start.spec, start.note, start.room, start.until)
+                )
+            case i.Go():
+                self._order(lambda keeper: keeper.go(order.key))
+            case i.DropStart():
+                self._order(lambda keeper: keeper.drop(order.key))
             case i.Kill():
                 end = order.end
                 assert end != "output_limit", "simulated jobs write nothing"

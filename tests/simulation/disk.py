@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from kueue.job import JobState
 from kueue_server.core.records import Restored, RestoredJob
 from kueue_server.journal.interface import AddJobs, JournalBrokenError, JournalFullError, KnownToken, Write
+from tests.simulation.queueing import QueueTruth
 from tests.simulation.steered import Steered
 from tests.simulation.world import Process
 from tests.support.core_bench import MemoryJournal
@@ -29,6 +30,8 @@ class Disk:
         self.tokens: dict[str, KnownToken] = {}
         self.steered = Steered()
         """What people have asked of the workers of this journal."""
+        self.queued = QueueTruth()
+        """And of its queues."""
         self.full = False
         self.delays = delays
         self.commit_seconds = 0.002

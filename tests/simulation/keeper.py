@@ -45,6 +45,8 @@ class SimulatedKeeper:
         self.leaving = False
         self._agent: Tell | None = None
         self._lost: Callable[[], None] | None = None
+        self._line: dict[str, tuple[Spec, e.Note, str, float]] = {}
+        self._rooms: dict[str, str] = {}
         self._ordered: dict[str, Literal["stopped", "interrupted", "time limit"]] = {}
         self._exited: dict[str, Run] = {}
         self._waiting: list[tuple[Tell, Callable[[], None]]] = []
@@ -100,11 +102,12 @@ class SimulatedKeeper:
         if self._lost is not None:
             self._lost()
         self._agent, self._lost = tell, lost
+        self._line.clear()
         records = tuple(
             e.KeptAttempt(record.key, record.note, record.started, record.ended)
             for record in self.machine.records.values()
         )
-        self._tell(e.KeeperReady(self.name, records))
+        self._tell(e.KeeperReady(self.name, records, has_line=True))
         if self.leaving:
             self._tell(e.KeeperLeaving())
 
@@ -112,6 +115,7 @@ class SimulatedKeeper:
         """Its connection ended."""
         if self._agent is tell:
             self._agent = self._lost = None
+            self._line.clear()
 
     def _tell(self, event: e.Event) -> None:
         self.process.instruction()
@@ -120,9 +124,13 @@ class SimulatedKeeper:
 
     # ---------------------------------------------------------------- orders
 
-    def spawn(self, key: str, spec: Spec, note: e.Note) -> None:
-        """Start an attempt."""
+    def spawn(self, key: str, spec: Spec, note: e.Note, room: str, until: float | None) -> None:
+        """Start an attempt, or put it in line."""
         machine = self.machine
+        if until is not None and key not in machine.records and not self.leaving:
+            self._line[key] = spec, note, room, until
+            return
+        self._rooms[key] = room
         known = machine.records.get(key)
         if known is not None:
             self._tell_of(known)
@@ -142,6 +150,23 @@ class SimulatedKeeper:
         if spec.time_limit_seconds is not None:
             self.process.later(spec.time_limit_seconds, self._over_time, key)
         self._tell_of(record)
+
+    def go(self, key: str) -> None:
+        """Start one in line."""
+        waiting = self._line.pop(key, None)
+        if waiting is not None:
+            spec, note, room, _ = waiting
+            self.spawn(key, spec, note, room, None)
+
+    def drop(self, key: str) -> None:
+        """One in line is not to start."""
+        if self._line.pop(key, None) is not None:
+            self._tell(e.StartDropped(key))
+
+    def _next(self, room: str) -> str | None:
+        now = self.machine.clock()
+        mine = (key for key, waiting in self._line.items() if waiting[2] == room and now <= waiting[3])
+        return next(mine, None) if room and not self.leaving else None
 
     def kill(self, key: str, grace: float, end: Literal["stopped", "interrupted"]) -> None:
         """End an attempt."""
@@ -194,7 +219,10 @@ class SimulatedKeeper:
         self._write(record, ended)
         run.recorded = True
         run.recorded_at = self.machine.world.now
-        self._tell_of(record)
+        follower = self._next(self._rooms.get(key, ""))
+        self._tell(e.AttemptEnded(key, ended, follower))
+        if follower is not None:
+            self.go(follower)
         self._go_if_idle()
 
     def _write(self, record: Record, ended: e.Ended) -> None:
@@ -230,6 +258,8 @@ class SimulatedKeeper:
 
     def _leave(self) -> None:
         self.leaving = True
+        for key in list(self._line):
+            self.go(key)
         for key, run in list(self.machine.processes.items()):
             self._order(key, run, 5.0, "interrupted")
         self._go_if_idle()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from kueue.wire.messages import Spec
 from kueue_worker.core.events import Ended, Note
+from tests.simulation.sickness import SICK_CODE, SICK_SECONDS
 from tests.simulation.truth import Run, Truth
 from tests.simulation.world import Host, Process, World
 
@@ -48,6 +49,7 @@ class Machine:
     highest: dict[str, int] = field(default_factory=dict)
     hidden: set[str] = field(default_factory=set)
     lacks_tool: bool = False
+    sick: bool = False
     processes: dict[str, Run] = field(default_factory=dict)
     keeper: SimulatedKeeper | None = None
     agent: SimulatedAgent | None = None
@@ -74,6 +76,8 @@ class Machine:
     def spawn(self, key: str, note: Note, spec: Spec) -> Run:
         """The process of a job begins. Its command is `run SECONDS CODE`."""
         _, seconds, code, *_ = (str(word) for word in spec.payload.argv)
+        if self.sick:
+            seconds, code = str(SICK_SECONDS), str(SICK_CODE)
         now = self.world.now
         run = Run(
             note.journal,

@@ -23,10 +23,15 @@ import kueue_server.core.attempts
 import kueue_server.core.canceling
 import kueue_server.core.changing
 import kueue_server.core.core
+import kueue_server.core.dependencies
+import kueue_server.core.distrust
+import kueue_server.core.failing
+import kueue_server.core.gates
 import kueue_server.core.holding
 import kueue_server.core.leases
 import kueue_server.core.placement
 import kueue_server.core.programs
+import kueue_server.core.queueing
 import kueue_server.core.reports
 import kueue_server.core.restoring
 import kueue_server.core.retention
@@ -34,10 +39,13 @@ import kueue_server.core.retries
 import kueue_server.core.sight
 import kueue_server.core.steering
 import kueue_server.core.tasks
+import kueue_server.core.turns
 import kueue_server.engine
+import kueue_server.keys
 import kueue_server.reruns
 import kueue_server.submissions
 import kueue_server.watch
+import kueue_worker.core.ahead
 import kueue_worker.core.book
 import kueue_worker.core.inventory
 import kueue_worker.core.machine
@@ -82,9 +90,11 @@ class Mutant:
 _ATTEMPTS = kueue_server.core.attempts
 _ARRIVALS = kueue_server.core.arrivals
 _STEERING = kueue_server.core.steering
+_QUEUEING = kueue_server.core.queueing
 _SUBMISSIONS = kueue_server.submissions
 _MACHINE = kueue_worker.core.machine
 _BOOK = kueue_worker.core.book
+_GATES = kueue_server.core.gates
 
 MUTANTS = {
     "no-attempt-check": Mutant(
@@ -106,9 +116,10 @@ MUTANTS = {
     "answer-submit-before-commit": Mutant(
         "a submit is answered before it is on the disk",
         _SUBMISSIONS,
-        "Submissions.submit",
-        "self.write((block,), written)",
-        "answer(first, count, None), self._in_flight[message.token].answers.clear(), self.write((block,), written)",
+        "Submissions._write_block",
+        "self.write((rows,), written)",
+        "[a(first, count, None) for a in self._in_flight[block.token].answers],"
+        " self._in_flight[block.token].answers.clear(), self.write((rows,), written)",
         2,
     ),
     "forget-tokens": Mutant(
@@ -125,7 +136,7 @@ MUTANTS = {
         "Submissions.answer_known_token",
         "flight = self._in_flight.get(token)",
         "flight = None",
-        2,
+        61,
     ),
     "new-token-for-a-repeat": Mutant(
         "the client repeats a submit under another token",
@@ -227,9 +238,49 @@ MUTANTS = {
         "a worker starts something while a superseded attempt still dies",
         _MACHINE,
         "Machine._start_held",
-        "or book.superseded ",
+        "book.superseded or ",
         "",
-        201,
+        903,
+    ),
+    "line-beyond-lease": Mutant(
+        "a worker orders ahead what may be somebody else's by then",
+        kueue_worker.core.ahead,
+        "Ahead.order",
+        "until = min(until, now + self.until_seconds)",
+        "until = now + self.until_seconds",
+        1,
+    ),
+    "line-without-room": Mutant(
+        "one in line that starts takes up no room",
+        kueue_worker.core.book,
+        "Book.take_place",
+        "self.take_room(attempt, now)",
+        "del self.line[attempt.key]; attempt.until = None",
+        2,
+    ),
+    "line-forgets-cancel": Mutant(
+        "one that was canceled in line, and starts, runs on",
+        _MACHINE,
+        "Machine._take_place",
+        "if attempt.kill_end is not None:",
+        "if False:",
+        1,
+    ),
+    "line-beside-superseded": Mutant(
+        "one in line starts while a superseded attempt still dies",
+        _MACHINE,
+        "Machine._start_held",
+        "self.ahead.take_back(now)",
+        "pass",
+        1,
+    ),
+    "line-of-dead-keeper": Mutant(
+        "what was in a dead keeper's line is thought to be in the next one's",
+        _MACHINE,
+        "Machine._on_keeper_ready",
+        "self._on_start_undone(key, now)",
+        "pass",
+        79,
     ),
     "foreign-journal": Mutant(
         "a worker tells every journal of all its attempts",
@@ -242,10 +293,10 @@ MUTANTS = {
     "pause-not-kept": Mutant(
         "a pause is forgotten with the server's life",
         _STEERING,
-        "pause",
-        "state.outbox.write(SavePause(worker.id, since, event.reason))",
+        "_keep_from_jobs",
+        "state.outbox.write(SavePause(worker.id, since, reason))",
         "pass",
-        10,
+        17,
     ),
     "resume-not-kept": Mutant(
         "a pause that a person has ended is back after a restart",
@@ -270,6 +321,30 @@ MUTANTS = {
         "and worker.paused is None",
         "",
         180,
+    ),
+    "broken-without-looking-elsewhere": Mutant(
+        "a worker on which some jobs fail at once is paused, wherever else they fail",
+        kueue_server.core.failing,
+        "is_broken",
+        "return good >= most",
+        "return True",
+        10,
+    ),
+    "broken-wherever-it-fails": Mutant(
+        "the failures of a worker itself count as good runs elsewhere",
+        kueue_server.core.distrust,
+        "_count",
+        "if attempt.exit_code == 0 or",
+        "if attempt.exit_code or",
+        10,
+    ),
+    "success-is-no-excuse": Mutant(
+        "a worker is taken for broken though some of its last jobs ended well",
+        kueue_server.core.distrust,
+        "note",
+        "state.streaks.end(worker.id)",
+        "pass",
+        45,
     ),
     "pause-kills-what-runs-only": Mutant(
         "a pause with kill lets what was handed over start",
@@ -309,7 +384,7 @@ MUTANTS = {
         "_all_have_refused",
         "return 0",
         "continue",
-        2,
+        4,
     ),
     "program-missing-away": Mutant(
         "a worker that is away for a moment is not waited for",
@@ -378,11 +453,11 @@ MUTANTS = {
     "rerun-answered-before-commit": Mutant(
         "a rerun is answered before it is on the disk",
         kueue_server.reruns,
-        "Rerunning._write",
+        "Rerunning._follow",
         "self._submissions.write(tuple(blocks), written)",
         "[a(first, count, None) for a in self._submissions._in_flight[token].answers],"
         " self._submissions._in_flight[token].answers.clear(), self._submissions.write(tuple(blocks), written)",
-        71,
+        121,
     ),
     "new-token-for-a-repeated-rerun": Mutant(
         "the client repeats a rerun under another token",
@@ -440,12 +515,100 @@ MUTANTS = {
         "answer(first, count, None), self._in_flight[message.token].answers.clear(), self.write((block,), written)",
         14,
     ),
+    "queue-pause-not-kept": Mutant(
+        "a pause of a queue is forgotten with the server's life",
+        _QUEUEING,
+        "pause",
+        "_save(state, queue)",
+        "pass",
+        9,
+    ),
+    "queue-resume-not-kept": Mutant(
+        "a pause of a queue that a person has ended is back after a restart",
+        _QUEUEING,
+        "resume",
+        "_save(state, queue)",
+        "pass",
+        9,
+    ),
+    "queue-pause-answered-at-once": Mutant(
+        "a pause of a queue is answered while what was handed over may still start",
+        _QUEUEING,
+        "pause",
+        "asked[job.id] = job.fence",
+        "pass",
+        12,
+    ),
+    "queue-over-its-limit": Mutant(
+        "a queue that is full hands out more",
+        kueue_server.core.turns,
+        "_open",
+        " and not queue.is_full",
+        "",
+        11,
+    ),
+    "key-forgotten": Mutant(
+        "a job of a key that the queue has is made again",
+        kueue_server.keys,
+        "Keys.sift",
+        " or self._core.has_key(*name)",
+        "",
+        9,
+    ),
+    "key-on-its-way": Mutant(
+        "a job of a key that is just being written is made again",
+        kueue_server.keys,
+        "Keys.sift",
+        "flight = self._by_name.get(name)",
+        "flight = None",
+        29,
+    ),
+    "failures-let-go": Mutant(
+        "a job whose predecessor failed runs",
+        _GATES,
+        "Gates.look",
+        "if self._why_not is not None and gate.minds(self._number):",
+        "if False:",
+        6,
+    ),
+    "restart-lets-go": Mutant(
+        "a server that starts again takes waiting jobs for pending ones",
+        kueue_server.core.restoring,
+        "_job",
+        "if row.progress is None and head.waits is not None:\n        job.state = JobState.WAITING",
+        "if False:\n        job.state = JobState.WAITING",
+        8,
+    ),
+    "failed-and-dropped": Mutant(
+        "a failure is forgotten with its job while some that follow have not been told",
+        _GATES,
+        "Gates.needs",
+        "if job.state is S.SUCCEEDED:",
+        "if True:",
+        102,
+    ),
+    "held-in-memory-only": Mutant(
+        "that a job is held is not written down",
+        kueue_server.core.dependencies,
+        "_let_go",
+        "state.outbox.save(job.id)\n",
+        "pass\n",
+        16,
+    ),
+    "one-before-is-enough": Mutant(
+        "a job that waits for several is let go when the first of them has ended",
+        _GATES,
+        "Gates._watch",
+        "found = first_in(self._table, UNFINISHED, gate.ranges, start)",
+        "found = first_in(self._table, UNFINISHED, gate.ranges, start) if not start else None",
+        38,
+    ),
     "watch-ahead-of-the-disk": Mutant(
         "a waiter is told of ends that a crash may undo",
         kueue_server.watch,
         "WatchHub._changes",
         " if self._is_told(job)",
         "",
-        71,
+        1875,
     ),
 }

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.simulation.arrays import draw_arrays
+from tests.simulation.following import draw_following
+from tests.simulation.queueing import draw_queueing
+from tests.simulation.sickness import draw_sickness
 from tests.simulation.steering import draw_steering
 from tests.simulation.verbs import draw_verbs
 
@@ -68,6 +71,9 @@ def draw(seed: int) -> Schedule:
         *draw_verbs(seed, seconds, times),
         *draw_steering(seed, seconds, lease, times, MACHINES),
         *draw_arrays(seed, seconds, times),
+        *draw_queueing(seed, seconds, times),
+        *draw_following(seed, seconds, times),
+        *draw_sickness(seed, seconds, MACHINES),
     )
     actions += [Action(*drawn) for drawn in more][: max(0, MOST_ACTIONS - len(actions))]
     actions.sort(key=lambda action: action.at)

@@ -26,6 +26,7 @@ from kueue_server.core.events import (
 )
 from kueue_server.core.instructions import (
     AnswerChange,
+    AnswerQueues,
     AnswerSteering,
     DropJobs,
     Instruction,
@@ -36,14 +37,17 @@ from kueue_server.engine import TICK_SECONDS
 from kueue_server.journal.interface import JournalBrokenError
 from kueue_server.server import Server
 from tests.simulation.disk import Disk, SimulatedJournal
+from tests.simulation.following import FollowTruth
 from tests.simulation.network import SECRET
+from tests.simulation.queueing import QueueWatcher
+from tests.simulation.sickness import Sickness
 from tests.simulation.steered import Watcher
 from tests.simulation.truth import Truth
 from tests.simulation.verbs import VerbTruth
 from tests.simulation.world import Host, Process, World
 
 
-def config_with(lease_seconds: float, licences: int) -> Config:
+def config_with(lease_seconds: float, licences: int, pause_after: int) -> Config:
     """The configuration of the server."""
     model = ConfigModel.model_validate(
         {
@@ -53,6 +57,7 @@ def config_with(lease_seconds: float, licences: int) -> Config:
                 "job_offer_timeout_seconds": 10,
                 "starvation_seconds": 15,
                 "maintenance_interval_seconds": 20,
+                "worker_pause_after_failures": pause_after,
             },
             "global_resources": {"lic": licences},
         }
@@ -79,6 +84,7 @@ class SimulatedServer:
         disk: Disk,
         truth: Truth,
         verbs: VerbTruth,
+        following: FollowTruth,
         hosts: list[str],
         config: Callable[[], Config],
         wall_offset: float,
@@ -94,6 +100,7 @@ class SimulatedServer:
         self._host = host
         self._truth = truth
         self._verbs = verbs
+        self._following = following
         self._hosts = hosts
         self._config = config
         self._ended = ended
@@ -108,6 +115,7 @@ class SimulatedServer:
         gc.unfreeze()  # what the one server of a process may do does not suit a thousand of them
         gc.set_threshold(*thresholds)
         core = self.server.core
+        self._following.core = core
         core.check_invariants()
         self._watch(core)
         self.server.begin(self._host, self.process)
@@ -130,14 +138,19 @@ class SimulatedServer:
 
     def _watch(self, core: Core) -> None:
         watcher = self._watcher = Watcher(self._truth, self.disk)
+        queues = self._queues = QueueWatcher(self._truth, self.disk)
+        sickness = Sickness(self._truth, self.journal.uuid, self.disk.steered.resumed)
         handle = core.handle
         perform = self.server.engine._perform
 
         def handle_and_check(event: Event, now: float) -> list[Instruction]:
+            sickness.before(core, event)
             watcher.before(core)
             self._hear_ends(event)
             instructions = handle(event, now)
+            sickness.after(core, event)
             watcher.after(core, event)
+            queues.after(core, event)
             self._hear(core, event)
             self._note_offers(core, instructions)
             if instructions or not isinstance(event, Tick | WorkerHeard):
@@ -159,6 +172,7 @@ class SimulatedServer:
                 host = self._sessions[instruction.session]
                 for job, fence, *_ in instruction.jobs:
                     self._watcher.handed_out(host, job)
+                    self._queues.handed_out(core, job, fence)
                     self._truth.handed_out(
                         self.journal.uuid, job, fence, host, self._hosts, self.since, licences
                     )
@@ -201,7 +215,7 @@ class SimulatedServer:
                 truth.count("offers", len(jobs))
                 for job, fence, *_ in jobs:
                     truth.offer_leaves(journal, job, fence)
-            case AnswerChange(request):
+            case AnswerChange(request) if request in self._marks:
                 self._verbs.change_answered(journal, self.server.core, self._marks[request])
             case SendWorker(_, Acknowledge(attempts)):
                 for ref in attempts:
@@ -212,6 +226,8 @@ class SimulatedServer:
                 truth.count(f"stops: {why}", len(attempts))
             case AnswerSteering():
                 self._watcher.answered(self.server.core, instruction)
+            case AnswerQueues():
+                self._queues.answered(self.server.core, instruction)
             case DropJobs():
                 raise AssertionError("a journal write leaves the server")
             case _:

@@ -18,6 +18,7 @@ from unittest import mock
 
 import kueue.async_client
 import kueue_server.core.core
+import kueue_server.core.dependencies
 import kueue_server.core.rerunning
 import kueue_server.core.selection
 import kueue_server.core.verbs
@@ -27,16 +28,19 @@ from kueue.resources import Shape
 from kueue.submitting import submit, submit_array
 from kueue.wire.handshake import Role
 from kueue.wire.link import Handler, Link
-from kueue.wire.messages import Command, Spec, Step
+from kueue.wire.messages import Command, Selector, Spec, Step
 from kueue_server.core.verbs import CHANGE_COST
 from tests.simulation.agent import SimulatedAgent
 from tests.simulation.arrays import ArrayTruth, all_jobs
 from tests.simulation.client import CONTEXT, SimulatedClient
 from tests.simulation.disk import Disk
+from tests.simulation.following import FollowTruth, Wish, held_jobs, waits_for
 from tests.simulation.machine import Machine
 from tests.simulation.network import Network
+from tests.simulation.queueing import check_keys, started, with_keys
 from tests.simulation.schedule import FAULTS, LICENCES, MACHINES, Action, Schedule
 from tests.simulation.server import SimulatedServer, config_with
+from tests.simulation.sickness import pause_after
 from tests.simulation.truth import PromiseBrokenError, Run, Truth, is_retriable
 from tests.simulation.verbs import VerbTruth, selector_of
 from tests.simulation.world import WALL, Host, Process, World
@@ -109,10 +113,13 @@ class Simulation:
         self.truth = Truth(self.world, schedule.lease_seconds, LICENCES)
         self.verbs = VerbTruth(self.truth)
         self.arrays = ArrayTruth(self.truth)
+        self.disks: dict[str, Disk] = {}
+        self.truth.on_start.append(partial(started, self.truth, self.disks))
+        self.following = FollowTruth(self.truth)
         self.network = Network(self.world)
         self.dice = self.world.stream("dice")
         self.server_host = Host("server")
-        self.disk = Disk("journal-1", self.world.stream("disk"))
+        self.disk = self.disks["journal-1"] = Disk("journal-1", self.world.stream("disk"))
         self.backup: Disk | None = None
         self.server: SimulatedServer | None = None
         self.server_wall = 0.0
@@ -163,7 +170,8 @@ class Simulation:
         """As the file says now."""
         amount = self.truth.licences
         if amount not in self._configs:
-            self._configs[amount] = config_with(self.schedule.lease_seconds, amount)
+            few = pause_after(self.schedule)
+            self._configs[amount] = config_with(self.schedule.lease_seconds, amount, few)
         return self._configs[amount]
 
     def start_server(self) -> None:
@@ -177,6 +185,7 @@ class Simulation:
             self.disk,
             self.truth,
             self.verbs,
+            self.following,
             list(MACHINES),
             self.config,
             self.server_wall,
@@ -224,6 +233,9 @@ class Simulation:
         retries: int = 0,
         retry_delay: float | None = None,
         retry_on: tuple[int, ...] = (),
+        queue: str = "default",
+        keys: int = 0,
+        after: Wish | None = None,
         dies: int | None = None,
         server_dies: int | None = None,
     ) -> None:
@@ -237,6 +249,7 @@ class Simulation:
             shape=Shape(cpus, 100, 1, (("lic", licences),) if licences else ()),
             context=DIGEST,
             name=name,
+            queue=queue,
             priority=priority,
             max_restarts=max_restarts,
             restart=restart,
@@ -244,9 +257,10 @@ class Simulation:
             max_retries=retries,
             retry_delay_seconds=retry_delay,
             retry_on=retry_on,
+            waits=waits_for(after, self.disk.rows.next_job - 1),
         )
         client = self._client(60.0)
-        client.submit_and_wait(partial(submit, [spec] * count), name, count, wait=wait)  # type: ignore[list-item]
+        client.submit_and_wait(partial(submit, with_keys(spec, count, keys)), name, count, wait=wait)
         if dies is not None:
             client.process.kill_at_instruction(dies)
         if server_dies is not None:
@@ -332,6 +346,22 @@ class Simulation:
     def do_resume(self, host: str) -> None:
         """A person lets a machine take jobs again."""
         self._client(60.0).ask(lambda client: client.resume_workers(host))
+
+    def do_pause_queue(self, queue: str) -> None:
+        """A person wants nothing of a queue to start."""
+        self._client(60.0).ask(lambda client: client.pause_queues(queue, reason="new library"))
+
+    def do_resume_queue(self, queue: str) -> None:
+        """A person lets jobs of a queue start again."""
+        self._client(60.0).ask(lambda client: client.resume_queues(queue))
+
+    def do_set_queue(self, queue: str, **what: int) -> None:
+        """A person sets what a queue may."""
+        self._client(60.0).ask(lambda client: client.set_queue(queue, **what))
+
+    def do_remove_queue(self, queue: str) -> None:
+        """A person wants a queue no more, if it is empty."""
+        self._client(60.0).ask(lambda client: client.remove_queue(queue))
 
     def do_forget(self, host: str) -> None:
         """A person knows that a machine is off, and says so."""
@@ -483,6 +513,12 @@ class Simulation:
             machine.lacks_tool = True
             self.world.after(seconds, partial(setattr, machine, "lacks_tool", False))
 
+    def do_sick(self, host: str, seconds: float) -> None:
+        """Everything fails at once on a machine, for a while."""
+        machine = self.machines[host]
+        machine.sick = True
+        self.world.after(seconds, partial(setattr, machine, "sick", False))
+
     def do_disk_full(self, seconds: float) -> None:
         """The server's disk is full for a while."""
         disk = self.disk
@@ -510,7 +546,8 @@ class Simulation:
         if self.server is not None:
             self.server.process.kill()
         number = int(old.uuid.rsplit("-", 1)[1]) + 1
-        self.disk = Disk(f"journal-{number}", self.world.stream(f"disk {number}"))
+        name = f"journal-{number}"
+        self.disk = self.disks[name] = Disk(name, self.world.stream(f"disk {number}"))
         if not emptied:
             copy = old.rows
             self.disk.rows.jobs = dict(copy.jobs)
@@ -518,6 +555,8 @@ class Simulation:
             self.disk.rows.stops = dict(copy.stops)
             self.disk.rows.pauses = dict(copy.pauses)
             self.disk.steered.come_from(old.steered)
+            self.disk.rows.queues = dict(copy.queues)
+            self.disk.queued.come_from(old.queued)
             self.disk.rows.tails = dict(copy.tails)
             self.disk.rows.parts = dict(copy.parts)
             self.disk.rows.next_job = (copy.next_job // EPOCH_STEP + 1) * EPOCH_STEP
@@ -540,13 +579,14 @@ class Simulation:
         for name, machine in self.machines.items():
             machine.hidden.clear()
             machine.lacks_tool = False
+            machine.sick = False
             machine.power_on()
             self.start_agent(name)
         self.truth.licences = MOST_LICENCES
         self._client(60.0).ask(lambda client: client.reload(), until_done=True)
 
     def _resume_paused(self) -> None:
-        """Nothing stays paused; whoever wanted a pause before the peace may be answered only now."""
+        """Nothing stays paused, or held; whoever wanted a pause before the peace may be answered only now."""
         server = self.server
         if server is None or not server.process.alive:
             return
@@ -554,6 +594,14 @@ class Simulation:
         names = [worker.name for worker in workers if worker.paused is not None]
         if names:
             self._client(60.0).ask(lambda client: client.resume_workers(names))
+        queues = server.server.core.queues(self.world.now)
+        paused = [queue.name for queue in queues if queue.paused is not None]
+        if paused:
+            self._client(60.0).ask(lambda client: client.resume_queues(paused))
+        if held_jobs(server.server.core):
+            self.following.are_let_go = True
+            waiting = Selector(states=("waiting",))
+            self._client(60.0).ask(lambda client: client.change(waiting, release=True))
 
     def _is_settled(self) -> bool:
         server = self.server
@@ -599,6 +647,8 @@ class Simulation:
                     "G2", f"{name} had {truth.names[name]} jobs and made {numbers}", (journal, numbers[-1])
                 )
         self.verbs.check(journal, core, self.disk.rows.dropped)
+        check_keys(core, journal)
+        self.following.check(journal, core)
         for number, entry in table.items():
             self._check_job(journal, number, entry)
         for run in truth.live.values():
@@ -707,7 +757,7 @@ def _stood_in(simulation: Simulation) -> Iterator[None]:
     core = kueue_server.core
     patches += [
         (module, "PORTION", 3 * CHANGE_COST)
-        for module in (core.core, core.selection, core.verbs, core.rerunning)
+        for module in (core.core, core.selection, core.verbs, core.rerunning, core.dependencies)
     ]
     handler = _Faults(world)
     loggers = [logging.getLogger(name) for name in ("kueue", "kueue_server", "kueue_worker")]

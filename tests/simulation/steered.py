@@ -170,7 +170,7 @@ class Watcher:
             self._steered.judged.add(key)
             for worker in state.workers.by_id.values():
                 away = worker.session is None and (worker.lost or worker.left)
-                if away or not worker.could_run(job.queue.shape) or worker.name in self._steered.no_directory:
+                if away or not worker.could_run(job.lane.shape) or worker.name in self._steered.no_directory:
                     continue
                 if self._steered.refused.get(worker.name, -1.0) < self._steered.came.get(job_id, 0.0):
                     self._break("G12", f"job {job_id} failed, and {worker.name} was not asked")

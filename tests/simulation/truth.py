@@ -2,7 +2,7 @@
 
 The parts under test know only what reaches them; this knows which process of which attempt ran where and when,
 what a client was told is safe, and what the server had heard of whom. Each fact is checked against the
-promises of `docs/reliability.md` (G1 … G10) as it comes, the rest at the end of a run.
+promises of `docs/reliability.md` (G1 … G13) as it comes, the rest at the end of a run.
 """
 
 from __future__ import annotations

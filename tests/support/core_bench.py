@@ -26,6 +26,7 @@ from kueue.wire.messages import (
     Status,
     Step,
     SystemInfo,
+    Waits,
 )
 from kueue_server.core.core import Core
 from kueue_server.core.events import (
@@ -37,8 +38,12 @@ from kueue_server.core.events import (
     JobsSubmitted,
     Limits,
     LimitsChanged,
+    PauseQueuesRequested,
     PauseRequested,
+    RemoveQueueRequested,
+    ResumeQueuesRequested,
     ResumeRequested,
+    SetQueueRequested,
     Tick,
     WorkerConnected,
     WorkerDisconnected,
@@ -50,6 +55,7 @@ from kueue_server.core.instructions import (
     DropJobs,
     DropPart,
     DropPause,
+    DropQueue,
     DropStop,
     DropWorker,
     Instruction,
@@ -59,6 +65,7 @@ from kueue_server.core.instructions import (
     SaveJob,
     SavePart,
     SavePause,
+    SaveQueue,
     SaveSpec,
     SaveStop,
     SaveTails,
@@ -71,6 +78,7 @@ from kueue_server.core.records import (
     RestoredJob,
     RestoredPart,
     RestoredPause,
+    RestoredQueue,
     RestoredStop,
     WorkerRecord,
     encoded_plan,
@@ -92,9 +100,12 @@ def make_spec(
     restart: bool = True,
     max_restarts: int = 5,
     group: str = "",
+    queue: str = "default",
+    key: str = "",
     workers: tuple[str, ...] = (),
     not_workers: tuple[str, ...] = (),
     stdout: OsString | None = None,
+    waits: Waits | None = None,
 ) -> Spec:
     """A job as a client would send it."""
     shape = Shape(cpus, ram_mb, slots, tuple(sorted((resources or {}).items())), workers, not_workers)
@@ -108,7 +119,10 @@ def make_spec(
         restart=restart,
         max_restarts=max_restarts,
         group=group,
+        queue=queue,
+        key=key,
         stdout=stdout,
+        waits=waits,
     )
 
 
@@ -120,6 +134,7 @@ class MemoryJournal:
         self.workers: dict[int, bytes] = {}
         self.stops: dict[tuple[int, int, int], str] = {}
         self.pauses: dict[int, tuple[float, str]] = {}
+        self.queues: dict[str, SaveQueue] = {}
         self.tails: dict[tuple[int, int], tuple[bytes, bytes]] = {}
         self.parts: dict[int, RestoredPart] = {}
         self.dropped: set[int] = set()
@@ -137,6 +152,7 @@ class MemoryJournal:
             tuple((number, decode(record)) for number, record in sorted(self.workers.items())),
             tuple(RestoredStop(*key, why) for key, why in self.stops.items()),
             tuple(RestoredPause(worker, *pause) for worker, pause in self.pauses.items()),
+            tuple(RestoredQueue(*msgspec.structs.astuple(queue)) for queue in self.queues.values()),
             tuple(part for _, part in sorted(self.parts.items())),
         )
 
@@ -175,6 +191,10 @@ class MemoryJournal:
                 self.pauses[worker] = (since, reason)
             case DropPause(worker):
                 self.pauses.pop(worker, None)
+            case SaveQueue(queue):
+                self.queues[queue] = instruction
+            case DropQueue(queue):
+                self.queues.pop(queue, None)
             case DropJobs(ranges):
                 for first, last in ranges:
                     for job in range(first, last + 1):
@@ -376,6 +396,28 @@ class Bench:
         """A person lets workers take jobs again."""
         self._request += 1
         return self.handle(ResumeRequested(self._request, globs))
+
+    def pause_queues(self, *queues: str, reason: str = "") -> list[Instruction]:
+        """A person wants nothing of queues to start."""
+        self._request += 1
+        return self.handle(PauseQueuesRequested(self._request, queues, reason, self.wall))
+
+    def resume_queues(self, *queues: str) -> list[Instruction]:
+        """A person lets jobs of queues start again."""
+        self._request += 1
+        return self.handle(ResumeQueuesRequested(self._request, queues))
+
+    def set_queue(
+        self, queue: str, *, weight: int | None = None, max_running: int | None = None
+    ) -> list[Instruction]:
+        """A person sets what a queue may."""
+        self._request += 1
+        return self.handle(SetQueueRequested(self._request, queue, weight, max_running))
+
+    def remove_queue(self, queue: str, *, cancel: bool = False) -> list[Instruction]:
+        """A person wants a queue no more."""
+        self._request += 1
+        return self.handle(RemoveQueueRequested(self._request, queue, cancel, self.wall))
 
     def set_limits(self, limits: Limits) -> list[Instruction]:
         """The configuration is read again."""

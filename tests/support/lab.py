@@ -27,11 +27,13 @@ from kueue.errors import KueueError
 from tests.support.waiting import wait_for
 from tests.support.warm_client import WarmClient
 
-SECRET = "a-secret-for-tests-only-0123456789abcdef"
-
+SECRET = f"a-secret-of-test-run-{os.getppid()}-0123456789abcdef"
+"""Those of another run on this machine may come upon our ports. All processes of one that is spread over several
+have the same parent."""
 
 _PORTS_FROM, _PORTS_EACH = 12_000, 1000
-"""Ports of this range are nobody's outgoing ones, which a server that is down for a moment might lose its own to."""
+"""Ports of this range are nobody's outgoing ones, which a server that is down for a moment might lose its own to.
+Those of numbers below it are for runs by hand."""
 
 
 def free_port() -> int:
@@ -71,7 +73,7 @@ class Lab:
         resources: str = "",
     ) -> None:
         self.place = place
-        self.port = free_port()
+        self.port = self.choose_port()
         self.state = place / "state"
         self.config = place / "config.toml"
         self.work = place / "work"
@@ -88,6 +90,10 @@ class Lab:
         }
         self._first_start_env = self._start_env()
         self._warm_clients: dict[tuple[object, object], WarmClient] = {}
+
+    def choose_port(self) -> int:
+        """The server's."""
+        return free_port()
 
     def write_config(
         self, *, common: str = "", server: str = "", worker: str = "", client: str = "", resources: str = ""

@@ -69,6 +69,7 @@ class ClientsServer:
         self.outputs: dict[str, bytes] = {"stdout": b"", "stderr": b""}
         self.output_ends = True
         self.seq = 100
+        self.journal = "one"
         self.refuse: Callable[[Spec], Reason | None] = lambda spec: None
         self.before: Callable[[Any], bool | None] = lambda message: None
         self.after: Callable[[Any], bool | None] = lambda message: None
@@ -252,7 +253,13 @@ class ClientsServer:
         found = [self.changes.get(job, JobChange(job, "unknown")) for job in ids]
         parts = [tuple(found[start : start + 1000]) for start in range(0, len(found), 1000)] or [()]
         return [
-            WatchState(message.rid, self.seq, part, more=number < len(parts) - 1)
+            WatchState(
+                message.rid,
+                self.seq,
+                part,
+                more=number < len(parts) - 1,
+                journal="" if number else self.journal,
+            )
             for number, part in enumerate(parts)
         ]
 

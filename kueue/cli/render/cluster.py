@@ -17,6 +17,7 @@ WORKER_COLUMNS = (
     Column("MHz", right=True, optional=True),
     Column("memory", right=True),
     Column("jobs", right=True),
+    Column("failed/ok", right=True, optional=True, keep=1),
     Column("busy", right=True),
     Column("load 1/5/15", shrink=2, least=4),
     Column("uptime", right=True),
@@ -52,12 +53,21 @@ def _worker_row(worker: WorkerView) -> list[Cell]:
             f"{format_ram(worker.capacity.ram_mb - worker.ram_free_mb)}/{format_ram(worker.capacity.ram_mb)}"
         ),
         Cell(jobs, busy_style(worker.jobs / worker.capacity.job_slots if worker.capacity.job_slots else 0.0)),
+        hour_cell(worker),
         Cell(f"{busy:.0%}", busy_style(busy)) if status is not None else Cell("-"),
         Cell(" ".join(f"{load:.1f}" for load in status.load) if status is not None else "-"),
         Cell(format_duration(status.uptime_seconds) if status is not None else "-"),
         Cell(visible(worker.version)),
         state_cell(worker),
     ]
+
+
+def hour_cell(worker: WorkerView) -> Cell:
+    """Attempts that failed and that succeeded within the last hour; red where more than half failed."""
+    failed, succeeded = worker.hour_failed, worker.hour_succeeded
+    if not failed and not succeeded:
+        return Cell("")
+    return Cell(f"{failed}/{succeeded}", "red" if failed > succeeded else "")
 
 
 def state_cell(worker: WorkerView) -> Cell:
@@ -98,6 +108,10 @@ def worker_detail_lines(detail: WorkerDetail, *, colour: bool) -> list[str]:
             fields.append(("takes no jobs", visible(status.note or "it did not say why")))
         if status.keeper_silent_seconds:
             fields.append(("keeper", f"has not answered for {format_duration(status.keeper_silent_seconds)}"))
+    if worker.hour_failed or worker.hour_succeeded:
+        fields.append(
+            ("last hour", f"{worker.hour_failed} attempts failed, {worker.hour_succeeded} succeeded")
+        )
     fields.append(("connected", local_time(worker.connected_at)))
     fields.append(("last seen", local_time(worker.last_seen_at)))
     for name, jobs in (

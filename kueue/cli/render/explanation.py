@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kueue.cli.render.following import shown_ranges
 from kueue.cli.render.table import Cell, Column, table
 from kueue.text import visible
 from kueue.wire.messages import Explanation
@@ -17,6 +18,8 @@ def explanation_lines(found: Explanation, width: int, *, colour: bool) -> list[s
         line += f" on {visible(job.worker)}"
     if job.reason is not None:
         line += f": {visible(job.reason.text)}"
+    if found.awaited_ranges and job.awaited > 1:
+        line += f": {shown_ranges(found.awaited_ranges)}"
     if job.state != "pending":
         return [line]
     if not found.workers:

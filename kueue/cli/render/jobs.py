@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 
+from kueue.cli.render.following import following_fields
 from kueue.cli.render.table import Cell, Column, styled, table
 from kueue.durations import format_duration, format_ram
 from kueue.text import quoted, visible, visible_block
 from kueue.wire.codec import from_os
-from kueue.wire.messages import Context, JobCounts, JobDetail, JobView
+from kueue.wire.messages import DEFAULT_QUEUE, Context, JobCounts, JobDetail, JobView
 
 STATE_STYLES = {
     "waiting": "dim",
@@ -35,12 +36,25 @@ COLUMNS = (
     Column("state"),
     Column("worker", least=6, shrink=4, optional=True),
     Column("time", right=True, optional=True),
-    Column("note", least=6, shrink=2, optional=True),
+    Column("note", least=12, shrink=4),
 )
+
+NARROW_COLUMNS = (
+    Column("id", right=True),
+    Column("name", least=6, shrink=3, optional=True),
+    Column("command", least=12, shrink=2),
+    Column("directory", least=8, shrink=1, front=True),
+    Column("state"),
+    Column("note", least=16, shrink=2),
+)
+"""On terminals that have no room for more; the note says who has the job, and for how long."""
+WIDE_FROM = 100
 
 
 def job_lines(jobs: list[JobView], now: float, width: int, *, colour: bool) -> list[str]:
     """The table."""
+    if width < WIDE_FROM:
+        return table(NARROW_COLUMNS, [_narrow_row(job, now) for job in jobs], width, colour=colour)
     return table(COLUMNS, [_row(job, now) for job in jobs], width, colour=colour)
 
 
@@ -60,20 +74,47 @@ def _number(job: JobView) -> str:
 
 
 def _row(job: JobView, now: float) -> list[Cell]:
-    state = job.state if job.last is None else f"{job.state} {jobs_of(job)}"
     return [
         Cell(_number(job)),
         Cell(visible(job.name)),
-        Cell(quoted([from_os(word) for word in job.command])),
+        Cell(_command(job)),
         Cell(visible(from_os(job.cwd))),
         Cell(str(job.cpus)),
         Cell(format_ram(job.ram_mb)),
         Cell(_resources(job)),
-        Cell(state, STATE_STYLES.get(job.state, "")),
+        _state(job),
         Cell(visible(job.worker or "") if job.state != "pending" else ""),
         Cell(_time(job, now)),
         Cell(visible(job.reason.text) if job.reason is not None else ""),
     ]
+
+
+def _narrow_row(job: JobView, now: float) -> list[Cell]:
+    return [
+        Cell(_number(job)),
+        Cell(visible(job.name)),
+        Cell(_command(job)),
+        Cell(visible(from_os(job.cwd))),
+        _state(job),
+        Cell(note_of(job, now)),
+    ]
+
+
+def note_of(job: JobView, now: float) -> str:
+    """Why a job waits or failed; else who has it or had it, and for how long."""
+    if job.reason is not None:
+        return visible(job.reason.text)
+    parts = (visible(job.worker or ""), _time(job, now))
+    return ", ".join(part for part in parts if part)
+
+
+def _command(job: JobView) -> str:
+    return quoted([from_os(word) for word in job.command])
+
+
+def _state(job: JobView) -> Cell:
+    text = job.state if job.last is None else f"{job.state} {jobs_of(job)}"
+    return Cell(text, STATE_STYLES.get(job.state, ""))
 
 
 def _resources(job: JobView) -> str:
@@ -133,6 +174,8 @@ def detail_lines(detail: JobDetail, now: float, context: Context | None, *, colo
         fields.append(("array", f"{job.array}, index {job.array_index}"))
     if job.group:
         fields.append(("group", visible(job.group)))
+    if job.queue != DEFAULT_QUEUE:
+        fields.append(("queue", visible(job.queue)))
     if job.priority:
         fields.append(("priority", str(job.priority)))
     fields.append(("submitted", f"{local_time(job.submitted_at)} on {visible(job.submit_host)}"))
@@ -155,6 +198,7 @@ def detail_lines(detail: JobDetail, now: float, context: Context | None, *, colo
         fields.append(("retries", _retries(detail)))
     if job.rerun_of is not None:
         fields.append(("rerun of", str(job.rerun_of)))
+    fields += following_fields(detail)
     if detail.time_limit_seconds is not None:
         fields.append(("time limit", format_duration(detail.time_limit_seconds)))
     fields.append(("stdout", _place(job, "stdout")))

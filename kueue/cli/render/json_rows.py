@@ -15,6 +15,7 @@ from kueue.wire.messages import (
     OsString,
     Reason,
     ResourceView,
+    Waits,
     WorkerDetail,
     WorkerView,
 )
@@ -88,6 +89,7 @@ def job_row(job: JobView) -> dict[str, Any]:
         "array_index": job.array_index,
         "last": job.last,
         "indices": job.indices or None,
+        "awaited": job.awaited,
     }
 
 
@@ -105,6 +107,13 @@ def job_object(detail: JobDetail, context: Context | None) -> dict[str, Any]:
         "not_workers": list(detail.not_workers),
         "stdout_tail": _tail(detail.stdout_tail),
         "stderr_tail": _tail(detail.stderr_tail),
+    }
+    waits = detail.waits or Waits()
+    row |= {
+        "after": [list(ids) for ids in waits.after],
+        "after_any": [list(ids) for ids in waits.after_any],
+        "on_failure": waits.on_failure if detail.waits is not None else None,
+        "awaited_ranges": [list(ids) for ids in detail.awaited_ranges],
     }
     if context is not None:
         row["environment"] = {from_os(name): from_os(value) for name, value in context.env}
@@ -125,6 +134,7 @@ def explanation_object(found: Explanation) -> dict[str, Any]:
             {"name": worker.worker, "lacks": [_reason(reason) for reason in worker.lacks]}
             for worker in found.workers
         ],
+        "awaited_ranges": [list(ids) for ids in found.awaited_ranges],
     }
 
 
@@ -152,6 +162,8 @@ def worker_row(worker: WorkerView) -> dict[str, Any]:
         "jobs": worker.jobs,
         "held": worker.held,
         "unconfirmed": worker.unconfirmed,
+        "failed_last_hour": worker.hour_failed,
+        "succeeded_last_hour": worker.hour_succeeded,
         "load": list(status.load) if status is not None else None,
         "busy": status.busy if status is not None else None,
         "accepting": status.accepting if status is not None else None,

@@ -67,6 +67,10 @@ def cluster_lines(cluster: Cluster, now: float, *, colour: bool) -> list[str]:
     left = counts.waiting + counts.pending + counts.offered + counts.running
     if left and counts.eta_seconds:
         lines.append(_line("pace", f"{3600 * left / counts.eta_seconds:,.0f} jobs an hour", colour))
+    succeeded = sum(worker.hour_succeeded for worker in workers)
+    failed = sum(worker.hour_failed for worker in workers)
+    if succeeded or failed:
+        lines.append(_line("last hour", f"{succeeded} attempts succeeded, {failed} failed", colour))
     shown = [f"{visible(one.name)} {one.used}/{one.total}" for one in cluster.resources.resources]
     if shown:
         lines.append(_line("resources", ", ".join(shown), colour))
@@ -121,6 +125,9 @@ def _worker_warnings(cluster: Cluster, now: float) -> list[str]:
             if worker.unconfirmed:
                 remedy += f", or, if that machine is dead for good: kueue forget-worker {name}"
             found.append(f"worker {name} has not been heard of{seen}; {remedy}")
+        elif worker.paused is not None:
+            why = f": {visible(worker.paused.reason)}" if worker.paused.reason else ""
+            found.append(f"worker {name} is paused{why}; kueue resume-worker {name}")
         elif worker.status is not None and not worker.status.accepting:
             found.append(f"worker {name} takes no jobs: {visible(worker.status.note) or 'it is leaving'}")
     old = Counter(

@@ -24,7 +24,7 @@ STYLES = {
 @dataclass(frozen=True)
 class Column:
     """`least` is how narrow it may get; `shrink`: the lower, the sooner it gives (0 never); `front`: what is cut off
-    is the front; `optional`: it may vanish when nothing else helps."""
+    is the front; `optional`: it may vanish when nothing else helps, those with less to `keep` them first."""
 
     title: str
     least: int = 4
@@ -32,6 +32,7 @@ class Column:
     right: bool = False
     front: bool = False
     optional: bool = False
+    keep: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def table(
         droppable = [position for position, at in enumerate(shown) if columns[at].optional]
         if not droppable:
             break
-        del shown[droppable[-1]]
+        del shown[min(reversed(droppable), key=lambda position: columns[shown[position]].keep)]
         widths = _fit([columns[at] for at in shown], [wanted[at] for at in shown], width)
     lines = [
         _line(

@@ -297,6 +297,21 @@ def test_waiting_goes_on_over_a_lost_connection_from_where_it_was(
     assert [job.id for job in completed] == [3]
 
 
+def test_a_wait_ends_with_an_error_when_the_server_comes_back_with_another_journal(
+    server: ClientsServer, client: Client
+) -> None:
+    completed = client.as_completed(client.submit_many(specs(2)))
+    server.change(1, "succeeded")
+    assert next(completed).id == 1
+    server.stop()
+    server.journal = "another"
+    server.change(2, "failed")
+    server.start()
+    with pytest.raises(RequestError, match="another journal") as raised:
+        next(completed)
+    assert raised.value.code == "other_journal"
+
+
 def test_who_waits_outwaits_the_server_and_whoever_asks_does_not(server: ClientsServer) -> None:
     said: list[str] = []
     with client_of(server, connect_timeout=0.2, on_retry=said.append) as client:

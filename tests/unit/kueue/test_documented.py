@@ -12,6 +12,7 @@ import typer
 
 from kueue.cli.app import app
 from kueue.cli.render import json_rows
+from kueue.cli.render.queues import queue_row
 from kueue.config_model import ConfigModel
 from kueue.resources import Capacity
 from kueue.supervise import table
@@ -22,6 +23,7 @@ from kueue.wire.messages import (
     AttemptView,
     JobDetail,
     JobView,
+    QueueView,
     ResourceView,
     WorkerDetail,
     WorkerView,
@@ -122,11 +124,12 @@ WORKER = WorkerView(1, "w", "h", "1", "connected", Capacity(1, 1, 1, (("gpu", 1)
     [
         ("A job", json_rows.job_object(JobDetail(0, JOB), messages.Context())),
         ("A worker", json_rows.worker_object(WorkerDetail(0, WORKER))),
+        ("A queue", queue_row(QueueView("q", paused=messages.Pause(0.0)))),
         ("A resource", json_rows.resource_row(ResourceView("genus", 0, 1))),
         ("An explanation", json_rows.explanation_object(EXPLANATION)),
         ("A host", table.json_object(Row("rax11"))),
     ],
-    ids=["job", "worker", "resource", "explanation", "host"],
+    ids=["job", "worker", "queue", "resource", "explanation", "host"],
 )
 def test_each_key_of_the_json_is_documented(heading: str, row: dict[str, Any]) -> None:
     assert keys_of(row) - {"gpu"} - keys_in(section(JSON, heading)) == set()

@@ -67,10 +67,10 @@ def test_what_is_sent_quickly_is_what_the_client_sends(arguments: list[str]) -> 
             return
     except UsageError:
         with pytest.raises(KueueError):
-            long_way._spec(call.command, call.values)
+            long_way.spec_of(call.command, call.values)
         return
     encoder = Encoder(CONFIG.job_default_cpus, CONFIG.job_default_ram_mb, reach)
-    expected, context = encoder.encode(long_way._spec(call.command, call.values))
+    expected, context = encoder.encode(long_way.spec_of(call.command, call.values))
     assert quick_reach.warnings == reach.warnings
     extra = {"A": "b"} if "--env" in arguments else {}
     pairs = inherited_environment(os.environ, extra, clean=call.values["clean_env"])

@@ -8,6 +8,7 @@ over every job comes to its end. The journal's writes rebuild the same state at 
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -16,12 +17,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from kueue.job import FINISHED, End, JobState
-from kueue.wire.changes import Changes
 from kueue.wire.messages import (
     Acknowledge,
     AttemptRef,
+    Changes,
     FinishedAttempt,
     Forget,
+    Pause,
     RefusedAttempt,
     Report,
     Retract,
@@ -29,9 +31,11 @@ from kueue.wire.messages import (
     Selector,
     Spec,
     Stop,
+    Waits,
 )
 from kueue_server.core.arrays import task_spec
 from kueue_server.core.events import ChangeRequested, Limits
+from kueue_server.core.idranges import merged
 from kueue_server.core.instructions import CloseSession, DropJobs, Instruction, OfferJobs, SendWorker
 from kueue_server.core.records import Progress
 from tests.support.core_bench import Bench, make_spec
@@ -55,11 +59,14 @@ class SimulatedWorker:
         self.held: dict[Key, None] = {}
         self.running: dict[Key, None] = {}
         self.done: dict[Key, FinishedAttempt] = {}
+        self.succeeded: set[int] = set()
 
     def end(self, key: Key, how: End, code: int = 0) -> None:
         """A running attempt ends."""
         self.running.pop(key)
         exited = how is End.EXITED
+        if exited and code == 0:
+            self.succeeded.add(key[0])
         self.done[key] = FinishedAttempt(*key, 1, how, exit_code=code if exited else None, run_seconds=0.05)
 
     def new_life(self, *, reboot: bool) -> None:
@@ -93,6 +100,7 @@ class ServerAndWorkers(RuleBasedStateMachine):
                 starvation_seconds=15.0,
                 job_cleanup_after_seconds=300.0,
                 maintenance_interval_seconds=20.0,
+                worker_pause_after_failures=2,
             )
         )
 
@@ -105,6 +113,7 @@ class ServerAndWorkers(RuleBasedStateMachine):
             match instruction:
                 case OfferJobs(session, jobs):
                     assert session in by_session
+                    self.check_queues(job[0] for job in jobs)
                     by_session[session].inbox.append([(job[0], job[1]) for job in jobs])
                 case SendWorker(session, message):
                     if session in by_session:
@@ -117,6 +126,13 @@ class ServerAndWorkers(RuleBasedStateMachine):
                         self.cut(by_session[session])
                 case _:
                     pass
+
+    def check_queues(self, jobs: Iterable[int]) -> None:
+        """What is handed out is of a queue that lets it, and no more than that may run are."""
+        for number in jobs:
+            queue = self.bench.core._state.table.jobs[number].lane.queue
+            assert queue.paused is None, number
+            assert queue.max_running is None or queue.handed_out <= queue.max_running, number
 
     def cut(self, worker: SimulatedWorker) -> None:
         worker.session = None
@@ -177,6 +193,10 @@ class ServerAndWorkers(RuleBasedStateMachine):
             return
         del worker.held[key]
         worker.running[key] = None
+        if spec.waits is not None and spec.waits.on_failure == "cancel":
+            succeeded = set().union(*(one.succeeded for one in self.workers.values()))
+            before = {job for first, last in spec.waits.after for job in range(first, last + 1)}
+            assert before <= succeeded, f"{key[0]} starts, {before - succeeded} have not succeeded"
         self.starts[key[0]] = self.starts.get(key[0], 0) + 1
         self.report(worker, started=(RunningAttempt(*key, 1, 0.0),))
 
@@ -205,9 +225,18 @@ class ServerAndWorkers(RuleBasedStateMachine):
         restart=st.booleans(),
         place=st.sampled_from(["a", "b", "c/d"]),
         tries=st.sampled_from([0, 1, 5]),
+        queue=st.sampled_from(["default", "default", "a", "b"]),
     )
     def submit(
-        self, count: int, cpus: int, licences: int, priority: int, restart: bool, place: str, tries: int
+        self,
+        count: int,
+        cpus: int,
+        licences: int,
+        priority: int,
+        restart: bool,
+        place: str,
+        tries: int,
+        queue: str,
     ) -> None:
         spec = make_spec(
             cwd=f"/data/p/{place}",
@@ -217,6 +246,7 @@ class ServerAndWorkers(RuleBasedStateMachine):
             restart=restart,
             max_restarts=tries,
             group="g" if licences else "",
+            queue=queue,
         )
         assert self.bench.core.refusal_of(spec) is None
         first = self.bench.journal.next_job
@@ -247,6 +277,31 @@ class ServerAndWorkers(RuleBasedStateMachine):
         self.large |= {first} if count > 30 else set()
         self.deal(self.bench.submit_array(spec, (1, 2 * count - 1, 2), max_running=most))
 
+    @rule(
+        place=st.integers(0, 20),
+        width=st.integers(1, 6),
+        count=st.integers(1, 3),
+        kind=st.sampled_from(["after", "after", "after_any"]),
+        on_failure=st.sampled_from(["cancel", "cancel", "hold", "run"]),
+    )
+    def submit_followers(self, place: int, width: int, count: int, kind: str, on_failure: str) -> None:
+        known = sorted(self.bench.journal.jobs)
+        chosen = known[max(0, len(known) - place - width) :][:width]
+        if not chosen:
+            return
+        ranges = tuple(merged([(job, job) for job in chosen]))
+        waits = Waits(ranges if kind == "after" else (), ranges if kind == "after_any" else (), on_failure)
+        spec = make_spec(waits=waits)
+        assert self.bench.core.refusal_of(spec) is None
+        first = self.bench.journal.next_job
+        self.submitted.update((first + offset, spec) for offset in range(count))
+        self.deal(self.bench.submit(*[spec] * count))
+
+    @rule()
+    def let_held_jobs_go(self) -> None:
+        waiting = Selector(states=("waiting",))
+        self.deal(self.bench.handle(ChangeRequested(1, waiting, Changes(release=True), self.bench.wall)))
+
     @rule(first=st.integers(1, 40), width=st.sampled_from([0, 1, 2, 3, 20, 2000]), kill=st.booleans())
     def cancel(self, first: int, width: int, kill: bool) -> None:
         self.deal(self.bench.cancel((first, first + width), kill=kill))
@@ -259,6 +314,26 @@ class ServerAndWorkers(RuleBasedStateMachine):
     @rule(failed=st.booleans())
     def clean(self, failed: bool) -> None:
         self.deal(self.bench.clean(failed=failed))
+
+    @rule(queues=st.sampled_from([("a",), ("b", "default")]))
+    def queues_are_paused(self, queues: tuple[str, ...]) -> None:
+        self.deal(self.bench.pause_queues(*queues))
+
+    @rule(queue=st.sampled_from(["a", "b", "default"]))
+    def queue_is_resumed(self, queue: str) -> None:
+        self.deal(self.bench.resume_queues(queue))
+
+    @rule(
+        queue=st.sampled_from(["a", "b", "default"]),
+        weight=st.sampled_from([None, 1, 3]),
+        most=st.sampled_from([None, 0, 1, 2]),
+    )
+    def queue_is_set(self, queue: str, weight: int | None, most: int | None) -> None:
+        self.deal(self.bench.set_queue(queue, weight=weight, max_running=most))
+
+    @rule(queue=st.sampled_from(["a", "b"]), cancel=st.booleans())
+    def queue_is_removed(self, queue: str, cancel: bool) -> None:
+        self.deal(self.bench.remove_queue(queue, cancel=cancel))
 
     # ------------------------------------------------------------ what workers do
 
@@ -419,6 +494,8 @@ class ServerAndWorkers(RuleBasedStateMachine):
             if job.state is JobState.RUNNING and row.state is not JobState.RUNNING:
                 assert row.state is JobState.OFFERED
                 progress = msgspec.structs.replace(progress, started_at=job.started_at)
+            elif row.progress is None and self.submitted[number].waits is not None:
+                assert job.state in (JobState.WAITING, JobState.PENDING), job
             else:
                 assert row.state is job.state, job
             for field in Progress.__struct_fields__:
@@ -429,6 +506,15 @@ class ServerAndWorkers(RuleBasedStateMachine):
             for key, why in worker.stops.items()
         }
         assert stops == self.bench.journal.stops
+        queues = self.bench.core._state.queues.by_name.values()
+        told = {
+            queue.name: (queue.weight, queue.max_running, queue.paused) for queue in queues if queue.is_set
+        }
+        kept = {
+            row.queue: (row.weight, row.max_running, row.paused_since and Pause(row.paused_since, row.reason))
+            for row in self.bench.journal.queues.values()
+        }
+        assert told == kept
 
     @invariant()
     def no_job_vanishes(self) -> None:
@@ -473,7 +559,13 @@ class ServerAndWorkers(RuleBasedStateMachine):
             hidden.clear()
         for first in self.large:
             self.deal(self.bench.cancel((first + 10, first + 1299)))
+        self.deal(self.bench.resume_queues("default"))
+        for queue in self.bench.core.queues(self.bench.time):
+            if queue.paused is not None:
+                self.deal(self.bench.resume_queues(queue.name))
         for _ in range(400):
+            if any(view.paused is not None for view in self.bench.core.workers(self.bench.time)):
+                self.deal(self.bench.resume("*"))
             for worker in self.workers.values():
                 if worker.session is None:
                     self.connect(worker)
@@ -486,6 +578,7 @@ class ServerAndWorkers(RuleBasedStateMachine):
                     self.deliver_all(worker)
                 if worker.session is not None:
                     self.deal(self.bench.status(worker.session, worker.cpus))
+            self.let_held_jobs_go()
             self.time_passes(1, 0)
             table = self.bench.core._state.table
             quiet = not any(worker.inbox or worker.running for worker in self.workers.values())

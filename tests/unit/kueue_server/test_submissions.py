@@ -26,6 +26,11 @@ DIGEST = hashlib.sha256(CONTEXT).hexdigest()
 
 
 class FakeCore:
+    newest_submitted = 0
+
+    def has_key(self, queue: str, digest: bytes) -> bool:
+        return False
+
     def refusal_of(self, spec: Spec) -> Reason | None:
         return Reason("unknown_resource", "no resource x") if spec.name == "bad" else None
 

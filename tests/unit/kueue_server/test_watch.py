@@ -27,7 +27,9 @@ class Table:
     def __init__(self, jobs: dict[int, str]) -> None:
         self.jobs = jobs
         self.untold: set[int] = set()
-        self.hub = WatchHub(self.change_of, self.ids_of, lambda job: job not in self.untold, first_seq=100)
+        self.hub = WatchHub(
+            self.change_of, self.ids_of, lambda job: job not in self.untold, first_seq=100, journal="j"
+        )
 
     def change_of(self, job: int) -> JobChange:
         return JobChange(job, self.jobs.get(job, "unknown"))
@@ -54,6 +56,14 @@ def test_a_watch_begins_with_a_snapshot_and_goes_on_with_changes_of_its_jobs_onl
     table.change(3, "running")
     table.change(2, "running")
     assert states(link)[2:] == [(2, "running")]
+
+
+def test_the_first_message_of_a_watch_names_the_journal_and_no_later_one_does() -> None:
+    table, link = Table({1: "pending"}), FakeLink()
+    table.watch(link, (1, 1))
+    table.change(1, "running")
+    table.watch(link, (1, 1), since=table.hub.seq)
+    assert [message.journal for message in link.sent] == ["j", "", "j"]
 
 
 def test_a_wide_watch_is_told_like_a_narrow_one() -> None:

@@ -14,6 +14,8 @@ from kueue.wire.messages import (
     JobCounts,
     JobPage,
     JobView,
+    Pause,
+    QueueView,
     Reason,
     ResourceView,
     Selector,
@@ -89,6 +91,11 @@ class ScriptedClient(AsyncClient):
         if details:
             more["workers"] = tuple(worker(number, 2 * number) for number in (1, 2, 3))
             more["resources"] = (ResourceView("genus", 2, 2, (2, 8)), ResourceView("primelib", 4, 31, (2,)))
+            more["queues"] = (
+                QueueView("default", JobCounts(pending=3, running=2, succeeded=40, failed=1)),
+                QueueView("night", JobCounts(pending=1200), paused=Pause(NOW - 7500.0, "until six")),
+                QueueView("tapeout", JobCounts(pending=7, running=4), weight=3, max_running=4),
+            )
         yield ClusterState(1, JobCounts(**counts), 1, len(self.table), 7, 24, 12.0, **more)
         await asyncio.Event().wait()
 

@@ -29,6 +29,7 @@ CASES = {
     "question": ((80, 24), ("down", "down", "down", "r")),
     "workers": ((80, 24), ("2",)),
     "licences": ((80, 24), ("3",)),
+    "queues": ((80, 24), ("4",)),
     "keys": ((80, 24), ("question_mark",)),
 }
 

@@ -38,7 +38,7 @@ def test_a_change_of_priority_changes_the_order() -> None:
     assert next(job for _, job, _ in offers(bench.status(session, 1))) == 2
 
 
-def test_a_change_of_needs_moves_a_job_to_another_queue_and_lets_it_start() -> None:
+def test_a_change_of_needs_moves_a_job_to_another_lane_and_lets_it_start() -> None:
     bench = Bench(LICENCES)
     bench.submit(make_spec(cpus=64, resources={"lic": 1}))
     session = bench.worker(cpus=2)

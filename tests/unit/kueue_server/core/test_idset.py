@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kueue_server.core.idset import IdSet, RangeList, merged, runs, walk
+from kueue_server.core.idranges import RangeList, merged
+from kueue_server.core.idset import IdSet, runs, spans, walk
 
 ids = st.one_of(st.integers(0, 600), st.integers(0, 2**50))
 
@@ -83,11 +86,13 @@ def test_a_range_list_joins_neighbours_and_is_bounded() -> None:
     assert found.ranges() == ((1, 9), (11, 11))
 
 
-spans = st.tuples(st.integers(0, 6000), st.integers(1, 5000))
+stretches = st.tuples(st.integers(0, 6000), st.integers(1, 5000))
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(["add block", "discard block", "add", "discard"]), spans), max_size=12)
+    st.lists(
+        st.tuples(st.sampled_from(["add block", "discard block", "add", "discard"]), stretches), max_size=12
+    )
 )
 def test_large_blocks_come_and_go_as_their_ids_would(moves: list[tuple[str, tuple[int, int]]]) -> None:
     expected: set[int] = set()
@@ -114,7 +119,7 @@ def test_large_blocks_come_and_go_as_their_ids_would(moves: list[tuple[str, tupl
     assert list(found) == sorted(expected)
 
 
-blocks = st.lists(spans, max_size=3)
+blocks = st.lists(stretches, max_size=3)
 
 
 def of_blocks(chosen: list[tuple[int, int]], holes: set[int]) -> tuple[IdSet, set[int]]:
@@ -160,7 +165,7 @@ def test_walks_and_runs_see_large_blocks_as_their_ids(
     apart_ids, apart_set = of_blocks(one, base_holes)
     seen: list[int] = []
     previous: tuple[int, int, bool] | None = None
-    for low, high, inside in runs(
+    for low, high, inside in spans(
         base_ids, (one_ids, two_ids), apart_ids, first, last, descending=descending
     ):
         ids = range(low, high + 1)
@@ -182,3 +187,46 @@ def test_a_block_of_a_million_costs_as_little_as_one_of_a_thousand() -> None:
     assert (len(found._chunks), len(found._runs)) == (2, 1)
     found.discard_block(500_000, 600_000)
     assert (len(found), len(found._chunks), len(found._runs)) == (898_999, 4, 2)
+
+
+@given(st.sets(st.integers(0, 2000)), st.integers(0, 2100), st.integers(0, 2100))
+def test_the_next_id_and_the_number_of_ids_between_two(ids: set[int], first: int, last: int) -> None:
+    found = IdSet()
+    for number in ids:
+        found.add(number)
+    assert found.at_or_after(first) == min((number for number in ids if number >= first), default=None)
+    assert found.count(first, last) == sum(first <= number <= last for number in ids)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1200), st.integers(1, 700)), max_size=5),
+    st.sets(st.integers(0, 2000)),
+    st.integers(0, 2000),
+    st.integers(0, 2000),
+)
+def test_runs_are_the_ids_of_several_sets_as_ranges(
+    blocks: list[tuple[int, int]], others: set[int], first: int, last: int
+) -> None:
+    one, other = IdSet(), IdSet()
+    for start, width in blocks:
+        one.add_block(start, width)
+    for number in others:
+        other.add(number)
+    found = list(runs([one, other], first, last))
+    expected = sorted(number for number in {*one, *others} if first <= number <= last)
+    assert [number for low, high in found for number in range(low, high + 1)] == expected
+    assert all(left[1] + 1 < right[0] for left, right in itertools.pairwise(found))
+
+
+@given(blocks, blocks, holes, ends, ends)
+def test_large_blocks_are_counted_and_found_as_their_ids(
+    one: list[tuple[int, int]], two: list[tuple[int, int]], gone: set[int], first: int, last: int
+) -> None:
+    one_ids, one_set = of_blocks(one, gone)
+    two_ids, two_set = of_blocks(two, set())
+    assert one_ids.at_or_after(first) == min((number for number in one_set if number >= first), default=None)
+    assert one_ids.count(first, last) == sum(first <= number <= last for number in one_set)
+    found = list(runs([one_ids, two_ids], first, last))
+    expected = sorted(number for number in one_set | two_set if first <= number <= last)
+    assert [number for low, high in found for number in range(low, high + 1)] == expected
+    assert all(left[1] + 1 < right[0] for left, right in itertools.pairwise(found))

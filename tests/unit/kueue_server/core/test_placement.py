@@ -8,7 +8,7 @@ from kueue.job import JobState
 from kueue_server.core import placement
 from kueue_server.core.events import Limits
 from kueue_server.core.instructions import JobsChanged, OfferJobs, SaveJob
-from kueue_server.core.pending import Queue
+from kueue_server.core.pending import Lane
 from kueue_server.core.placement import fits
 from kueue_server.core.state import State
 from kueue_server.core.workers import Worker
@@ -242,12 +242,12 @@ def test_a_submit_that_nobody_can_take_is_looked_at_once_a_worker() -> None:
 
 
 def count_fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sessions of workers that placement has compared with a queue, from now on."""
+    """Sessions of workers that placement has compared with a lane, from now on."""
     seen: list[int] = []
 
-    def counting(state: State, worker: Worker, queue: Queue) -> bool:
+    def counting(state: State, worker: Worker, lane: Lane) -> bool:
         seen.append(worker.id)
-        return fits(state, worker, queue)
+        return fits(state, worker, lane)
 
     monkeypatch.setattr(placement, "fits", counting)
     return seen

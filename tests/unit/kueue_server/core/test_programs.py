@@ -9,8 +9,9 @@ from kueue.wire.messages import Reason
 from kueue_server.core import programs
 from kueue_server.core.closed import PROBE_SECONDS, Sight
 from kueue_server.core.instructions import Instruction
-from kueue_server.core.pending import Queue
+from kueue_server.core.pending import Lane
 from kueue_server.core.programs import MissingPrograms, Program
+from kueue_server.core.queues import Queues
 from kueue_server.core.shapes import Shapes
 from tests.support.core_bench import Bench, make_spec, offers
 
@@ -173,39 +174,39 @@ def test_a_canceled_job_is_canceled_not_failed() -> None:
 
 
 def test_other_environments_are_asked_for_by_themselves() -> None:
-    lacks, queue = MissingPrograms(), _queue()
-    lacks.refuse(queue, Program(b"tool", "c1", None), 5, 0.0)
-    assert lacks.sight(queue, Program(b"tool", "c1", b"/a"), 5, 1.0) is Sight.CLOSED
-    assert lacks.sight(queue, Program(b"tool", "c2", b"/a"), 5, 1.0) is Sight.OPEN
-    assert lacks.sight(queue, Program(b"tool", "c1", b"/a"), 6, 1.0) is Sight.OPEN
-    assert lacks.sight(queue, Program(b"tool", "c1", b"/a"), 5, PROBE_SECONDS) is Sight.PROBE
+    lacks, lane = MissingPrograms(), _lane()
+    lacks.refuse(lane, Program(b"tool", "c1", None), 5, 0.0)
+    assert lacks.sight(lane, Program(b"tool", "c1", b"/a"), 5, 1.0) is Sight.CLOSED
+    assert lacks.sight(lane, Program(b"tool", "c2", b"/a"), 5, 1.0) is Sight.OPEN
+    assert lacks.sight(lane, Program(b"tool", "c1", b"/a"), 6, 1.0) is Sight.OPEN
+    assert lacks.sight(lane, Program(b"tool", "c1", b"/a"), 5, PROBE_SECONDS) is Sight.PROBE
 
 
 def test_a_start_opens_it_again() -> None:
-    lacks, queue = MissingPrograms(), _queue()
-    lacks.refuse(queue, Program(b"tool", "c1", None), 5, 0.0)
-    assert lacks.open(queue, Program(b"tool", "c1", b"/a"))
+    lacks, lane = MissingPrograms(), _lane()
+    lacks.refuse(lane, Program(b"tool", "c1", None), 5, 0.0)
+    assert lacks.open(lane, Program(b"tool", "c1", b"/a"))
     assert not lacks
-    assert not lacks.open(queue, Program(b"tool", "c1", b"/a"))
+    assert not lacks.open(lane, Program(b"tool", "c1", b"/a"))
 
 
 def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "MOST_PROGRAMS", 3)
-    lacks, queue = MissingPrograms(), _queue()
+    lacks, lane = MissingPrograms(), _lane()
     for number in range(5):
-        lacks.refuse(queue, Program(b"%d" % number, "c", None), 9, 0.0)
-    asked = [lacks.sight(queue, Program(b"%d" % number, "c", b"/"), 1, 1.0) for number in range(5)]
+        lacks.refuse(lane, Program(b"%d" % number, "c", None), 9, 0.0)
+    asked = [lacks.sight(lane, Program(b"%d" % number, "c", b"/"), 1, 1.0) for number in range(5)]
     assert asked == [Sight.OPEN] * 2 + [Sight.CLOSED] * 3
 
 
 def test_what_no_job_asks_for_any_more_is_forgotten() -> None:
-    lacks, queue = MissingPrograms(), _queue()
-    lacks.refuse(queue, Program(b"tool", "c", None), 5, 0.0)
+    lacks, lane = MissingPrograms(), _lane()
+    lacks.refuse(lane, Program(b"tool", "c", None), 5, 0.0)
     assert not lacks.probe_due(0.0, PROBE_SECONDS)
-    assert queue in lacks
+    assert lane in lacks
     lacks.probe_due(0.0, 2 * PROBE_SECONDS + 1)
-    assert queue not in lacks
+    assert lane not in lacks
 
 
-def _queue() -> Queue:
-    return Queue(1, Shapes(frozenset()).intern(Shape()), b"/data")
+def _lane() -> Lane:
+    return Lane(1, Queues().get("default"), Shapes(frozenset()).intern(Shape()), b"/data")

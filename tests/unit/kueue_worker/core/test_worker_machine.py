@@ -8,115 +8,28 @@ import msgspec
 import pytest
 
 from kueue.job import End
-from kueue.resources import Capacity, Shape
 from kueue.wire.messages import (
-    AttemptRef,
-    Command,
     FinishedAttempt,
     Inventory,
     Reason,
     RefusedAttempt,
     RunningAttempt,
-    Spec,
     Status,
 )
 from kueue_worker.core import events as e
 from kueue_worker.core import instructions as i
-from kueue_worker.core.attempts import Phase, key_of
-from kueue_worker.core.machine import Machine, Settings
-
-J = "journal-1"
-CAPACITY = Capacity(cpus=4, ram_mb=8000, job_slots=4, resources=(("gpu", 2),))
-SETTINGS = Settings(
-    capacity=CAPACITY, unit_names={"gpu": ("a", "b")}, dynamic_check=False, kill_grace_seconds=7.0
+from kueue_worker.core.attempts import Phase
+from tests.unit.kueue_worker.core.worker_bench import (
+    SETTINGS,
+    J,
+    Worker,
+    exited,
+    key,
+    note,
+    offered,
+    refs,
+    spec,
 )
-
-
-def spec(cpus: int = 1, gpu: int = 0) -> Spec:
-    """A job's spec."""
-    shape = Shape(cpus=cpus, ram_mb=100, resources=(("gpu", gpu),) if gpu else ())
-    return Spec(Command(("true",)), "/w", "/w", shape, "digest")
-
-
-def offered(job: int, what: Spec | None = None, fence: int | None = None) -> e.OfferedAttempt:
-    """Job `job` handed over with fence `10 * job`."""
-    return e.OfferedAttempt(job, 10 * job if fence is None else fence, 1, what or spec())
-
-
-def key(job: int, journal: str = J) -> str:
-    """The key of a job of `offered`."""
-    return key_of(journal, job, 10 * job)
-
-
-def note(job: int, what: Spec | None = None, journal: str = J, **more: object) -> e.Note:
-    """The note of a job of `offered`."""
-    plain = e.Note(journal, job, 10 * job, 1, (what or spec()).shape)
-    return msgspec.structs.replace(plain, **more)
-
-
-def refs(*jobs: int) -> tuple[AttemptRef, ...]:
-    """Names of jobs of `offered`."""
-    return tuple(AttemptRef(job, 10 * job) for job in jobs)
-
-
-def exited(code: int, at: float, started: float = 0.0) -> e.Ended:
-    """Ended by itself."""
-    return e.Ended(End.EXITED, exit_code=code, started=started, ended=at)
-
-
-class Worker:
-    """A machine with a clock that the test sets."""
-
-    def __init__(self, settings: Settings = SETTINGS, *, connected: bool = True, keeper: bool = True) -> None:
-        self.now = 100.0
-        self.machine = Machine(settings, self.now)
-        if keeper:
-            self.tell(e.KeeperReady("k1"))
-        if connected:
-            self.tell(e.Welcomed(J, 600.0))
-
-    def tell(self, event: e.Event, now: float | None = None) -> list[i.Instruction]:
-        """Handle an event; statuses are compared where they are the subject."""
-        if now is not None:
-            self.now = now
-        orders = self.machine.handle(event, self.now)
-        self.check()
-        return orders
-
-    def quietly(self, event: e.Event, now: float | None = None) -> list[i.Instruction]:
-        """Handle an event; without statuses."""
-        return [order for order in self.tell(event, now) if not isinstance(order, i.SendStatus)]
-
-    def start(self, job: int, what: Spec | None = None) -> None:
-        """Offer a job and bring it to run."""
-        self.tell(e.Offered((offered(job, what),)))
-        self.tell(e.PrepareDone(key(job)))
-        self.tell(e.AttemptStarted(key(job), self.now))
-        assert self.phase(job) is Phase.RUNNING
-
-    def finish(self, job: int, code: int = 0) -> None:
-        """End a running job well, and report it."""
-        self.tell(e.AttemptEnded(key(job), exited(code, self.now, self.now)))
-        self.tell(e.TailsRead(key(job), b"out", b"err"))
-        assert self.phase(job) is Phase.FINISHED
-
-    def phase(self, job: int) -> Phase | None:
-        """Where it is on its way."""
-        attempt = self.machine.book.attempts.get(key(job))
-        return None if attempt is None else attempt.phase
-
-    def check(self) -> None:
-        """What must hold after every step."""
-        book = self.machine.book
-        reserving = [a for a in book.attempts.values() if a.reserved]
-        busy = {Phase.PREPARING, Phase.STARTING, Phase.RUNNING}
-        assert {a.key for a in reserving} == {a.key for a in book.attempts.values() if a.phase in busy}
-        assert book.room.cpus == sum(a.shape.cpus for a in reserving)
-        assert book.room.job_slots == sum(a.shape.job_slots for a in reserving)
-        assert set(book.held) == {a.key for a in book.attempts.values() if a.phase is Phase.HELD}
-        units = [unit for a in reserving for _, names in a.units for unit in names]
-        assert len(units) == len(set(units))
-
 
 # ---------------------------------------------------------------- the way of one job
 
@@ -692,108 +605,4 @@ def test_kill_jobs_ends_what_an_earlier_worker_left() -> None:
     assert worker.tell(e.KeeperReady("k1", (record,))) == [
         i.Kill(key(1), 7.0, "interrupted"),
         i.Say("info", "ends 1 job that an earlier worker of this name left running"),
-    ]
-
-
-# ---------------------------------------------------------------- leaving
-
-
-def test_draining_gives_back_waits_and_then_quits() -> None:
-    worker = Worker()
-    worker.start(1, spec(cpus=4))
-    worker.tell(e.Offered((offered(2),)))
-    assert worker.tell(e.DrainRequested("the worker is ending")) == [
-        i.TellReleased(refs(2)[0]),
-        i.Say("info", "gives 1 job back: the worker is ending"),
-        i.Say("info", "takes no more jobs, waits for 1 running job (Ctrl-C again interrupts)"),
-        i.SendStatus(Status(4.0, 8000.0, accepting=False, note="the worker is ending")),
-    ]
-    assert worker.tell(e.Offered((offered(3),))) == [
-        i.TellRefused(RefusedAttempt(3, 30, "draining", "the worker is ending"))
-    ]
-    worker.finish(1)
-    assert worker.tell(e.Acknowledged(refs(1))) == [
-        i.DropRecords((key(1),)),
-        i.SendLeaving(False, "the worker is ending"),
-        i.EndKeeper(),
-        i.Quit(0),
-    ]
-
-
-def test_an_idle_worker_that_drains_quits_at_once() -> None:
-    worker = Worker()
-    assert worker.tell(e.DrainRequested("bye")) == [i.SendLeaving(False, "bye"), i.EndKeeper(), i.Quit(0)]
-    assert worker.tell(e.TimePassed()) == []
-
-
-def test_a_server_that_does_not_acknowledge_is_not_waited_for_longer_than_five_seconds() -> None:
-    worker = Worker()
-    worker.start(1)
-    worker.tell(e.DrainRequested("bye"))
-    worker.finish(1)
-    assert worker.machine.next_deadline() == 105.0
-    assert worker.quietly(e.TimePassed(), 104.0) == []
-    assert worker.quietly(e.TimePassed(), 105.0) == [
-        i.SendLeaving(False, "bye"),
-        i.EndKeeper(),
-        i.Quit(0),
-    ]
-
-
-def test_ending_interrupts_and_reports_before_it_quits() -> None:
-    worker = Worker()
-    worker.start(1)
-    orders = worker.quietly(e.EndRequested("told to end"))
-    assert orders == [i.Kill(key(1), 7.0, "interrupted"), i.Say("info", "interrupts 1 running job")]
-    assert worker.machine.next_deadline() == 112.0
-    ended = e.Ended(End.INTERRUPTED, signal=15, started=100.0, ended=101.0)
-    worker.tell(e.AttemptEnded(key(1), ended), 101.0)
-    (told,) = worker.tell(e.TailsRead(key(1), b"", b""))
-    assert isinstance(told, i.TellFinished)
-    assert worker.quietly(e.Acknowledged(refs(1)))[-1] == i.Quit(0)
-
-
-def test_being_told_to_end_again_kills_without_grace() -> None:
-    worker = Worker()
-    worker.start(1)
-    worker.tell(e.EndRequested("told to end"))
-    assert worker.quietly(e.EndRequested("told to end")) == [
-        i.Kill(key(1), 0.0, "interrupted"),
-        i.Say("info", "interrupts 1 running job"),
-    ]
-
-
-def test_a_job_that_can_not_be_killed_does_not_keep_the_worker_for_ever() -> None:
-    worker = Worker()
-    worker.start(1)
-    worker.tell(e.EndRequested("told to end"))
-    assert worker.quietly(e.TimePassed(), 112.0) == [
-        i.SendLeaving(True, "told to end"),
-        i.EndKeeper(),
-        i.Quit(0),
-    ]
-
-
-def test_departing_leaves_the_keeper_and_its_jobs() -> None:
-    worker = Worker()
-    worker.start(1, spec(cpus=4))
-    worker.tell(e.Offered((offered(2),)))
-    assert worker.tell(e.DepartRequested()) == [
-        i.TellReleased(refs(2)[0]),
-        i.Say("info", "gives 1 job back: the agent leaves"),
-        i.SendLeaving(True, "the agent leaves, its jobs run on"),
-        i.Quit(0),
-    ]
-
-
-def test_draining_without_a_server_leaves_the_records_for_the_next_start() -> None:
-    worker = Worker()
-    worker.start(1)
-    worker.tell(e.ServerGone())
-    worker.tell(e.DrainRequested("bye"))
-    worker.tell(e.AttemptEnded(key(1), exited(0, 100.0)))
-    assert worker.tell(e.TailsRead(key(1), b"", b"")) == [
-        i.SendLeaving(False, "bye"),
-        i.EndKeeper(),
-        i.Quit(0),
     ]

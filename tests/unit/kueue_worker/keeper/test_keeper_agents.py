@@ -229,7 +229,7 @@ def test_messages_before_hello_cost_the_connection(keeper: KeeperProcess, agent:
 def test_a_later_version_s_agent_is_told_ours(keeper: KeeperProcess) -> None:
     agent = keeper.connect()
     agent.send({"m": "hello", "v": 7, "agent": "of tomorrow"})
-    agent.until("state", lambda told: any(m["m"] == "state" and m["v"] == 2 for m in told))
+    agent.until("state", lambda told: any(m["m"] == "state" and m["v"] == 3 for m in told))
     agent.close()
 
 

@@ -1,0 +1,151 @@
+"""Jobs that wait for others, and whether they start, or don't, as their predecessors really ended (G13).
+
+What is looked at is what ran on the machines, not what the server made of it: a job that waits for the success of
+others starts only after a process of each of them has ended with 0.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from kueue.job import JobState
+from kueue.wire.messages import Range, Selector, Waits
+from kueue_server.core.gates import PREDECESSOR, is_held
+from kueue_server.core.table import max_restarts_of, waits_of
+from tests.simulation.truth import PromiseBrokenError, Run, Truth
+
+MOST_SUBMITS = 8
+FIRST_JOURNAL = "journal-1"
+
+Wish = dict[str, Any]
+"""Of a schedule: which jobs, by their place among the newest, in which way, and what a failure means."""
+
+
+def draw_following(
+    seed: int, seconds: float, times: list[float]
+) -> Iterator[tuple[float, str, dict[str, Any]]]:
+    """Submits of jobs that follow others, in a quarter of the runs. Drawn apart, so that others stay as they are."""
+    if seed % 8 not in (0, 6):
+        return
+    dice = random.Random(f"following {seed}")
+    for _ in range(dice.randrange(1, MOST_SUBMITS + 1)):
+        at = round(dice.uniform(0.0, seconds), 3)
+        if dice.random() < 0.2:
+            yield from _cleaned_meanwhile(dice, at)
+            continue
+        if dice.random() < 0.6:  # while others are under way
+            at = round(min(seconds, dice.choice(times) + dice.expovariate(1.0)), 3)
+        how: dict[str, Any] = {
+            "count": dice.choice((1, 1, 2, 6)),
+            "seconds": dice.choice((0.01, 0.5, 5.0)),
+            "cpus": 1,
+            "wait": dice.random() < 0.3,
+            "after": {
+                "place": round(dice.random() ** 2, 3),
+                "width": dice.choice((0, 0, 1, 3, 20)),
+                "any": dice.random() < 0.25,
+                "on_failure": dice.choice(("cancel", "cancel", "hold", "run")),
+            },
+        }
+        if dice.random() < 0.3:
+            how["code"] = 7
+        if dice.random() < 0.2:
+            how["server_dies"] = dice.randrange(10)
+        yield at, "submit", how
+        if dice.random() < 0.3:
+            yield round(min(seconds, at + dice.expovariate(0.5)), 3), "clean", {"failed": True}
+        if dice.random() < 0.4:
+            down = round(dice.uniform(0.1, 5.0), 3)
+            how = {"part": "server", "down": down, "instruction": dice.randrange(12)}
+            yield round(min(seconds, at + dice.expovariate(0.5)), 3), "kill", how
+
+
+def _cleaned_meanwhile(dice: random.Random, at: float) -> Iterator[tuple[float, str, dict[str, Any]]]:
+    """A job fails, and is cleaned while one that follows it is on its way to the disk of a server that dies."""
+    yield at, "submit", {"count": 1, "seconds": 0.01, "cpus": 1, "wait": False, "code": 7}
+    follows = round(at + dice.choice((0.5, 2.0)), 4)
+    after = {"place": 0.0, "width": 0, "any": False, "on_failure": dice.choice(("cancel", "hold"))}
+    how = {"count": dice.choice((1, 6)), "seconds": 0.01, "cpus": 1, "wait": False, "after": after}
+    yield follows, "submit", {**how, "server_dies": dice.randrange(16)}
+    for _ in range(3):
+        yield round(follows + dice.uniform(-0.002, 0.006), 4), "clean", {"failed": True}
+
+
+def waits_for(wish: Wish | None, highest: int) -> Waits | None:
+    """What such a job asks for, when these are the ids there are."""
+    if wish is None or highest < 1:
+        return None
+    first = max(1, highest - int(wish["place"] * min(highest, 20)))
+    last = min(highest, first + wish["width"])
+    ids: tuple[Range, ...] = ((first, last),) if first == last else ()
+    select = () if ids else (Selector(ranges=((first, last),)),)
+    if wish["any"]:
+        return Waits((), ids, wish["on_failure"], (), select)
+    return Waits(ids, (), wish["on_failure"], select, ())
+
+
+class FollowTruth:
+    """Looks at each start, and at the end."""
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
+        self.core: Any = None
+        """Of the server that lives."""
+        self.are_let_go = False
+        """Held jobs are, from now on."""
+        truth.on_start.append(self._started)
+
+    def _started(self, run: Run) -> None:
+        waits = run.spec.waits
+        if waits is None or (waits.on_failure == "hold" and self.are_let_go):
+            return
+        self._truth.count("starts after others")
+        minds = waits.on_failure != "run"
+        for ids, success in ((waits.after, minds), (waits.after_any, False)):
+            for number in (number for first, last in ids for number in range(first, last + 1)):
+                self._look(run, number, success=success)
+
+    def _look(self, run: Run, number: int, *, success: bool) -> None:
+        job = None if self.core is None else self.core._state.table.jobs.get(number)
+        ran = self._truth.runs.get((run.journal, number), [])
+        if success:
+            well = any(other.how == "exited" and not other.code for other in ran)
+            if (
+                run.journal != FIRST_JOURNAL and not well
+            ):  # it may have ended in the journal of which this is a copy
+                well = job is None or job.state is JobState.SUCCEEDED
+            if not well:
+                self._break(run, f"starts after {number}, which has not succeeded: {ran}")
+        elif job is not None and job.state in (JobState.PENDING, JobState.WAITING) and not job.attempt:
+            self._break(run, f"starts after {number}, which was never handed out")
+
+    def _break(self, run: Run, text: str) -> None:
+        key = (run.journal, run.job)
+        self._truth.broken(PromiseBrokenError("G13", f"job {run.job}: {text}", key))
+
+    def check(self, journal: str, core: Any) -> None:
+        """When all is quiet: nothing was canceled for a job that had succeeded all the while."""
+        jobs = core._state.table.jobs
+        for number, job in jobs.items():
+            if job.reason is None or job.reason.code != PREDECESSOR:
+                continue
+            self._truth.count("canceled for others")
+            waits = waits_of(job)
+            assert waits is not None
+            before = [jobs.get(one) for first, last in waits.after for one in range(first, last + 1)]
+            if all(one is not None and _has_surely_succeeded(one) for one in before):
+                text = f"job {number} was canceled ({job.reason.text}), all before it succeeded"
+                raise PromiseBrokenError("G13", text, (journal, number))
+
+
+def _has_surely_succeeded(job: Any) -> bool:
+    """It did, and nobody can have taken it for lost in between."""
+    return job.state is JobState.SUCCEEDED and job.restart and max_restarts_of(job) > 1
+
+
+def held_jobs(core: Any) -> bool:
+    """Does any job wait for a person?"""
+    jobs = core._state.table.jobs
+    return any(is_held(jobs[number]) for number in core._state.table.by_state[JobState.WAITING])
