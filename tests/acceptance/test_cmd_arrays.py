@@ -41,7 +41,7 @@ def test_each_task_has_its_index_in_its_words_its_environment_and_the_names_of_i
 
 def test_what_has_not_started_is_one_row_and_every_verb_takes_parts_of_it(idle: Lab) -> None:
     assert idle.ok("cmd", "--array", "1-1000", "-g", "sweep", "./sim", "{n}") == "1-1000\n"
-    assert lines(idle)[-1] == "1000 jobs: 1000 pending"
+    assert lines(idle)[-2:] == ["1000 jobs: 1000 pending", "1000 wait: 1000 no worker is connected"]
     (row,) = [line for line in lines(idle) if line.split()[:1] == ["1-1000"]]
     assert row.split()[1] == "[1-1000]"
     assert "./sim '{n}'" in row
