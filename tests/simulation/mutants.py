@@ -575,8 +575,8 @@ MUTANTS = {
         "a server that starts again takes waiting jobs for pending ones",
         kueue_server.core.restoring,
         "_job",
-        "if row.progress is None and head.waits is not None:\n        job.state = JobState.WAITING",
-        "if False:\n        job.state = JobState.WAITING",
+        "waits = head.waits if row.progress is None else None",
+        "waits = None",
         8,
     ),
     "failed-and-dropped": Mutant(
