@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from kueue import __version__, operations, requests
 from kueue.awaited_requests import AwaitedRequests
 from kueue.errors import AuthenticationError, ServerUnreachableError
+from kueue.indices import steps_of
 from kueue.job_handle import Job, SubmittedJobs, job_of_change, job_of_view, one_of
 from kueue.job_spec import ChangeOptions, JobOptions, JobSpec, Path, spec_of
 from kueue.operations import Close, Emit, Open, Operation, Receive, Send
@@ -190,6 +191,20 @@ class AsyncClient(AwaitedRequests):
         """Submit one job under a token, as `Client.submit_once`."""
         return await self._submit([job], False, token)
 
+    async def submit_array(
+        self,
+        command: Sequence[Path] | JobSpec,
+        indices: str | Iterable[int],
+        *,
+        max_running: int | None = None,
+        **options: Unpack[JobOptions],
+    ) -> SubmittedJobs[AsyncClient]:
+        """Submit a job for each index, as `Client.submit_array`."""
+        job, steps = spec_of(command, options), steps_of(indices)
+        encoder = self._access.new_encoder()
+        found = await self._run(operations.submit_array(job, steps, max_running, encoder))
+        return SubmittedJobs(self, *found)
+
     async def _submit(
         self, jobs: Iterable[JobSpec], progress: bool | Callable[[int], None], token: str | None
     ) -> SubmittedJobs[AsyncClient]:
@@ -292,10 +307,11 @@ class AsyncClient(AwaitedRequests):
         group: str | None = None,
         newest_first: bool = False,
         limit: int | None = None,
+        arrays: bool = False,
     ) -> AsyncGenerator[JobView, None]:
-        """As `jobs`, as the wire has them."""
+        """As `jobs`, as the wire has them; with `arrays`, jobs of an array that have not started are one row."""
         wanted = requests.filter_of(which, states, ids, group)
-        return self._stream(operations.list_jobs(wanted, newest_first, limit))
+        return self._stream(operations.list_jobs(wanted, newest_first, limit, arrays=arrays))
 
     async def job(self, job: Job | int) -> Job:
         """A job as it is now."""

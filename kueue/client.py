@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from kueue import __version__, operations, requests
 from kueue.blocking_requests import BlockingRequests
 from kueue.errors import AuthenticationError, ServerUnreachableError, UsageError
+from kueue.indices import steps_of
 from kueue.job_handle import Job, SubmittedJobs, job_of_change, job_of_view, one_of
 from kueue.job_spec import ChangeOptions, JobOptions, JobSpec, Path, spec_of
 from kueue.operations import Close, Effect, Emit, Open, Operation, Receive, Send
@@ -143,6 +144,26 @@ class Client(BlockingRequests):
         """
         return self._submit([job], False, token)
 
+    def submit_array(
+        self,
+        command: Sequence[Path] | JobSpec,
+        indices: str | Iterable[int],
+        *,
+        max_running: int | None = None,
+        **options: Unpack[JobOptions],
+    ) -> SubmittedJobs[Client]:
+        """Submit a job for each index (`"1-1000:2,2000"`, a range, any numbers), all at once however many they are.
+
+        `{n}` in the command, `cwd`, `stdout`, `stderr` and `name` is the index, which the job also has as
+        KUEUE_ARRAY_INDEX. At most `max_running` of them run at the same time.
+
+        Raises:
+            UsageError: it can't be meant. RequestError: the server can't take it; then there are none.
+        """
+        job, steps = spec_of(command, options), steps_of(indices)
+        encoder = self._access.new_encoder()
+        return SubmittedJobs(self, *self._run(operations.submit_array(job, steps, max_running, encoder)))
+
     def _submit(
         self, jobs: Iterable[JobSpec], progress: bool | Callable[[int], None], token: str | None
     ) -> SubmittedJobs[Client]:
@@ -247,10 +268,11 @@ class Client(BlockingRequests):
         group: str | None = None,
         newest_first: bool = False,
         limit: int | None = None,
+        arrays: bool = False,
     ) -> Iterator[JobView]:
-        """As `jobs`, as the wire has them."""
+        """As `jobs`, as the wire has them; with `arrays`, jobs of an array that have not started are one row."""
         wanted = requests.filter_of(which, states, ids, group)
-        return self._stream(operations.list_jobs(wanted, newest_first, limit))
+        return self._stream(operations.list_jobs(wanted, newest_first, limit, arrays=arrays))
 
     def job(self, job: Job | int) -> Job:
         """A job as it is now.

@@ -275,13 +275,13 @@ class Encoder:
                 return terms
         resources = job.resources or {}
         shape = Shape(
-            cpus=_amount("cpus", self._cpus if job.cpus is None else job.cpus, 0),
-            ram_mb=_amount("ram_mb", self._ram_mb if job.ram_mb is None else job.ram_mb, 0),
-            job_slots=_amount("job_slots", job.job_slots, 1),
+            cpus=amount_of("cpus", self._cpus if job.cpus is None else job.cpus, 0),
+            ram_mb=amount_of("ram_mb", self._ram_mb if job.ram_mb is None else job.ram_mb, 0),
+            job_slots=amount_of("job_slots", job.job_slots, 1),
             resources=tuple(
                 sorted(
                     [
-                        (_text("name of a resource", name), _amount(name, n, 1))
+                        (_text("name of a resource", name), amount_of(name, n, 1))
                         for name, n in resources.items()
                     ]
                 )
@@ -292,7 +292,7 @@ class Encoder:
         terms = _Terms(
             shape,
             _within("priority", job.priority, -MAX_PRIORITY, MAX_PRIORITY),
-            _amount("max_restarts", job.max_restarts, 0),
+            amount_of("max_restarts", job.max_restarts, 0),
             _seconds(job.time_limit),
             _retries(job),
             _delay(job.retry_delay),
@@ -346,11 +346,11 @@ def changes_of(options: ChangeOptions) -> Changes:
     if unknown:
         raise UsageError(f"{unknown[0]} can't be changed; {', '.join(ChangeOptions.__annotations__)} can")
     return Changes(
-        cpus=None if cpus is None else _amount("cpus", cpus, 0),
-        ram_mb=None if ram_mb is None else _amount("ram_mb", ram_mb, 0),
-        job_slots=None if slots is None else _amount("job_slots", slots, 1),
+        cpus=None if cpus is None else amount_of("cpus", cpus, 0),
+        ram_mb=None if ram_mb is None else amount_of("ram_mb", ram_mb, 0),
+        job_slots=None if slots is None else amount_of("job_slots", slots, 1),
         resources=tuple(
-            sorted((_text("name of a resource", name), _amount(name, n, 0)) for name, n in needs.items())
+            sorted((_text("name of a resource", name), amount_of(name, n, 0)) for name, n in needs.items())
         ),
         priority=None if priority is None else _within("priority", priority, -MAX_PRIORITY, MAX_PRIORITY),
         group=None if group is None else _text("group", group),
@@ -360,7 +360,7 @@ def changes_of(options: ChangeOptions) -> Changes:
 
 
 def _retries(job: JobSpec) -> int:
-    retries = _amount("retries", job.retries, 0)
+    retries = amount_of("retries", job.retries, 0)
     if retries and not job.restart:
         raise UsageError(
             "a job that runs at most once (no restart) is not tried again: leave out one of the two"
@@ -377,7 +377,12 @@ def _delay(delay: object) -> float | None:
     return float(seconds) or None
 
 
-def _amount(what: str, value: object, least: int) -> int:
+def amount_of(what: str, value: object, least: int) -> int:
+    """A whole number in range.
+
+    Raises:
+        UsageError: it is none.
+    """
     return _within(what, value, least, MAX_AMOUNT)
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from kueue.effects import Close, Effect, Emit, Open, Operation, Receive, Send, ask, failure
 from kueue.reading import follow, read_log
-from kueue.submitting import submit
+from kueue.submitting import submit, submit_array
 from kueue.watching import as_completed, is_over, parts_of, watch, watch_cluster
 from kueue.wire.messages import MAX_ITEMS, JobPage, ListJobs, Range, Selector
 
@@ -33,13 +33,17 @@ __all__ = [
     "ranges_of",
     "read_log",
     "submit",
+    "submit_array",
     "watch",
     "watch_cluster",
 ]
 
 
-def list_jobs(filter: Selector, newest_first: bool, limit: int | None) -> Operation[None]:
-    """Emits jobs by id, page by page, as they are asked for; at most `limit` of them."""
+def list_jobs(
+    filter: Selector, newest_first: bool, limit: int | None, *, arrays: bool = False
+) -> Operation[None]:
+    """Emits jobs by id, page by page, as they are asked for; at most `limit` rows of them. With `arrays`, tasks of an
+    array that have not started are one row."""
     left = limit
     for part in _filters(filter, newest_first):
         cursor: int | None = None
@@ -48,7 +52,7 @@ def list_jobs(filter: Selector, newest_first: bool, limit: int | None) -> Operat
             wanted, at = part, cursor
 
             def page(rid: int, wanted: Selector = wanted, at: int | None = at, size: int = size) -> ListJobs:
-                return ListJobs(rid, wanted, newest_first, at, size, attempts=True)
+                return ListJobs(rid, wanted, newest_first, at, size, attempts=True, arrays=arrays)
 
             reply = yield from ask(page, JobPage)
             for job in reply.jobs:

@@ -24,6 +24,7 @@ class OutputNames(NamedTuple):
     group: str
     attempt: int
     host: str
+    array_index: int = 0
 
     def fill(self, path: OsString | None) -> OsString | None:
         """The path with its marks replaced."""
@@ -40,7 +41,7 @@ class OutputNames(NamedTuple):
             case b"g":
                 return _plain(self.group)
             case b"i":
-                return b"0"
+                return b"%d" % self.array_index
             case b"a":
                 return b"%d" % self.attempt
             case b"h":

@@ -100,7 +100,7 @@ def page(which: Selector, newest_first: bool, cursor: int | None, limit: int) ->
 def glance(rows: int) -> Operation[JobPage]:
     """The rows that tell most of the whole table, with counts; a server that doesn't know of it gives the newest,
     and no `left_out`."""
-    request = partial(ListJobs, newest_first=True, limit=rows, counts=True, glance=True)
+    request = partial(ListJobs, newest_first=True, limit=rows, counts=True, glance=True, arrays=True)
     return (yield from ask(request, JobPage))
 
 

@@ -6,6 +6,8 @@ job. Jobs are encoded once; what is on its way at a time is all that is kept.
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import secrets
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -14,10 +16,23 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from kueue.directories import Reach
-from kueue.effects import TRIES, Close, Emit, Open, Operation, Receive, Send, answer, broken, failure
+from kueue.effects import TRIES, Close, Emit, Open, Operation, Receive, Send, answer, ask, broken, failure
 from kueue.errors import ServerUnreachableError, UsageError
+from kueue.indices import MARK, fault_of_indices
+from kueue.job_spec import Encoder, JobSpec, amount_of
+from kueue.wire.codec import from_os
 from kueue.wire.connection import ConnectionLostError
-from kueue.wire.messages import BATCH_BYTES, MAX_ITEMS, Failure, Range, Reason, Spec, Submitted
+from kueue.wire.messages import (
+    BATCH_BYTES,
+    MAX_ITEMS,
+    Failure,
+    Range,
+    Reason,
+    Spec,
+    Step,
+    SubmitArray,
+    Submitted,
+)
 
 WINDOW = 4
 """Batches on their way at a time."""
@@ -173,3 +188,34 @@ def _batches(jobs: Iterable[J], encoder: Encodes[J], token: str | None) -> Itera
         size += more
     if bodies:
         yield _Batch(token or secrets.token_hex(16), start, tuple(bodies), tuple(contexts))
+
+
+def submit_array(
+    job: JobSpec, steps: tuple[Step, ...], max_running: int | None, encoder: Encoder
+) -> Operation[tuple[list[Range], list[Reason]]]:
+    """Submit an array: the range of its ids, and the warnings.
+
+    Raises:
+        UsageError: it can't be meant.
+    """
+    spec, context = _array_spec(job, encoder)
+    fault = fault_of_indices(steps)
+    if fault is not None:
+        raise UsageError(fault)
+    if max_running is not None:
+        spec = msgspec.structs.replace(spec, max_running=amount_of("max_running", max_running, 1))
+    token = secrets.token_hex(16)
+    found = yield from ask(lambda rid: SubmitArray(rid, token, spec, steps, (context,)), Submitted)
+    warnings = dict.fromkeys((*found.warnings, *(Reason(*pair) for pair in encoder.reach.warnings)))
+    return [(found.first, found.first + found.count - 1)], list(warnings)
+
+
+def _array_spec(job: JobSpec, encoder: Encoder) -> tuple[Spec, bytes]:
+    """The volume of directories with marks is that of what they have in common."""
+    directory = None if job.cwd is None else os.fsdecode(job.cwd)
+    if directory is None or MARK not in directory:
+        return encoder.encode(job)
+    common = os.path.dirname(directory[: directory.index(MARK)]) or "."
+    base, _ = encoder.encode(dataclasses.replace(job, cwd=common))
+    spec, context = encoder.encode(dataclasses.replace(job, cwd=os.path.join(from_os(base.cwd), directory)))
+    return msgspec.structs.replace(spec, volume=base.volume, shape=base.shape), context

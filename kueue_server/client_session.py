@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import assert_never
+from collections.abc import Callable
+from typing import TypeVar, assert_never
 
 import msgspec
 
@@ -58,8 +59,10 @@ from kueue.wire.messages import (
     ShowJob,
     ShowWorker,
     Shutdown,
+    Spec,
     Steered,
     Submit,
+    SubmitArray,
     Submitted,
     ToClient,
     Unwatch,
@@ -86,6 +89,9 @@ from kueue_server.core.instructions import (
 )
 from kueue_server.output_requests import read_log
 from kueue_server.services import Services
+from kueue_server.submissions import Answer
+
+T = TypeVar("T", Submit, SubmitArray)
 
 MAX_WATCHED_SINGLES = 100_000
 PAUSE_JOURNAL_BYTES = 64 * 1024 * 1024
@@ -114,7 +120,9 @@ class ClientSession:
         """A decoded request arrived."""
         match message:
             case Submit():
-                self._submit(message)
+                self._submit(message, message.jobs, self._services.submissions.submit)
+            case SubmitArray():
+                self._submit(message, (message.spec,), self._services.submissions.submit_array)
             case ListJobs():
                 self._list_jobs(message)
             case SelectJobs():
@@ -213,19 +221,19 @@ class ClientSession:
 
     # ---------------------------------------------------------------- jobs
 
-    def _submit(self, message: Submit) -> None:
+    def _submit(self, message: T, specs: tuple[Spec, ...], submit: Callable[[T, Answer], None]) -> None:
         core = self._services.core
 
         def answer(first: int, count: int, reason: Reason | None) -> None:
             if reason is not None:
                 self._send(Failure(message.rid, reason))
             elif not self._closed:
-                warnings = core.warnings_for(message.jobs) if count else ()
-                duplicates = len(message.jobs) - count
+                warnings = core.warnings_for(specs) if count else ()
+                duplicates = len(specs) - count if isinstance(message, Submit) else 0
                 self._send(Submitted(message.rid, first, count, warnings, duplicates))
             self._resume_when_written()
 
-        self._services.submissions.submit(message, answer)
+        submit(message, answer)
         if not self._paused and self._services.journal.pending_bytes > PAUSE_JOURNAL_BYTES:
             self._paused = True
             self.link.pause_reading()
@@ -242,11 +250,18 @@ class ClientSession:
             return
         core, now = self._services.core, self._loop.time()
         if message.glance:
-            rows, left_out, waits = core.glance(limit, now)
+            rows, left_out, waits = core.glance(limit, now, arrays=message.arrays)
             self._send(JobPage(message.rid, tuple(rows), None, core.counts(now), left_out, waits))
             return
         jobs, cursor = core.page(
-            message.filter, message.newest_first, message.cursor, limit, message.attempts, now, time.time()
+            message.filter,
+            message.newest_first,
+            message.cursor,
+            limit,
+            message.attempts,
+            now,
+            time.time(),
+            arrays=message.arrays,
         )
         counts = core.counts(now) if message.counts else None
         self._send(JobPage(message.rid, tuple(jobs), cursor, counts))

@@ -79,7 +79,7 @@ class Desk:
                 self._waiting.pop(instruction.request)(instruction)
             case JobsChanged():
                 if self.hub is not None:
-                    self.hub.changed(instruction.jobs)
+                    self.hub.changed(instruction.jobs, instruction.ranges)
             case LogLine():
                 log.log(_LEVELS[instruction.level], "%s", instruction.text)
             case _:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import get_args
 
+from kueue.wire.messages import Range
 from kueue_server.core.core import Core
 from kueue_server.core.events import Event, Tick, TurnCame
 from kueue_server.core.instructions import Instruction, JobsChanged, JournalWrite
@@ -56,6 +57,7 @@ class Engine:
         # the order of the core's decisions, so groups that changed nothing on disk queue up here as well.
         self._outbox: deque[tuple[int, list[Instruction]]] = deque()
         self._untold: dict[int, int] = {}  # jobs whose changes wait in the outbox -> how many of them
+        self._untold_ranges: list[tuple[Range, ...]] = []
         self._last_group = 0
         self._committed = 0
         self._idle_waiters: list[asyncio.Future[None]] = []
@@ -83,7 +85,9 @@ class Engine:
     def is_told(self, job: int) -> bool:
         """Is all that happened to this job durable and told? If not, a `JobsChanged` that names it will be
         performed: until then the core is ahead of what may be promised to a waiter."""
-        return job not in self._untold
+        return job not in self._untold and not any(
+            first <= job <= last for ranges in self._untold_ranges for first, last in ranges
+        )
 
     async def settled(self) -> None:
         """Wait until all that was posted is handled, committed and performed."""
@@ -165,6 +169,8 @@ class Engine:
             if type(instruction) is JobsChanged:
                 for job in instruction.jobs:
                     untold[job] = untold.get(job, 0) + 1
+                if instruction.ranges:
+                    self._untold_ranges.append(instruction.ranges)
 
     def _let_go(self, instructions: list[Instruction]) -> None:
         untold = self._untold
@@ -175,6 +181,8 @@ class Engine:
                         del untold[job]
                     else:
                         untold[job] -= 1
+                if instruction.ranges:
+                    self._untold_ranges.remove(instruction.ranges)
         self._leave(instructions)
 
     def _on_written(self, group: int, error: JournalFullError | JournalBrokenError | None) -> None:

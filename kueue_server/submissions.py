@@ -14,9 +14,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from kueue.wire.messages import MAX_ITEMS, Reason, Spec, Submit, Waits
-from kueue_server.core.events import JobsSubmitted, PredecessorsAsked, SubmitFailed
-from kueue_server.core.instructions import AnswerPredecessors
+from kueue.indices import count_of, fault_of_indices
+from kueue.job import JobState
+from kueue.wire.messages import MAX_ITEMS, Reason, Spec, Submit, SubmitArray, Waits
+from kueue_server.core.arrays import task_spec
+from kueue_server.core.events import ArraySubmitted, JobsSubmitted, PredecessorsAsked, SubmitFailed
+from kueue_server.core.instructions import AnswerPredecessors, SavePart
+from kueue_server.core.records import encoded_plan
 from kueue_server.engine import Engine
 from kueue_server.journal.interface import AddJobs, Journal, JournalBrokenError, JournalFullError
 from kueue_server.keys import Flight, Keys, Name
@@ -27,6 +31,9 @@ MAX_SPEC_BYTES = 4 * 1024 * 1024
 MAX_TOKEN_CHARACTERS = 128
 MAX_AWAITED_RANGES = 1_000_000
 """Ranges of ids that the jobs of a block wait for, all in all; the journal keeps those of each job."""
+
+_TOO_LARGE = Reason("bad_command", f"a job is larger than {MAX_SPEC_BYTES} bytes")
+_OURS = Reason("bad_array", "which array a job is of is for the server to say")
 
 Answer = Callable[[int, int, Reason | None], None]
 """Called with first id, count, and None (0, 0: all were duplicates); or 0, 0 and why not."""
@@ -77,7 +84,7 @@ class Submissions:
             return
         encoded = tuple(self._encoder.encode(spec) for spec in message.jobs)
         if max(map(len, encoded)) > MAX_SPEC_BYTES:
-            answer(0, 0, Reason("bad_command", f"a job is larger than {MAX_SPEC_BYTES} bytes"))
+            answer(0, 0, _TOO_LARGE)
             return
         content_hash = _hash_of(encoded)
         if self.answer_known_token(message.token, content_hash, answer):
@@ -168,6 +175,52 @@ class Submissions:
 
         self.write((rows,), written)
 
+    def submit_array(self, message: SubmitArray, answer: Answer) -> None:
+        """Take an array; `answer` is called once, when it is durable or refused."""
+        spec, steps = message.spec, message.indices
+        fault = fault_of_indices(steps)
+        refusal = self.refusal_of_token(message.token) or _refusal_of_contexts(message.contexts)
+        if refusal is None and fault is not None:
+            refusal = Reason("bad_array", fault)
+        if refusal is None and (spec.array is not None or spec.array_index is not None):
+            refusal = _OURS
+        if refusal is None and (spec.key or spec.waits is not None):
+            refusal = Reason("bad_array", "the tasks of an array have no key, and wait for no other jobs")
+        content = self._encoder.encode((spec, steps))
+        # A task is the longer the higher its index is.
+        longest = spec if refusal is not None else task_spec(spec, max(last for _, last, _ in steps))
+        if refusal is None and max(len(content), len(self._encoder.encode(longest))) > MAX_SPEC_BYTES:
+            refusal = _TOO_LARGE
+        if refusal is not None:
+            answer(0, 0, refusal)
+            return
+        content_hash = "array " + hashlib.sha256(content).hexdigest()
+        if self.answer_known_token(message.token, content_hash, answer):
+            return
+        contexts = tuple((hashlib.sha256(blob).hexdigest(), blob) for blob in message.contexts)
+        refusal = self._refusal_of_jobs((longest,), dict(contexts))
+        if refusal is not None:
+            answer(0, 0, refusal)
+            return
+        count = count_of(steps)
+        first = self.take_ids(count)
+        last = first + count - 1
+        spec = msgspec.structs.replace(spec, array=first)
+        self.hold_token(message.token, content_hash, answer)
+        wall = time.time()
+        plan = encoded_plan(spec, steps)
+        part = SavePart(first, last, wall, spec.context, plan, JobState.PENDING, 0.0)
+        block = AddJobs(first, wall, (), (), contexts, message.token, content_hash, whole=count, array=part)
+
+        def written(reason: Reason | None) -> None:
+            if reason is None:
+                self._engine.post(ArraySubmitted(first, last, spec, steps, wall))
+                self.end_token(message.token, first, count, None)
+            else:
+                self.end_token(message.token, 0, 0, reason)
+
+        self.write((block,), written)
+
     # ---------------------------------------------------------------- what reruns use, too
 
     def take_ids(self, count: int) -> int:
@@ -215,9 +268,9 @@ class Submissions:
             return refusal
         if not 0 < len(message.jobs) <= MAX_ITEMS:
             return Reason("bad_block", f"a submit carries 1 to {MAX_ITEMS} jobs")
-        if any(len(blob) > MAX_CONTEXT_BYTES for blob in message.contexts):
-            return Reason("bad_context", f"the environment is larger than {MAX_CONTEXT_BYTES} bytes")
-        return None
+        if any((spec.array, spec.max_running) != (None, None) for spec in message.jobs):
+            return _OURS
+        return _refusal_of_contexts(message.contexts)
 
     def answer_known_token(self, token: str, content_hash: str, answer: Answer) -> bool:
         """Whether a token was used before, or is on its way; then `answer` is called, now or when that is over."""
@@ -252,6 +305,12 @@ class Submissions:
                     return refusal
                 return Reason(refusal.code, f"job {index + 1} of {len(specs)}: {refusal.text}")
         return None
+
+
+def _refusal_of_contexts(contexts: tuple[bytes, ...]) -> Reason | None:
+    if any(len(blob) > MAX_CONTEXT_BYTES for blob in contexts):
+        return Reason("bad_context", f"the environment is larger than {MAX_CONTEXT_BYTES} bytes")
+    return None
 
 
 def _hash_of(encoded: tuple[bytes, ...]) -> str:

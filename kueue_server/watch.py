@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 
 from kueue.wire.link import Link
 from kueue.wire.messages import MAX_ITEMS, JobChange, Range, Watch, WatchState
+from kueue_server.core.idranges import merged
 
 MAX_REMEMBERED_IDS = 200_000
 """Changed ids that are remembered for watchers that come back."""
@@ -35,9 +36,15 @@ class _Subscription:
         self.greeted = False  # told which journal this is
         self.resync = False
         self.late: dict[int, None] = {}  # changed while the snapshot was being sent
+        self.late_ranges: list[Range] = []  # the same of many at once
 
     def wants(self, job: int) -> bool:
         return any(first <= job <= last for first, last in self.ranges)
+
+    def wanted_of(self, ranges: Iterable[Range]) -> list[Range]:
+        """What it is about of these ranges."""
+        spans = list(ranges)
+        return merged([(max(a, low), min(b, high)) for a, b in self.ranges for low, high in spans])
 
 
 class WatchHub:
@@ -61,7 +68,7 @@ class WatchHub:
         self._journal = journal
         # Starts from the clock, so that numbers of an earlier run of the server are older than ours.
         self.seq = first_seq
-        self._remembered: deque[tuple[int, tuple[int, ...]]] = deque()
+        self._remembered: deque[tuple[int, tuple[int, ...], tuple[Range, ...]]] = deque()
         self._remembered_ids = 0
         self._forgotten_up_to = first_seq
         self._by_id: dict[int, list[_Subscription]] = {}
@@ -85,12 +92,14 @@ class WatchHub:
         if since is not None and self._forgotten_up_to <= since <= self.seq:
             changed = {
                 job: None
-                for seq, jobs in self._remembered
+                for seq, jobs, _ in self._remembered
                 if seq > since
                 for job in jobs
                 if subscription.wants(job)
             }
-            subscription.snapshot = iter(sorted(changed))
+            many = [span for seq, _, ranges in self._remembered if seq > since for span in ranges]
+            spans = tuple(subscription.wanted_of(many))
+            subscription.snapshot = chain(sorted(changed), self._ids_of(spans))
         else:
             subscription.snapshot = self._ids_of(message.ranges)
         self._send_snapshot(key, subscription)
@@ -115,12 +124,14 @@ class WatchHub:
         for _, rid in [key for key in self._all if key[0] == id(link)]:
             self.unwatch(link, rid)
 
-    def changed(self, jobs: tuple[int, ...]) -> None:
+    def changed(self, jobs: tuple[int, ...], ranges: tuple[Range, ...] = ()) -> None:
         """These jobs changed, and the changes are durable."""
         self.seq += 1
-        self._remember(jobs)
+        self._remember(jobs, ranges)
         if not self._all:
             return
+        if ranges:
+            self._tell_of_many(ranges)
         told: dict[_Subscription, list[int]] = {}
         wide = list(self._wide.values())
         for job in jobs:
@@ -131,6 +142,16 @@ class WatchHub:
                     told.setdefault(subscription, []).append(job)
         for subscription, changed in told.items():
             self._tell(subscription, changed)
+
+    def _tell_of_many(self, ranges: tuple[Range, ...]) -> None:
+        """However many they are, they are told of like a snapshot: as fast as the reader takes it."""
+        for key, subscription in list(self._all.items()):
+            spans = subscription.wanted_of(ranges)
+            if spans and subscription.snapshot is None:
+                subscription.snapshot = self._ids_of(tuple(spans))
+                self._send_snapshot(key, subscription)
+            elif spans:
+                subscription.late_ranges += spans
 
     def resume_unsent(self) -> None:
         """Go on with snapshots that were paused for slow readers. Called on each drained link or tick."""
@@ -145,6 +166,7 @@ class WatchHub:
             subscription.resync = True
             subscription.snapshot = self._ids_of(subscription.ranges)
             subscription.late.clear()
+            subscription.late_ranges.clear()
             self._unsent[id(subscription.link), subscription.rid] = subscription
             return
         for start in range(0, len(jobs), MAX_ITEMS):
@@ -167,7 +189,7 @@ class WatchHub:
                 subscription.rid,
                 self.seq,
                 self._changes(part),
-                more=not last or bool(subscription.late),
+                more=not last or bool(subscription.late or subscription.late_ranges),
                 resync=subscription.resync,
                 journal="" if subscription.greeted else self._journal,
             )
@@ -175,7 +197,8 @@ class WatchHub:
             subscription.resync = False
             subscription.link.send(state)
             if last:
-                subscription.snapshot = None
+                spans, subscription.late_ranges = subscription.late_ranges, []
+                subscription.snapshot = self._ids_of(tuple(merged(spans))) if spans else None
         self._unsent.pop(key, None)
         if subscription.late:
             late = list(subscription.late)
@@ -185,12 +208,12 @@ class WatchHub:
     def _changes(self, jobs: Iterable[int]) -> tuple[JobChange, ...]:
         return tuple([self._change_of(job) for job in jobs if self._is_told(job)])
 
-    def _remember(self, jobs: tuple[int, ...]) -> None:
-        self._remembered.append((self.seq, jobs))
-        self._remembered_ids += len(jobs)
+    def _remember(self, jobs: tuple[int, ...], ranges: tuple[Range, ...]) -> None:
+        self._remembered.append((self.seq, jobs, ranges))
+        self._remembered_ids += len(jobs) + len(ranges)
         while self._remembered_ids > MAX_REMEMBERED_IDS and self._remembered:
-            seq, forgotten = self._remembered.popleft()
-            self._remembered_ids -= len(forgotten)
+            seq, forgotten, spans = self._remembered.popleft()
+            self._remembered_ids -= len(forgotten) + len(spans)
             self._forgotten_up_to = seq
 
     @staticmethod

@@ -12,7 +12,9 @@ from kueue.wire.codec import from_os
 from kueue.wire.messages import Context, Spec
 from kueue_worker.core.events import Note
 
-OURS = frozenset({"PWD", "OLDPWD", "KUEUE_JOB_ID", "KUEUE_ATTEMPT", "KUEUE_CPUS", "KUEUE_RAM_MB"})
+OURS = frozenset(
+    {"PWD", "OLDPWD", "KUEUE_JOB_ID", "KUEUE_ATTEMPT", "KUEUE_CPUS", "KUEUE_RAM_MB", "KUEUE_ARRAY_INDEX"}
+)
 OUR_PREFIXES = ("KUEUE_RESOURCE_", "KUEUE_WORKER", "KUEUE_FENCE")
 GPU = "gpu"
 
@@ -45,6 +47,8 @@ def own_environment(
         ("KUEUE_RAM_MB", str(shape.ram_mb)),
         ("KUEUE_WORKER", worker),
     ]
+    if spec.array_index is not None:
+        pairs.append(("KUEUE_ARRAY_INDEX", str(spec.array_index)))
     if "OMP_NUM_THREADS" not in names:
         pairs.append(("OMP_NUM_THREADS", str(max(1, shape.cpus))))
     units = dict(note.units)

@@ -90,7 +90,9 @@ class Preparations:
         except ProtocolError as error:
             self._prepared(PrepareDone(order.key, refusal=Reason("no_resources", str(error))))
             return
-        names = OutputNames(order.job, spec.name, spec.group, order.attempt, self._host)
+        names = OutputNames(
+            order.job, spec.name, spec.group, order.attempt, self._host, spec.array_index or 0
+        )
         stdout, stderr = names.fill(spec.stdout), names.fill(spec.stderr)
         if stdout is not spec.stdout or stderr is not spec.stderr:
             spec = msgspec.structs.replace(spec, stdout=stdout, stderr=stderr)

@@ -76,4 +76,6 @@ OPTIONS = (
         "each_line", ("--each-line",), "text", "A job for each line; {} is the line (- is stdin).", "FILE"
     ),
     Option("from_json", ("--from-json",), "text", "A job for each object; {key} is its value.", "FILE"),
+    Option("array", ("--array",), "text", "A job for each index; {n} is it: 1-9,20, 1-1000:2.", "INDICES"),
+    Option("max_running", ("--max-running",), "text", "So many of these run at a time at most.", "N"),
 )

@@ -66,29 +66,29 @@ def list_jobs(
         limit = max(1, terminal.height - HEADER_AND_FOOTER_LINES)
     with session.connected() as client:
         if limit is None:
-            found = client.job_views(which=which)
+            found = client.job_views(which=which, arrays=True)
         else:
-            newest = list(client.job_views(which=which, newest_first=True, limit=limit))
+            newest = list(client.job_views(which=which, newest_first=True, limit=limit, arrays=True))
             found = iter(newest[::-1])
         if as_json:
             from kueue.cli.render.json_rows import job_row
 
             print_json_list(job_row(job) for job in found)
             return 0
-        from kueue.cli.render.jobs import count_line, job_lines
+        from kueue.cli.render.jobs import count_line, job_lines, jobs_of
 
         shown = list(found)
         counts = client.counts()
         if shown:
             terminal.print(job_lines(shown, time.time(), terminal.width, colour=terminal.colour))
-        terminal.print([count_line(counts, len(shown), colour=terminal.colour)])
+        terminal.print([count_line(counts, sum(map(jobs_of, shown)), colour=terminal.colour)])
     return 0
 
 
 def _at_a_glance(session: Session) -> int:
     """The rows that tell most, as many as fit."""
     from kueue.cli.render.glance import left_out_line, waits_line
-    from kueue.cli.render.jobs import count_line, job_lines
+    from kueue.cli.render.jobs import count_line, job_lines, jobs_of
 
     terminal = session.terminal
     rows = terminal.height - GLANCE_LINES if terminal.is_interactive else ROWS_ELSEWHERE
@@ -98,7 +98,7 @@ def _at_a_glance(session: Session) -> int:
     jobs = list(page.jobs if page.left_out is not None else page.jobs[::-1])
     if jobs:
         terminal.print(job_lines(jobs, time.time(), terminal.width, colour=terminal.colour))
-    lines = [count_line(counts, len(jobs), colour=terminal.colour)]
+    lines = [count_line(counts, sum(map(jobs_of, jobs)), colour=terminal.colour)]
     if page.left_out is not None:
         left = left_out_line(page.left_out, terminal.width)
         waits = waits_line(page.waits, counts, terminal.width, colour=terminal.colour)

@@ -19,7 +19,7 @@ from kueue.cli.session import session_of
 from kueue.dumping import End
 from kueue.errors import KueueError, UsageError
 
-_NOT_OF_LOAD = frozenset({"queue", "follow", "each_line", "from_json"})
+_NOT_OF_LOAD = frozenset({"queue", "follow", "each_line", "from_json", "array", "max_running"})
 LOAD = (
     Option("as_objects", ("--json",), "flag", "An object a line, not a line of text.", None, False),
     Option("unique", ("-u", "--unique"), "flag", "Leave out what the queue has already.", None, False),
@@ -52,7 +52,16 @@ def load(
     if key is not None and "{" not in key:
         raise UsageError(f"--key {key} is the same for all; write {{}} for the line, {{name}} for a value")
     kind = "from_json" if values["as_objects"] else "each_line"
-    values |= {"queue": queue, "follow": False, "each_line": None, "from_json": None, kind: file, "key": key}
+    values |= {
+        "queue": queue,
+        "follow": False,
+        "each_line": None,
+        "from_json": None,
+        "array": None,
+        "max_running": None,
+        kind: file,
+        "key": key,
+    }
     return submit_many(session_of(context), spec_of(command or [], values, many=True), values)
 
 

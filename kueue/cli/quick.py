@@ -15,6 +15,10 @@ GLOBAL = (
 )
 
 
+NOT_PLAIN = ("each_line", "from_json", "array", "max_running")
+"""Options with which there are many jobs."""
+
+
 class Call:
     """`values` by parameter, each of them given; `config` and `colour` are the global options."""
 
@@ -31,7 +35,7 @@ def parse_cmd(arguments: list[str]) -> Call | None:
     if before is None or before[1][:1] != ["cmd"] or before[0]["colour"] not in ("auto", "always", "never"):
         return None
     after = _parse(before[1][1:], OPTIONS)
-    if after is None or not after[1] or after[0]["each_line"] or after[0]["from_json"]:
+    if after is None or not after[1] or any(after[0][name] for name in NOT_PLAIN):
         return None
     return Call(before[0]["config"], before[0]["colour"], after[0], after[1])
 

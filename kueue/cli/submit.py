@@ -26,6 +26,12 @@ def submit(session: Session, command: list[str], values: Mapping[str, Any], toke
     """
     wait, follow = values["wait"], values["follow"]
     try:
+        if values["array"] is not None:
+            from kueue.cli.array import submit_array  # imported here: most submits are of one job
+
+            return submit_array(session, spec_of(command, values, many=True), values)
+        if values["max_running"] is not None:
+            raise UsageError("--max-running is for --array")
         if values["each_line"] is not None or values["from_json"] is not None:
             from kueue.cli.many_jobs import submit_many  # imported here: most submits are of one job
 

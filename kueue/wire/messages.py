@@ -27,6 +27,7 @@ from kueue.wire.words import DEFAULT_QUEUE as DEFAULT_QUEUE
 from kueue.wire.words import OsString as OsString
 from kueue.wire.words import Range as Range
 from kueue.wire.words import RawBytes as RawBytes
+from kueue.wire.words import Step as Step
 
 MAX_FRAME = 16 * 1024 * 1024
 """Bytes of one frame after authentication."""
@@ -88,7 +89,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     failed by its own exit code (one of `retry_on`, if there are some) is followed by another after
     `retry_delay_seconds`, `max_retries` times at most. `rerun_of`: the job that it is a new run of. A job whose
     `key` one of its queue has already, in whatever state, is not made. `waits`: for what it waits before it is
-    pending.
+    pending. Of a task of an array (`submit_array`) `array` is the id of its first task, `array_index` its own index; of
+    all jobs with the same `array` at most `max_running` run at a time.
     """
 
     payload: Payload
@@ -110,6 +112,9 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     retry_delay_seconds: float | None = None
     retry_on: tuple[int, ...] = ()
     rerun_of: int | None = None
+    array: int | None = None
+    array_index: int | None = None
+    max_running: int | None = None
     key: str = ""
     waits: Waits | None = None
 
@@ -375,10 +380,23 @@ class Submit(msgspec.Struct, frozen=True, tag="submit", omit_defaults=True):
     contexts: tuple[bytes, ...] = ()
 
 
+class SubmitArray(msgspec.Struct, frozen=True, tag="submit_array", omit_defaults=True):
+    """An array: a task for each index, with contiguous ids in the order of the indices, all or none. `indices` are
+    first, last and step each. In the command, and in `cwd`, `stdout`, `stderr` and `name` of `spec`, `{n}` stands for
+    the index. `max_running` may be set in it; `array` and `array_index` are set by the server. Else as `Submit`."""
+
+    rid: int
+    token: str
+    spec: Spec
+    indices: tuple[Step, ...]
+    contexts: tuple[bytes, ...] = ()
+
+
 class ListJobs(msgspec.Struct, frozen=True, tag="list_jobs", omit_defaults=True):
     """A page of jobs ordered by id. `newest_first` walks down from the newest. `cursor`: the last id of
-    the page before (exclusive). `counts`: also count the table by state. `attempts`: rows carry them all.
-    `glance`: instead, the `limit` rows that tell most of the whole table, and what is left out."""
+    the page before (exclusive). `counts`: also count the table by state. `attempts`: rows carry them all. `arrays`:
+    tasks of an array that have not started may be one row, with `last`. `glance`: instead, the `limit` rows that tell
+    most of the whole table, and what is left out."""
 
     rid: int
     filter: Selector = Selector()
@@ -387,6 +405,7 @@ class ListJobs(msgspec.Struct, frozen=True, tag="list_jobs", omit_defaults=True)
     limit: int = MAX_ITEMS
     counts: bool = False
     attempts: bool = False
+    arrays: bool = False
     glance: bool = False
 
 
@@ -587,6 +606,7 @@ class ServerInfo(msgspec.Struct, frozen=True, tag="server_info"):
 
 ClientMessage = (
     Submit
+    | SubmitArray
     | ListJobs
     | SelectJobs
     | ShowJob
@@ -646,7 +666,8 @@ class AttemptView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 class JobView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A row of a listing. `reason`: why it waits, failed or was canceled. `awaited`: how many jobs it still waits
-    for."""
+    for. With `last` it stands for the tasks of an array from `id` to `last`, none of which has started, and `indices`
+    are theirs (as `1-1000:2,2000`); command, names and paths have their marks then."""
 
     id: int
     state: str
@@ -679,6 +700,10 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     retries: int = 0
     retry_at: float | None = None
     rerun_of: int | None = None
+    array: int | None = None
+    array_index: int | None = None
+    last: int | None = None
+    indices: str = ""
     awaited: int = 0
 
 

@@ -1,4 +1,4 @@
-"""The smallest parts of messages: strings of the operating system, and ranges of ids.
+"""The smallest parts of messages: strings of the operating system, ranges of ids and of indices.
 
 Apart from `messages.py` so that other parts of the wire can be made of them.
 """
@@ -16,5 +16,7 @@ class RawBytes(msgspec.Struct, frozen=True, gc=False):
 
 OsString = str | RawBytes
 Range = tuple[int, int]
+Step = tuple[int, int, int]
+"""First and last index, both of which are there, and the distance between two."""
 DEFAULT_QUEUE = "default"
 """Of jobs for which nobody names another."""

@@ -189,6 +189,8 @@ def _refusal_of_settings(spec: Spec) -> Reason | None:
         return Reason("bad_time_limit", "the time limit must be longer than nothing")
     if not 0 <= spec.max_retries <= MAX_AMOUNT:
         return Reason("bad_retries", f"max_retries {spec.max_retries}: must be 0 to {MAX_AMOUNT}")
+    if spec.max_running is not None and not 1 <= spec.max_running <= MAX_AMOUNT:
+        return Reason("bad_max_running", f"max_running {spec.max_running}: must be 1 to {MAX_AMOUNT}")
     if spec.max_retries and not spec.restart:
         return Reason("bad_retries", "a job that runs at most once is not tried again")
     if not 0 <= (spec.retry_delay_seconds or 0.0) <= MAX_RETRY_DELAY:

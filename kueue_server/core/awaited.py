@@ -7,7 +7,8 @@ import msgspec
 from kueue.job import UNFINISHED
 from kueue.wire.messages import MAX_ITEMS, Range, Reason, Waits
 from kueue_server.core.gates import Gate
-from kueue_server.core.idset import RangeList, runs
+from kueue_server.core.idranges import RangeList
+from kueue_server.core.idset import runs
 from kueue_server.core.state import State
 from kueue_server.core.table import Job
 

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 from kueue.job import FINISHED, JobState
 from kueue.wire.messages import Range, Selector
-from kueue_server.core import attempts, verbs
+from kueue_server.core import attempts, tasks, verbs
+from kueue_server.core.arrays import Tasks
 from kueue_server.core.events import CancelRequested
-from kueue_server.core.idset import RangeList, merged, without
+from kueue_server.core.idranges import RangeList, merged, without
 from kueue_server.core.instructions import AnswerCancel
 from kueue_server.core.state import State
 from kueue_server.core.table import Job
@@ -61,6 +62,16 @@ class Canceling:
             self._canceled += 1
         else:
             self._running.add(job.id, job.id)
+
+    def apply_tasks(self, state: State, found: Tasks) -> None:
+        """Cancel tasks of which nothing has become, if that has not been done."""
+        if self._wanted:
+            self._known.add(found.first, found.last)
+        if found.part.state in FINISHED:
+            self._finished.add(found.first, found.last)
+        else:
+            tasks.cancel(state, found)
+            self._canceled += len(found)
 
     def pause(self, state: State) -> None:
         """Nothing is left over."""

@@ -12,9 +12,8 @@ from kueue.job import FINISHED, JobState
 from kueue.resources import Shape
 from kueue.wire.changes import Changes
 from kueue.wire.messages import Command, Reason, Spec
-from kueue_server.core import dependencies, verbs
+from kueue_server.core import dependencies, tasks, verbs
 from kueue_server.core.admission import Admission
-from kueue_server.core.closed import path_bytes
 from kueue_server.core.events import ChangeRequested
 from kueue_server.core.gates import is_held
 from kueue_server.core.instructions import AnswerChange, SaveSpec
@@ -116,7 +115,7 @@ def _put(state: State, job: Job, new: Spec) -> None:
     pending = job.state is S.PENDING
     if pending:
         state.dequeue(job)
-    lane = state.pending.lane(new.queue, new.shape, path_bytes(new.volume))
+    lane = tasks.lane_of(state, new)
     lane.jobs += 1
     state.pending.leave(job.lane)
     job.lane = lane
@@ -125,5 +124,6 @@ def _put(state: State, job: Job, new: Spec) -> None:
     state.table.regroup(job, new.group)
     if pending:
         state.enqueue(job)
-    state.outbox.write(SaveSpec(job.id, job.spec))
+    if not tasks.become_single(state, job):
+        state.outbox.write(SaveSpec(job.id, job.spec))
     state.outbox.changed(job.id)

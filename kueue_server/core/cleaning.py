@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from kueue.job import FINISHED, JobState
 from kueue.wire.messages import Selector
-from kueue_server.core import retention, verbs
+from kueue_server.core import retention, tasks, verbs
+from kueue_server.core.arrays import Tasks
 from kueue_server.core.events import CleanRequested
 from kueue_server.core.instructions import AnswerClean
 from kueue_server.core.state import State
-from kueue_server.core.table import Job
+from kueue_server.core.table import Job, task_of
 
 S = JobState
 
@@ -41,6 +42,18 @@ class Cleaning:
             self._doomed.append(job.id)
         else:
             self._kept += 1
+
+    def apply_tasks(self, state: State, found: Tasks) -> None:
+        """Drop tasks that were canceled before they started, or count them as kept."""
+        if state.table.turned is not None:  # somebody waits for jobs: each of these is looked at
+            for number in found.ids():
+                self.apply(state, task_of(found.part, number))
+            return
+        if found.part.state in self._states:
+            tasks.drop(state, found)
+            self._dropped += len(found)
+        else:
+            self._kept += len(found)
 
     def pause(self, state: State) -> None:
         """Drop those of this portion."""

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import assert_never
 
-import msgspec
-
 from kueue.wire.messages import (
     BATCH_BYTES,
     Changes,
@@ -50,12 +48,14 @@ from kueue_server.core import (
     starvation,
     steering,
     submission,
+    tasks,
     verbs,
     views,
 )
 from kueue_server.core.admission import Admission
 from kueue_server.core.awaited import awaited_ranges
 from kueue_server.core.events import (
+    ArraySubmitted,
     CancelRequested,
     ChangeRequested,
     CleanRequested,
@@ -86,12 +86,12 @@ from kueue_server.core.grouping import why_many_wait
 from kueue_server.core.instructions import AnswerForgetWorker, Instruction
 from kueue_server.core.records import Restored, RestoredJob
 from kueue_server.core.rerunning import Reruns, gather
+from kueue_server.core.rows import Rows, end_of
 from kueue_server.core.selection import PORTION, SelectedPart, Selection, part
 from kueue_server.core.state import State
 from kueue_server.core.table import spec_of
 from kueue_server.core.waiting import WhyWaiting
 
-_encode = msgspec.json.Encoder().encode
 _ALL_IDS_UP_TO = 1_000_000
 
 
@@ -131,6 +131,9 @@ class Core:
             case JobsSubmitted():
                 state.wall = event.wall
                 submission.submitted(state, event)
+            case ArraySubmitted():
+                state.wall = event.wall
+                tasks.submitted(state, event)
             case PredecessorsAsked():
                 predecessors.asked(state, event)
             case SubmitFailed():
@@ -270,7 +273,7 @@ class Core:
 
     def job_view(self, job_id: int, now: float, attempts: bool = True) -> JobView | None:
         """A job as a row; None if it is not in the table."""
-        job = self._state.table.get(job_id)
+        job = self._state.table.look(job_id)
         if job is None:
             return None
         why = WhyWaiting(self._state)
@@ -278,17 +281,20 @@ class Core:
 
     def job_detail(self, job_id: int, now: float) -> JobDetail | None:
         """All about a job, but its tails and context; `rid` is 0."""
-        job = self._state.table.get(job_id)
+        job = self._state.table.look(job_id)
         return None if job is None else views.job_detail(self._state, job, now)
 
     def context_of(self, job_id: int) -> str | None:
         """The hash of a job's context."""
-        job = self._state.table.get(job_id)
+        job = self._state.table.look(job_id)
         return None if job is None else job.context
 
     def change_of(self, job_id: int) -> JobChange:
         """A job as its watchers see it; state `unknown` if it is not in the table."""
-        job = self._state.table.get(job_id)
+        table = self._state.table
+        if job_id in table.latent:
+            return views.task_change(table, job_id)
+        job = table.get(job_id)
         return JobChange(job_id, "unknown") if job is None else views.job_change(self._state, job)
 
     def page(
@@ -300,37 +306,39 @@ class Core:
         attempts: bool,
         now: float,
         wall: float = 0.0,
+        *,
+        arrays: bool = False,
     ) -> tuple[list[JobView], int | None]:
         """At most `limit` rows beyond `cursor`, fewer where they are long or far between, and the next cursor;
-        None if these were the last."""
+        None if these were the last. With `arrays`, latent tasks that follow one another are one row."""
         state = self._state
         selection = Selection(state, filter, wall)
-        why = WhyWaiting(state)
-        rows: list[JobView] = []
-        size, left = 0, PORTION
-        for job, named in selection.walk(newest_first, cursor):
-            if len(rows) == limit or size >= BATCH_BYTES or left <= 0:
-                return rows, cursor
-            left -= selection.cost
-            cursor = job.id
-            if named:
-                rows.append(views.job_view(state, job, spec_of(job), why, now, attempts=attempts))
-                size += len(_encode(rows[-1]))
-        return rows, None
+        rows = Rows(state, now, attempts=attempts, arrays=arrays)
+        left = PORTION
+        for found, named in selection.walk_tasks(newest_first, cursor):
+            for at, row in rows.of(found, newest_first) if named else ((end_of(found, newest_first), None),):
+                if len(rows.made) == limit or rows.size >= BATCH_BYTES or left <= 0:
+                    return rows.made, cursor
+                left -= selection.cost
+                cursor = at
+                if row is not None:
+                    rows.add(row())
+        return rows.made, None
 
-    def glance(self, rows: int, now: float) -> tuple[list[JobView], LeftOut, tuple[WaitGroup, ...]]:
+    def glance(
+        self, rows: int, now: float, *, arrays: bool = False
+    ) -> tuple[list[JobView], LeftOut, tuple[WaitGroup, ...]]:
         """At most so many rows that tell most of the whole table, how many there are of each kind beside them, and
         why the pending ones wait."""
         state = self._state
-        why, glance = WhyWaiting(state), Glance(state, rows)
-        found: list[JobView] = []
-        size = 0
-        for job in glance.take():
-            found.append(views.job_view(state, job, spec_of(job), why, now, attempts=False))
-            size += len(_encode(found[-1]))
-            if size >= BATCH_BYTES:
+        glance = Glance(state, rows, arrays=arrays)
+        found = Rows(state, now, attempts=False, arrays=arrays)
+        for one in glance.take():
+            for _, row in found.of(one, False):
+                found.add(row())
+            if found.size >= BATCH_BYTES:
                 break
-        return found, glance.left_out(), why_many_wait(state, why)
+        return found.made, glance.left_out(), why_many_wait(state, found.why)
 
     def select(self, selector: Selector, cursor: int | None, most_ranges: int, wall: float) -> SelectedPart:
         """A portion of what a selector names."""
@@ -374,7 +382,7 @@ class Core:
         self, job_id: int, now: float
     ) -> tuple[JobView, tuple[WorkerLacks, ...], tuple[Range, ...]] | None:
         """A job, what each worker lacks for it, and the jobs that it waits for."""
-        job = self._state.table.get(job_id)
+        job = self._state.table.look(job_id)
         view = self.job_view(job_id, now)
         if job is None or view is None:
             return None

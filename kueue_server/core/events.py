@@ -19,6 +19,7 @@ from kueue.wire.messages import (
     Selector,
     Spec,
     Status,
+    Step,
     SystemInfo,
     Waits,
 )
@@ -51,6 +52,16 @@ class SubmitFailed(msgspec.Struct, frozen=True):
     """The jobs of that request are not in the journal, and never will be."""
 
     request: int
+
+
+class ArraySubmitted(msgspec.Struct, frozen=True):
+    """An array that is already durable in the journal. `spec` has its marks, and says which array it is."""
+
+    first: int
+    last: int
+    spec: Spec
+    steps: tuple[Step, ...]
+    wall: float
 
 
 class WorkerConnected(msgspec.Struct, frozen=True):
@@ -220,6 +231,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 Event = (
     JobsSubmitted
+    | ArraySubmitted
     | PredecessorsAsked
     | SubmitFailed
     | WorkerConnected

@@ -20,7 +20,7 @@ import msgspec
 from kueue.job import FINISHED, UNFINISHED, JobState
 from kueue.wire.messages import Range, Reason
 from kueue.wire.waits import Waits
-from kueue_server.core.idset import merged
+from kueue_server.core.idranges import merged
 from kueue_server.core.range_index import RangeIndex
 from kueue_server.core.table import Job, JobTable, waits_of
 

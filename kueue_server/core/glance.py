@@ -14,6 +14,7 @@ from itertools import chain, islice
 from kueue.job import JobState
 from kueue.wire.messages import LeftOut
 from kueue_server.core import turns
+from kueue_server.core.arrays import Tasks
 from kueue_server.core.idset import IdSet, walk
 from kueue_server.core.pending import Lane, job_of
 from kueue_server.core.queues import Queues
@@ -33,7 +34,7 @@ MOST_LOOKS = 2000
 class Glance:
     """Which rows, of each of the four kinds in their order, and how many jobs there are of each."""
 
-    def __init__(self, state: State, rows: int) -> None:
+    def __init__(self, state: State, rows: int, *, arrays: bool = False) -> None:
         table, lately = state.table, state.retention.lately
         self._counts = [
             table.count(S.RUNNING, S.OFFERED),
@@ -43,18 +44,18 @@ class Glance:
         ]
         self._failed_before = table.count(S.FAILED) - len(lately.jobs)
         parts = shares(rows, self._counts)
-        self._kinds = (
+        self._kinds: tuple[Sequence[Job | Tasks], ...] = (
             _running(state, parts[0]),
             _newest(state, (S.FAILED,), lately.jobs, lately.newest, parts[1]),
-            _next(state, parts[2]),
+            _next_with_arrays(state, parts[2]) if arrays else _next(state, parts[2]),
             _newest(state, (S.SUCCEEDED, S.CANCELED), None, state.retention.newest, parts[3]),
         )
 
-    def take(self) -> Iterator[Job]:
+    def take(self) -> Iterator[Job | Tasks]:
         """The jobs, one by one; those that are not taken are left out, too."""
         for kind, jobs in enumerate(self._kinds):
             for job in jobs:
-                self._counts[kind] -= 1
+                self._counts[kind] -= len(job) if isinstance(job, Tasks) else 1
                 yield job
 
     def left_out(self) -> LeftOut:
@@ -144,6 +145,23 @@ def _next(state: State, most: int) -> list[Job]:
     found = list(islice(upcoming(state.queues), most))
     found += islice(table.by_state[S.WAITING], most - len(found))
     return [table.jobs[job_id] for job_id in found]
+
+
+def _next_with_arrays(state: State, most: int) -> list[Job | Tasks]:
+    """The same, but latent tasks that follow one another are one row."""
+    table = state.table
+    found: list[Job | Tasks] = []
+    run = range(0)
+    for key in islice(upcoming(state.queues), MOST_LOOKS):
+        if key in run:
+            continue
+        if len(found) == most:
+            break
+        tasks = table.run_from(key)
+        found.append(table.jobs[key] if tasks is None else tasks)
+        run = range(0) if tasks is None else tasks.ids()
+    found += [table.jobs[job_id] for job_id in islice(table.by_state[S.WAITING], most - len(found))]
+    return found
 
 
 def _newest(

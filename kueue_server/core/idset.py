@@ -1,8 +1,8 @@
-"""Ordered sets of job ids, as bit masks in chunks.
+"""Ordered sets of job ids: bit masks in chunks, and runs of chunks that are full.
 
-A million ids that follow one another take some 250 KB, adding and removing cost the same at any size, and a
-walk may begin anywhere. Used for the jobs in each state, the groups, and the pending lanes. It knows ids
-only, nothing of jobs.
+A million ids that follow one another take some 250 KB, or next to nothing if they came as a block (an array of jobs)
+and none of them has gone yet; adding and removing cost the same at any size, and a walk may begin anywhere. Used
+for the jobs in each state, the groups, and the pending lanes. It knows ids only, nothing of jobs.
 """
 
 from __future__ import annotations
@@ -14,23 +14,33 @@ _SHIFT = 8
 _SIZE = 1 << _SHIFT
 _LOW = _SIZE - 1
 _FULL = (1 << _SIZE) - 1
+_LEAST_RUN = 4
+"""Chunks that are worth a run of their own."""
+_NO_KEY = 2**62
+"""Above the key of any chunk."""
 
 
 class IdSet:
     """A set of ids ≥ 0 that is walked in order."""
 
-    __slots__ = ("_chunks", "_count", "_keys")
+    __slots__ = ("_chunks", "_count", "_keys", "_runs")
 
     def __init__(self) -> None:
         self._chunks: dict[int, int] = {}
-        self._keys: list[int] = []
+        self._keys: list[int] = []  # of the chunks
+        self._runs: list[
+            tuple[int, int]
+        ] = []  # first and last key of chunks that are full, and not in `_chunks`
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
     def __contains__(self, number: int) -> bool:
-        return bool(self._chunks.get(number >> _SHIFT, 0) >> (number & _LOW) & 1)
+        chunk = self._chunks.get(number >> _SHIFT)
+        if chunk is None:
+            return bool(self._runs) and self._run_of(number >> _SHIFT) is not None
+        return bool(chunk >> (number & _LOW) & 1)
 
     def add(self, number: int) -> None:
         """Put an id in; nothing happens if it is in already."""
@@ -38,6 +48,8 @@ class IdSet:
         bit = 1 << (number & _LOW)
         chunk = self._chunks.get(key)
         if chunk is None:
+            if self._runs and self._run_of(key) is not None:
+                return
             self._new_chunk(key)
             self._chunks[key] = bit
             self._count += 1
@@ -46,8 +58,17 @@ class IdSet:
             self._count += 1
 
     def add_block(self, first: int, count: int) -> None:
-        """Put in `count` ids from `first` on."""
-        number, end = first, first + count
+        """Put in `count` ids from `first` on, of which none is in; a large block costs no more than a small one."""
+        low, high = -(-first >> _SHIFT), (first + count) >> _SHIFT  # the chunks that it fills
+        if high - low < _LEAST_RUN:
+            self._add_bits(first, first + count)
+            return
+        self._add_bits(first, low << _SHIFT)
+        self._add_bits(high << _SHIFT, first + count)
+        insort(self._runs, (low, high - 1))
+        self._count += (high - low) << _SHIFT
+
+    def _add_bits(self, number: int, end: int) -> None:
         while number < end:
             key = number >> _SHIFT
             stop = min(end, (key + 1) << _SHIFT)
@@ -63,7 +84,11 @@ class IdSet:
     def discard(self, number: int) -> None:
         """Take an id out; nothing happens if it is not in."""
         key = number >> _SHIFT
-        chunk = self._chunks.get(key, 0)
+        chunk = self._chunks.get(key)
+        if chunk is None:
+            if not self._runs or not self._open(key):
+                return
+            chunk = _FULL
         bit = 1 << (number & _LOW)
         if not chunk & bit:
             return
@@ -75,8 +100,58 @@ class IdSet:
             del self._chunks[key]
             del self._keys[bisect_left(self._keys, key)]
 
+    def discard_block(self, first: int, last: int) -> None:
+        """Take out the ids from `first` to `last`; the cost follows what they take in memory, not their number."""
+        if last < first:
+            return
+        low, high = -(-first >> _SHIFT), ((last + 1) >> _SHIFT) - 1  # the chunks that are emptied
+        for key in {first >> _SHIFT, last >> _SHIFT}:
+            self._open(key)
+        if low <= high:
+            self._cut_runs(low, high)
+            start, stop = bisect_left(self._keys, low), bisect_right(self._keys, high)
+            for key in self._keys[start:stop]:
+                self._count -= self._chunks.pop(key).bit_count()
+            del self._keys[start:stop]
+        for number, end in (
+            ((first, last + 1),) if high < low else ((first, low << _SHIFT), ((high + 1) << _SHIFT, last + 1))
+        ):
+            self._discard_bits(number, end)
+
+    def _cut_runs(self, low: int, high: int) -> None:
+        """Take the chunks from `low` to `high` out of the runs."""
+        left: list[tuple[int, int]] = []
+        for first, last in self._runs:
+            cut_first, cut_last = max(first, low), min(last, high)
+            if cut_last < cut_first:
+                left.append((first, last))
+                continue
+            self._count -= (cut_last - cut_first + 1) << _SHIFT
+            if first < cut_first:
+                left.append((first, cut_first - 1))
+            if cut_last < last:
+                left.append((cut_last + 1, last))
+        self._runs = left
+
+    def _discard_bits(self, number: int, end: int) -> None:
+        while number < end:
+            stop = min(end, ((number >> _SHIFT) + 1) << _SHIFT)
+            key = number >> _SHIFT
+            chunk = self._chunks.get(key, 0)
+            gone = ((1 << (stop - number)) - 1) << (number & _LOW) & chunk
+            if gone:
+                self._count -= gone.bit_count()
+                if chunk == gone:
+                    del self._chunks[key]
+                    del self._keys[bisect_left(self._keys, key)]
+                else:
+                    self._chunks[key] = chunk ^ gone
+            number = stop
+
     def first(self) -> int | None:
         """The lowest id, None if there is none."""
+        if self._runs and (not self._keys or self._runs[0][0] < self._keys[0]):
+            return self._runs[0][0] << _SHIFT
         if not self._keys:
             return None
         key = self._keys[0]
@@ -85,6 +160,8 @@ class IdSet:
 
     def last(self) -> int | None:
         """The highest id, None if there is none."""
+        if self._runs and (not self._keys or self._runs[-1][1] > self._keys[-1]):
+            return (self._runs[-1][1] << _SHIFT) + _LOW
         if not self._keys:
             return None
         key = self._keys[-1]
@@ -94,13 +171,15 @@ class IdSet:
         """The lowest id that is not below `number`, None if there is none."""
         key = number >> _SHIFT
         low = number & _LOW
-        chunk = self._chunks.get(key, 0) >> low << low
+        chunk = self._at(key, False)[0] >> low << low
         if not chunk:
-            place = bisect_right(self._keys, key)
-            if place == len(self._keys):
-                return None
-            key = self._keys[place]
-            chunk = self._chunks[key]
+            key += 1
+            chunk, until = self._at(key, False)
+            if not chunk:
+                key = until + 1
+                if until >= _NO_KEY:
+                    return None
+                chunk = self._at(key, False)[0]
         return (key << _SHIFT) + (chunk & -chunk).bit_length() - 1
 
     def count(self, first: int, last: int) -> int:
@@ -111,8 +190,9 @@ class IdSet:
         chunks = self._chunks
         keys = self._keys[bisect_left(self._keys, low) : bisect_right(self._keys, high)]
         found = sum([chunks[key].bit_count() for key in keys])
-        found -= (chunks.get(low, 0) & ((1 << (first & _LOW)) - 1)).bit_count()
-        return found - (chunks.get(high, 0) >> ((last & _LOW) + 1)).bit_count()
+        found += sum(max(0, min(end, high) - max(begin, low) + 1) for begin, end in self._runs) << _SHIFT
+        found -= (self._at(low, False)[0] & ((1 << (first & _LOW)) - 1)).bit_count()
+        return found - (self._at(high, False)[0] >> ((last & _LOW) + 1)).bit_count()
 
     def __iter__(self) -> Iterator[int]:
         return walk(self, (self,))
@@ -122,6 +202,40 @@ class IdSet:
             insort(self._keys, key)
         else:
             self._keys.append(key)
+
+    def _run_of(self, key: int) -> int | None:
+        """The place of the run that has this chunk."""
+        place = bisect_right(self._runs, (key, _NO_KEY)) - 1
+        return place if place >= 0 and self._runs[place][1] >= key else None
+
+    def _open(self, key: int) -> bool:
+        """Take a full chunk out of its run, if it is in one, and make it one like others."""
+        place = self._run_of(key)
+        if place is None:
+            return False
+        first, last = self._runs[place]
+        self._runs[place : place + 1] = [
+            run for run in ((first, key - 1), (key + 1, last)) if run[0] <= run[1]
+        ]
+        self._new_chunk(key)
+        self._chunks[key] = _FULL
+        return True
+
+    def _at(self, key: int, descending: bool) -> tuple[int, int]:
+        """The bits of a chunk, and the last one on the way up (or down) that has just the same, as far as one can
+        tell; an empty one is followed by empty ones, a full one by full ones."""
+        chunk = self._chunks.get(key)
+        if chunk is not None:
+            return chunk, key
+        place = bisect_right(self._runs, (key, _NO_KEY)) - 1
+        if place >= 0 and self._runs[place][1] >= key:
+            return _FULL, self._runs[place][0] if descending else self._runs[place][1]
+        at = bisect_left(self._keys, key)
+        if descending:
+            below = self._runs[place][1] + 1 if place >= 0 else 0
+            return 0, max(below, self._keys[at - 1] + 1 if at else 0)
+        above = self._runs[place + 1][0] - 1 if place + 1 < len(self._runs) else _NO_KEY
+        return 0, min(above, self._keys[at] - 1 if at < len(self._keys) else _NO_KEY)
 
 
 def walk(
@@ -137,7 +251,98 @@ def walk(
     Whole chunks are compared at once, so ids that don't match cost next to nothing. The sets may change
     during the walk; an id that comes or goes meanwhile may or may not be seen.
     """
-    first = max(first, 0)
+    for low, high, mask in _masks(base, any_of, max(first, 0), last, descending=descending):
+        for key in range(high, low - 1, -1) if descending else range(low, high + 1):
+            start, left = key << _SHIFT, mask
+            if descending:
+                while left:
+                    top = left.bit_length() - 1
+                    yield start + top
+                    left ^= 1 << top
+            else:
+                while left:
+                    bit = left & -left
+                    yield start + bit.bit_length() - 1
+                    left ^= bit
+
+
+def spans(
+    base: IdSet,
+    any_of: Sequence[IdSet],
+    apart: IdSet,
+    first: int = 0,
+    last: int | None = None,
+    *,
+    descending: bool = False,
+) -> Iterator[tuple[int, int, bool]]:
+    """The same ids as `walk`, in ranges of such as are in `apart` and such as are not: first, last, and which. Those
+    of the former are as long as can be."""
+    now: tuple[int, int] | None = None
+    masks = _masks(base, any_of, max(first, 0), last, descending=descending)
+    for low, high, inside in _cut(masks, apart, descending):
+        if inside and now is not None and (now[1] + 1 == low or high + 1 == now[0]):
+            now = (min(low, now[0]), max(high, now[1]))
+            continue
+        if now is not None:
+            yield (*now, True)
+        now = (low, high) if inside else None
+        if not inside:
+            yield low, high, False
+    if now is not None:
+        yield (*now, True)
+
+
+def _cut(
+    masks: Iterator[tuple[int, int, int]], apart: IdSet, descending: bool
+) -> Iterator[tuple[int, int, bool]]:
+    for low, high, mask in masks:
+        key, end, step = (high, low - 1, -1) if descending else (low, high + 1, 1)
+        while key != end:
+            bits, same = apart._at(key, descending)
+            same = max(same, low) if descending else min(same, high)
+            if mask == _FULL and bits in (0, _FULL):  # all of them are full
+                bottom, top = min(key, same), max(key, same)
+                yield bottom << _SHIFT, (top << _SHIFT) + _LOW, bits == _FULL
+                key = same + step
+                continue
+            pieces = [*_pieces(key, mask & bits, True), *_pieces(key, mask & ~bits, False)]
+            yield from sorted(pieces, reverse=descending)
+            key += step
+
+
+def _pieces(key: int, mask: int, inside: bool) -> Iterator[tuple[int, int, bool]]:
+    """The ranges of ids of a chunk's bits."""
+    start = key << _SHIFT
+    while mask:
+        low = (mask & -mask).bit_length() - 1
+        filled = mask >> low
+        length = (filled + 1 & ~filled).bit_length() - 1
+        yield start + low, start + low + length - 1, inside
+        mask &= ~(((1 << length) - 1) << low)
+
+
+def _masks(
+    base: IdSet, any_of: Sequence[IdSet], first: int, last: int | None, *, descending: bool
+) -> Iterator[tuple[int, int, int]]:
+    """First and last key of chunks that have the same bits in common, and these; never none."""
+    if base._runs or any(ids._runs for ids in any_of):
+        found = _masks_with_runs(base, any_of, first, last, descending=descending)
+    else:
+        found = _masks_of_chunks(base, any_of, first, last, descending=descending)
+    for low, high, mask in found:
+        start = low << _SHIFT
+        if low == high:
+            if first > start:
+                mask &= _FULL << (first - start)
+            if last is not None and last < start + _LOW:
+                mask &= (1 << (last - start + 1)) - 1 if last >= start else 0
+        if mask:
+            yield low, high, mask
+
+
+def _masks_of_chunks(
+    base: IdSet, any_of: Sequence[IdSet], first: int, last: int | None, *, descending: bool
+) -> Iterator[tuple[int, int, int]]:
     keys = base._keys
     if sum(len(ids._keys) for ids in any_of) < len(keys):
         keys = sorted({key for ids in any_of for key in ids._keys})
@@ -149,104 +354,77 @@ def walk(
     for key in chosen:
         mask = 0
         for ids in any_of:
-            mask |= ids._chunks.get(key, 0)
-        mask &= base._chunks.get(key, 0)
-        start = key << _SHIFT
-        if first > start:
-            mask &= _FULL << (first - start)
-        if last is not None and last < start + _LOW:
-            mask &= (1 << (last - start + 1)) - 1 if last >= start else 0
-        if descending:
-            while mask:
-                top = mask.bit_length() - 1
-                yield start + top
-                mask ^= 1 << top
-        else:
-            while mask:
-                bit = mask & -mask
-                yield start + bit.bit_length() - 1
-                mask ^= bit
+            mask |= _bits(ids, key)
+        mask &= _bits(base, key)
+        yield key, key, mask
+
+
+def _bits(ids: IdSet, key: int) -> int:
+    chunk = ids._chunks.get(key)
+    if chunk is None:  # a run may have come meanwhile
+        return _FULL if ids._runs and ids._run_of(key) is not None else 0
+    return chunk
+
+
+def _masks_with_runs(
+    base: IdSet, any_of: Sequence[IdSet], first: int, last: int | None, *, descending: bool
+) -> Iterator[tuple[int, int, int]]:
+    ends = [ids.last() or 0 for ids in any_of]
+    top = min(max(ends, default=0), base.last() or 0)
+    if last is not None:
+        top = min(top, last)
+    low, high = first >> _SHIFT, top >> _SHIFT
+    if high < low or top < first:
+        return
+    # The outermost chunks may be cut: they are looked at by themselves.
+    edges = {low, high}
+    key, step = (high, -1) if descending else (low, 1)
+    while low <= key <= high:
+        mask, same = base._at(key, descending)
+        if mask:
+            found = 0
+            for ids in any_of:
+                bits, until = ids._at(key, descending)
+                found |= bits
+                same = max(same, until) if descending else min(same, until)
+            mask &= found
+        if key in edges:
+            same = key
+        same = max(same, low + 1) if descending and key != low else same
+        same = min(same, high - 1) if not descending and key != high else same
+        if mask:
+            yield min(key, same), max(key, same), mask
+        key = same + step
 
 
 def runs(any_of: Sequence[IdSet], first: int, last: int) -> Iterator[tuple[int, int]]:
     """The ids that are in any of the sets, from `first` to `last`, as ranges in order."""
-    low, high = first >> _SHIFT, last >> _SHIFT
-    keys: set[int] = set()
-    for ids in any_of:
-        keys.update(ids._keys[bisect_left(ids._keys, low) : bisect_right(ids._keys, high)])
+    last = min(last, max((ids.last() or 0 for ids in any_of), default=0))
+    low, key, high = first >> _SHIFT, first >> _SHIFT, last >> _SHIFT
     run: tuple[int, int] | None = None
-    for key in sorted(keys):
-        mask = 0
+    while key <= high and first <= last:
+        mask, same = 0, high - 1
         for ids in any_of:
-            mask |= ids._chunks.get(key, 0)
-        start = key << _SHIFT
-        if key == low:
-            mask &= _FULL << (first - start) & _FULL
-        if key == high:
-            mask &= (1 << (last - start + 1)) - 1
-        while mask:
-            begin = (mask & -mask).bit_length() - 1
-            rest = ~(mask >> begin)
-            width = (rest & -rest).bit_length() - 1
-            mask &= ~(((1 << width) - 1) << begin)
-            if run is not None and run[1] + 1 == start + begin:
-                run = (run[0], start + begin + width - 1)
+            bits, until = ids._at(key, False)
+            mask |= bits
+            same = min(same, until)
+        if key in (low, high):  # cut, maybe
+            same = key
+            start = key << _SHIFT
+            mask &= _FULL << max(0, first - start) & _FULL & ((1 << min(_SIZE, last - start + 1)) - 1)
+        whole = mask == _FULL
+        found = (
+            [(key << _SHIFT, (same << _SHIFT) + _LOW)]
+            if whole
+            else [one[:2] for one in _pieces(key, mask, True)]
+        )
+        for begin, end in found:
+            if run is not None and run[1] + 1 == begin:
+                run = (run[0], end)
                 continue
             if run is not None:
                 yield run
-            run = (start + begin, start + begin + width - 1)
+            run = (begin, end)
+        key = same + 1 if whole or not mask else key + 1
     if run is not None:
         yield run
-
-
-def merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Inclusive ranges of ids as given by a peer, in order, none overlapping, none below 0."""
-    result: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
-        first = max(first, 0)
-        if last < first:
-            continue
-        if result and first <= result[-1][1] + 1:
-            result[-1] = (result[-1][0], max(result[-1][1], last))
-        else:
-            result.append((first, last))
-    return result
-
-
-def without(ranges: Sequence[tuple[int, int]], taken: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """What is left of ordered ranges without the ids of others, which are ordered, too, and within them."""
-    rest = iter(taken)
-    cut = next(rest, None)
-    for first, last in ranges:
-        while cut is not None and cut[0] <= last:
-            if first < cut[0]:
-                yield first, cut[0] - 1
-            first = cut[1] + 1
-            cut = next(rest, None)
-        if first <= last:
-            yield first, last
-
-
-class RangeList:
-    """Collects ascending ids or ranges into inclusive ranges, at most `limit`; the rest is left out."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._ranges: list[tuple[int, int]] = []
-
-    def add(self, first: int, last: int) -> None:
-        """Add the ids from `first` to `last`, all above those before."""
-        if last < first:
-            return
-        if self._ranges and self._ranges[-1][1] + 1 == first:
-            self._ranges[-1] = (self._ranges[-1][0], last)
-        elif len(self._ranges) < self._limit:
-            self._ranges.append((first, last))
-
-    def takes(self, number: int) -> bool:
-        """Is there room for this id, which is above those before?"""
-        return len(self._ranges) < self._limit or bool(self._ranges and self._ranges[-1][1] + 1 == number)
-
-    def ranges(self) -> tuple[tuple[int, int], ...]:
-        """What was collected."""
-        return tuple(self._ranges)

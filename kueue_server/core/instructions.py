@@ -32,6 +32,34 @@ class SaveSpec(msgspec.Struct, frozen=True, gc=False):
     spec: bytes
 
 
+class SaveTask(msgspec.Struct, frozen=True, gc=False):
+    """A task of an array becomes a job by itself, with a spec of its own."""
+
+    job: int
+    submitted_at: float
+    context: str
+    spec: bytes
+
+
+class SavePart(msgspec.Struct, frozen=True, gc=False):
+    """Write what is kept of tasks of an array as long as they are all the same. `plan` is an encoded
+    `records.PlanRecord`; a part that begins with the same task is replaced."""
+
+    first: int
+    last: int
+    submitted_at: float
+    context: str
+    plan: bytes
+    state: JobState
+    finished_at: float
+
+
+class DropPart(msgspec.Struct, frozen=True, gc=False):
+    """The part that begins with this task is no more."""
+
+    first: int
+
+
 class SaveTails(msgspec.Struct, frozen=True, gc=False):
     """Keep the ends of an attempt's output."""
 
@@ -184,9 +212,11 @@ class AnswerPredecessors(msgspec.Struct, frozen=True, gc=False):
 
 
 class JobsChanged(msgspec.Struct, frozen=True, gc=False):
-    """These jobs changed as people see them: for the watchers. Emitted last in a step, ids in order."""
+    """These jobs changed as people see them: for the watchers. Emitted last in a step, ids in order. `ranges` are
+    large numbers of them."""
 
     jobs: tuple[int, ...]
+    ranges: tuple[Range, ...] = ()
 
 
 class LogLine(msgspec.Struct, frozen=True, gc=False):
@@ -199,6 +229,9 @@ class LogLine(msgspec.Struct, frozen=True, gc=False):
 JournalWrite = (
     SaveJob
     | SaveSpec
+    | SaveTask
+    | SavePart
+    | DropPart
     | SaveTails
     | SaveWorker
     | DropWorker

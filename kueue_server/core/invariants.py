@@ -9,6 +9,7 @@ import msgspec
 
 from kueue.job import JobState
 from kueue.wire.words import DEFAULT_QUEUE
+from kueue_server.core.arrays import cap_of
 from kueue_server.core.gate_invariants import check_gates
 from kueue_server.core.pending import job_of
 from kueue_server.core.queues import digest_of
@@ -27,16 +28,17 @@ def check(state: State) -> None:
     Raises:
         AssertionError: with what does not hold.
     """
-    _check_table(state)
-    _check_pending(state)
-    _check_queues(state)
+    jobs = _all_jobs(state)
+    _check_table(state, jobs)
+    _check_pending(state, jobs)
+    _check_queues(state, jobs)
     lost = set(state.table.by_state[S.WAITING]) - state.retries.jobs() - check_gates(state)
     assert not lost, f"nobody will ever retry {lost}, or let them go"
     for worker in state.workers.by_id.values():
         _check_worker(state, worker)
     held = Counter(known for worker in state.workers.by_id.values() for known in worker.held)
     assert held == state.workers.held_shapes, "the shapes of held jobs are counted wrongly"
-    for job in state.table.jobs.values():
+    for job in jobs.values():
         _check_job(state, job)
     _check_ledger(state)
     _check_idle(state)
@@ -51,26 +53,59 @@ def story(job: Job) -> str:
     )
 
 
-def _check_table(state: State) -> None:
+def _all_jobs(state: State) -> dict[int, Job]:
+    """All of the table, those without a record, too."""
     table = state.table
-    assert list(table.present) == sorted(table.jobs), "the index of ids differs from the table"
-    assert len(table.present) == len(table.jobs)
+    found = dict(table.jobs)
+    for job_id in table.latent:
+        job = table.look(job_id)
+        assert job is not None
+        assert job_id not in found, f"latent, and has a record: {story(job)}"
+        found[job_id] = job
+    return found
+
+
+def _check_table(state: State, jobs: dict[int, Job]) -> None:
+    table = state.table
+    assert list(table.present) == sorted(jobs), "the index of ids differs from the table"
+    assert len(table.present) == len(jobs)
+    assert len(table.latent) == len(list(table.latent))
     for job_state, ids in table.by_state.items():
         for job_id in ids:
-            job = table.jobs[job_id]
+            job = jobs[job_id]
             assert job.state is job_state, f"listed as {job_state}: {story(job)}"
-    assert sum(map(len, table.by_state.values())) == len(table.jobs), "a job is in no or two states"
+    assert sum(map(len, table.by_state.values())) == len(jobs), "a job is in no or two states"
     failed = table.by_state[S.FAILED]
     assert all(job_id in failed for job_id in table.failed_lately), "lately failed, and not failed any more"
     for group, ids in table.groups.items():
-        assert all(table.jobs[job_id].group == group for job_id in ids), f"group {group}"
-    lanes = Counter(id(job.lane) for job in table.jobs.values())
-    for job in table.jobs.values():
+        assert ids, f"group {group} is empty"
+        assert all(jobs[job_id].group == group for job_id in ids), f"group {group}"
+    lanes = Counter(id(job.lane) for job in jobs.values())
+    for job in jobs.values():
         assert lanes[id(job.lane)] == job.lane.jobs, f"its lane counts wrongly: {story(job)}"
+    _check_parts(state, jobs)
 
 
-def _check_pending(state: State) -> None:
-    expected = {job.key for job in state.table.jobs.values() if job.state is S.PENDING}
+def _check_parts(state: State, jobs: dict[int, Job]) -> None:
+    end = 0
+    for part in state.table.parts:
+        assert end < part.first <= part.last, f"parts overlap at {part.first}"
+        end = part.last
+        for job_id in range(part.first, part.last + 1):
+            job = jobs.get(job_id)
+            assert job is not None, (
+                f"task {job_id} of array {part.plan.array} has left the table, not its part"
+            )
+            if job_id in state.table.jobs:  # the others are made of it, just now
+                same = job.spec == part.plan.encoded_spec(job_id)
+                assert same, f"not as its array says: {story(job)}"
+    caps = {known.cap for known in state.shapes.known() if known.cap is not None}
+    assert caps >= set(state.shapes.caps.items()), "the caps of arrays"
+    assert {name for name, _ in caps} == state.shapes.caps.keys(), "the caps of arrays"
+
+
+def _check_pending(state: State, jobs: dict[int, Job]) -> None:
+    expected = {job.key for job in jobs.values() if job.state is S.PENDING}
     found: list[int] = []
     pools = [state.queues.common, *(queue.heads for queue in state.queues.by_name.values())]
     heads = {head: lane for pool in pools for head, lane in pool.items()}
@@ -79,18 +114,18 @@ def _check_pending(state: State) -> None:
         assert head in lane.queue.heads, f"lane {lane.number} is not with its queue {lane.queue.name}"
         keys = list(lane.keys_from(0))
         assert len(keys) == len(lane)
-        assert all(state.table.jobs[job_of(key)].lane is lane for key in keys)
+        assert all(jobs[job_of(key)].lane is lane for key in keys)
         found += keys
     assert sorted(found) == sorted(expected), "pending jobs and lanes differ"
     assert state.pending.size == len(found)
 
 
-def _check_queues(state: State) -> None:
+def _check_queues(state: State, all_jobs: dict[int, Job]) -> None:
     queues = state.queues
     weighted = any(queue.weight != 1 for queue in queues.by_name.values())
     assert queues.taking_turns == weighted, "whether queues take turns"
     jobs: dict[str, list[Job]] = {name: [] for name in queues.by_name}
-    for job in state.table.jobs.values():
+    for job in all_jobs.values():
         assert queues.by_name[job.lane.queue.name] is job.lane.queue, story(job)
         jobs[job.lane.queue.name].append(job)
     for name, queue in queues.by_name.items():
@@ -178,10 +213,10 @@ def _check_job(state: State, job: Job) -> None:
     assert job.retry_at is None or job.state is S.WAITING, f"waits for a retry or not: {story(job)}"
     spec = _head_of(job.spec)
     assert job.retries <= spec.max_retries, f"tried too often: {story(job)}"
-    told = (spec.shape, spec.group, spec.queue, spec.priority)
-    assert (job.lane.shape.shape, job.group, job.lane.queue.name, job.priority) == told, (
-        f"not as its spec says: {story(job)}"
-    )
+    told = (spec.shape, cap_of(spec.array, spec.max_running), spec.group, spec.queue, spec.priority)
+    known = job.lane.shape
+    found = (known.shape, known.cap, job.group, job.lane.queue.name, job.priority)
+    assert found == told, f"not as its spec says: {story(job)}"
 
 
 def _check_ledger(state: State) -> None:

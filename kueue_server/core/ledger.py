@@ -1,4 +1,4 @@
-"""The ledger of global resources (licences) and of `global_max_parallel_jobs`.
+"""The ledger of global resources (licences), of the caps of arrays, and of `global_max_parallel_jobs`.
 
 Counted are offered, running and unconfirmed attempts. The ledger is only ever changed along with those, and
 can be recomputed from them; `invariants.py` compares. It decides nothing but whether there is room.
@@ -6,16 +6,19 @@ can be recomputed from them; `invariants.py` compares. It decides nothing but wh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from kueue_server.core.events import Limits
 
 Needs = tuple[tuple[str, int], ...]
 
 
 class Ledger:
-    """What is in use of what is shared by all workers."""
+    """What is in use of what is shared by all workers. `caps`, which are `Shapes`', count as resources do."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, caps: Mapping[str, int]) -> None:
         self.totals: dict[str, int] = {}
+        self.caps = caps
         self.max_parallel: int | None = None
         self.used: dict[str, int] = {}
         self.holders: dict[str, dict[int, int]] = {}  # name -> job -> units
@@ -33,13 +36,18 @@ class Ledger:
         self.holders = {}
         self.parallel = 0
 
+    def total(self, name: str) -> int | None:
+        """How much there is in all; None if there is no such thing any more."""
+        total = self.totals.get(name)
+        return self.caps.get(name) if total is None else total
+
     def has_room(self, needs: Needs) -> bool:
         """Whether that much is free of each."""
-        return all(self.used.get(name, 0) + amount <= self.totals[name] for name, amount in needs)
+        return not self.lacking(needs)
 
     def lacking(self, needs: Needs) -> list[str]:
         """The names of which there is not enough."""
-        return [name for name, amount in needs if self.used.get(name, 0) + amount > self.totals[name]]
+        return [name for name, amount in needs if self.used.get(name, 0) + amount > (self.total(name) or 0)]
 
     @property
     def full(self) -> bool:
@@ -63,3 +71,5 @@ class Ledger:
             holders[job] -= amount
             if not holders[job]:
                 del holders[job]
+            if not holders and name in self.caps:  # there are many over time, and most are never met again
+                del self.used[name], self.holders[name]

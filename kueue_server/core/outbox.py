@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from kueue.wire.messages import MAX_ITEMS, Acknowledge, AttemptRef, Retract, Stop
+from kueue.wire.messages import MAX_ITEMS, Acknowledge, AttemptRef, Range, Retract, Stop
 from kueue_server.core.instructions import (
     Instruction,
     JobsChanged,
@@ -36,6 +36,7 @@ class Outbox:
     def _reset(self) -> None:
         self._saves: dict[int, None] = {}
         self._changed: dict[int, None] = {}
+        self._ranges: list[Range] = []
         self._writes: list[JournalWrite] = []
         self._acknowledged: dict[int, list[AttemptRef]] = {}
         self._stops: dict[tuple[int, Why], list[AttemptRef]] = {}
@@ -50,6 +51,10 @@ class Outbox:
     def changed(self, job: int) -> None:
         """People see the job differently now."""
         self._changed[job] = None
+
+    def changed_range(self, first: int, last: int) -> None:
+        """The same of many jobs."""
+        self._ranges.append((first, last))
 
     def write(self, write: JournalWrite) -> None:
         """Anything else for the journal; in this order."""
@@ -98,6 +103,8 @@ class Outbox:
         changed = sorted(self._changed)
         for start in range(0, len(changed), CHANGES_PER_INSTRUCTION):
             result.append(JobsChanged(tuple(changed[start : start + CHANGES_PER_INSTRUCTION])))
+        if self._ranges:
+            result.append(JobsChanged((), tuple(self._ranges)))
         self._reset()
         return result
 

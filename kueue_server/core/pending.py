@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from kueue.resources import Shape
 from kueue_server.core.idset import IdSet, walk
 from kueue_server.core.queues import Queue, Queues
-from kueue_server.core.shapes import KnownShape, Shapes
+from kueue_server.core.shapes import Cap, KnownShape, Shapes
 from kueue_server.core.turns import overtaken
 
 _ID_BITS = 48
@@ -87,6 +87,18 @@ class Lane:
         self._size += 1
         self.arrivals += 1
 
+    def add_block(self, key: int, count: int) -> None:
+        """Put in jobs with ids that follow one another. The head is the caller's to update."""
+        self.add(key)
+        self._levels[key >> _ID_BITS].add_block(job_of(key) + 1, count - 1)
+        self._size += count - 1
+
+    def remove_block(self, key: int, count: int) -> None:
+        """Take them out, all of which are in. The head is the caller's to update."""
+        self._levels[key >> _ID_BITS].discard_block(job_of(key) + 1, job_of(key) + count - 1)
+        self._size -= count - 1
+        self.remove(key)
+
     def remove(self, key: int) -> None:
         """Take a job out. The head is the caller's to update."""
         rank = key >> _ID_BITS
@@ -126,9 +138,9 @@ class Pending:
         self.queues = Queues()
         self.size = 0
 
-    def lane(self, queue: str, shape: Shape, volume: bytes) -> Lane:
+    def lane(self, queue: str, shape: Shape, volume: bytes, cap: Cap | None = None) -> Lane:
         """The lane for such jobs; it is made if it is not there."""
-        known = self._shapes.intern(shape)
+        known = self._shapes.intern(shape, cap)
         lane = known.lanes.get((queue, volume))
         if lane is None:
             made = Lane(self._next_number, self.queues.get(queue), known, volume)
@@ -136,9 +148,9 @@ class Pending:
             self._next_number += 1
         return lane
 
-    def leave(self, lane: Lane) -> None:
-        """A job of this lane left the table."""
-        lane.jobs -= 1
+    def leave(self, lane: Lane, count: int = 1) -> None:
+        """Jobs of this lane left the table."""
+        lane.jobs -= count
         if lane.jobs == 0:
             del lane.shape.lanes[lane.queue.name, lane.volume]
             if not lane.shape.lanes:
@@ -149,6 +161,15 @@ class Pending:
         """Put a job in."""
         lane.add(key)
         self.size += 1
+        self._arrived(lane, key, now)
+
+    def push_block(self, lane: Lane, key: int, count: int, now: float) -> None:
+        """Put in jobs with ids that follow one another; `key` is that of the first."""
+        lane.add_block(key, count)
+        self.size += count
+        self._arrived(lane, key, now)
+
+    def _arrived(self, lane: Lane, key: int, now: float) -> None:
         head = lane.head
         if head is None or key < head:
             if head is not None:
@@ -163,7 +184,18 @@ class Pending:
         lane.remove(key)
         self.size -= 1
         if key == lane.head:
-            del lane.queue.heads[key]
+            self._lost_head(lane, now)
+
+    def remove_block(self, lane: Lane, key: int, count: int, now: float) -> None:
+        """Take out jobs with ids that follow one another; `key` is that of the first."""
+        lane.remove_block(key, count)
+        self.size -= count
+        if lane.head is not None and key <= lane.head < key + count:
+            self._lost_head(lane, now)
+
+    def _lost_head(self, lane: Lane, now: float) -> None:
+        if lane.head is not None:
+            del lane.queue.heads[lane.head]
             head = lane.head = lane.first()
             if head is not None:
                 lane.head_since = now

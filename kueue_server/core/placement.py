@@ -217,7 +217,8 @@ def pick(state: State, worker: Worker, lane: Lane) -> int | None:
         looked += 1
         state.looks += 1
         job_id = job_of(key)
-        job = state.table.jobs[job_id]
+        job = state.table.look(job_id)
+        assert job is not None, f"job {job_id} is pending, and not there"
         found = sight.of_job(worker, job, state.now)
         if found is Sight.CLOSED:
             continue

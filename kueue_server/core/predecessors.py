@@ -14,7 +14,8 @@ from kueue.wire.selector import MAX_RANGES
 from kueue.wire.waits import nobody
 from kueue_server.core import verbs
 from kueue_server.core.events import PredecessorsAsked
-from kueue_server.core.idset import RangeList, merged, runs, without
+from kueue_server.core.idranges import RangeList, merged, without
+from kueue_server.core.idset import runs
 from kueue_server.core.instructions import AnswerPredecessors
 from kueue_server.core.state import State
 from kueue_server.core.table import Job

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from kueue.indices import Step
 from kueue.job import JobState
 from kueue.resources import Capacity
-from kueue.wire.messages import AttemptView, OsString, Reason, SystemInfo
+from kueue.wire.messages import AttemptView, OsString, Reason, Spec, SystemInfo
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -57,8 +58,27 @@ class WorkerRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     last_seen_at: float
 
 
+class PlanRecord(msgspec.Struct, frozen=True):
+    """What the journal keeps of an array as it was submitted; `spec` has its marks."""
+
+    spec: Spec
+    steps: tuple[Step, ...]
+
+
+class RestoredPart(msgspec.Struct, frozen=True):
+    """Tasks of an array as the journal had them. `plan` is an encoded `PlanRecord`."""
+
+    first: int
+    last: int
+    submitted_at: float
+    plan: bytes
+    state: JobState
+    finished_at: float
+
+
 class RestoredJob(msgspec.Struct, frozen=True, gc=False):
-    """A job as the journal had it. `spec` is the encoded `Spec`; `progress` None: never changed."""
+    """A job as the journal had it. `spec` is the encoded `Spec`, empty for a task of an array that is as it was
+    submitted; `progress` None: never changed."""
 
     job: int
     submitted_at: float
@@ -97,9 +117,15 @@ class Restored(msgspec.Struct, frozen=True):
     stops: tuple[RestoredStop, ...] = ()
     pauses: tuple[RestoredPause, ...] = ()
     queues: tuple[RestoredQueue, ...] = ()
+    parts: tuple[RestoredPart, ...] = ()
 
 
 _record_encoder = msgspec.json.Encoder()
+
+
+def encoded_plan(spec: Spec, steps: tuple[Step, ...]) -> bytes:
+    """An array for the journal."""
+    return _record_encoder.encode(PlanRecord(spec, steps))
 
 
 def encoded_record(record: WorkerRecord) -> bytes:

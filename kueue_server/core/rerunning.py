@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -12,9 +12,10 @@ from kueue.resources import Shape
 from kueue.wire.changes import Changes
 from kueue.wire.messages import Range, Reason, Spec
 from kueue_server.core.admission import Admission
+from kueue_server.core.arrays import Tasks
 from kueue_server.core.changing import changed
 from kueue_server.core.selection import PORTION, Selection
-from kueue_server.core.table import spec_of
+from kueue_server.core.table import Job, spec_of, task_of
 from kueue_server.core.verbs import CHANGE_COST
 
 _encode = msgspec.json.Encoder().encode
@@ -42,32 +43,53 @@ def gather(
 ) -> None:
     """Put the next portion into `found`: of the jobs up to `last`, as long as there are not more than `most`."""
     left = PORTION
-    for job, named in selection.walk(cursor=found.cursor):
-        if job.id > last or len(found.encoded) > most:
-            break
+    for one, named in selection.walk_tasks(cursor=found.cursor):
         if left <= 0:
             return
+        jobs: Iterable[Job] = _each(one) if named else ()
+        if isinstance(one, Tasks) and one.part.state not in FINISHED:
+            found.unfinished += len(one) if named and one.first <= last else 0
+            jobs = ()
+        for job in jobs:
+            if job.id > last or len(found.encoded) > most:
+                found.cursor = None
+                return
+            if left <= 0:
+                return
+            left -= CHANGE_COST
+            found.cursor = job.id
+            _gather_one(job, changes, admission, found)
         left -= selection.cost
-        found.cursor = job.id
-        if not named:
-            continue
-        if job.state not in FINISHED:
-            found.unfinished += 1
-            continue
-        left -= CHANGE_COST
-        spec = msgspec.structs.replace(changed(spec_of(job), changes), rerun_of=job.id)
-        refusal = admission.refusal_of(spec)
-        if refusal is not None:
-            found.refused += 1
-            found.reason = found.reason or refusal
-            continue
-        if spec.waits is not None:
-            found.following.append(len(found.old))
-        found.old.append(job.id)
-        found.encoded.append(_encode(spec))
-        found.contexts.append(job.context)
-        found.shapes.setdefault(spec.shape, spec)
+        found.cursor = one.last if isinstance(one, Tasks) else one.id
+        if found.cursor > last:
+            break
     found.cursor = None
+
+
+def _each(found: Job | Tasks) -> Iterator[Job]:
+    if isinstance(found, Job):
+        yield found
+    else:
+        for job_id in found.ids():
+            yield task_of(found.part, job_id)
+
+
+def _gather_one(job: Job, changes: Changes, admission: Admission, found: Reruns) -> None:
+    if job.state not in FINISHED:
+        found.unfinished += 1
+        return
+    spec = msgspec.structs.replace(changed(spec_of(job), changes), rerun_of=job.id)
+    refusal = admission.refusal_of(spec)
+    if refusal is not None:
+        found.refused += 1
+        found.reason = found.reason or refusal
+        return
+    if spec.waits is not None:
+        found.following.append(len(found.old))
+    found.old.append(job.id)
+    found.encoded.append(_encode(spec))
+    found.contexts.append(job.context)
+    found.shapes.setdefault(spec.shape, spec)
 
 
 def follow(found: Reruns, start: int, most: int, first: int) -> int | None:

@@ -8,14 +8,16 @@ unconfirmed stay, and so do those that failed while others, which are to follow 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from kueue.job import JobState
 from kueue.wire.messages import Forget, Range
-from kueue_server.core.idset import IdSet, RangeList
+from kueue_server.core import tasks
+from kueue_server.core.idranges import RangeList
+from kueue_server.core.idset import IdSet
 from kueue_server.core.instructions import DropJobs, SendWorker
 from kueue_server.core.lately import LATELY_SECONDS, Lately
 
@@ -29,10 +31,11 @@ _BUCKET_JOBS = 4096
 
 
 class _Bucket(msgspec.Struct):
-    """Jobs that finished at about the same time, in order; those before `done` have been looked at."""
+    """Jobs that finished at about the same time, in order; those before `done` have been looked at. One of tasks of
+    arrays that were canceled together has no list of them, only their range."""
 
     since: float
-    jobs: list[int]
+    jobs: Sequence[int]
     done: int = 0
 
 
@@ -44,10 +47,14 @@ class _Line:
 
     def append(self, job: int, now: float) -> None:
         last = self._buckets[-1] if self._buckets else None
-        if last is None or now - last.since >= _BUCKET_SECONDS or len(last.jobs) >= _BUCKET_JOBS:
-            self._buckets.append(_Bucket(now, [job]))
+        jobs = None if last is None or now - last.since >= _BUCKET_SECONDS else last.jobs
+        if isinstance(jobs, list) and len(jobs) < _BUCKET_JOBS:
+            jobs.append(job)
         else:
-            last.jobs.append(job)
+            self._buckets.append(_Bucket(now, [job]))
+
+    def append_range(self, jobs: range, now: float) -> None:
+        self._buckets.append(_Bucket(now, jobs))
 
     def newest(self) -> Iterator[int]:
         """All that are left, the last one first."""
@@ -87,6 +94,10 @@ class Retention:
         """Jobs that succeeded or were canceled, the last one first; some may be there twice, or gone."""
         return self._done.newest()
 
+    def finished_range(self, first: int, last: int, *, now: float) -> None:
+        """Latent tasks were canceled."""
+        self._done.append_range(range(first, last + 1), now)
+
     def tick(self, state: State) -> None:
         """Drop a portion of what is to go."""
         self.lately.expire(state.now)
@@ -111,7 +122,7 @@ class Retention:
         drop(state, doomed)
 
     def _choose(self, state: State, job_id: int, *, failed: bool, doomed: list[int]) -> None:
-        job = state.table.get(job_id)
+        job = state.table.look(job_id)
         if job is None:
             return
         wanted = (JobState.FAILED,) if failed else (JobState.SUCCEEDED, JobState.CANCELED)
@@ -131,7 +142,8 @@ def drop(state: State, doomed: list[int]) -> None:
     ranges = RangeList(len(doomed))
     outputs: dict[int, RangeList] = {}
     for job_id in sorted(set(doomed)):
-        job = state.table.jobs[job_id]
+        job = state.table.look(job_id)
+        assert job is not None, f"job {job_id} is dropped, and not there"
         assert not job.holding, f"job {job_id} is dropped while an attempt of it is unconfirmed"
         ranges.add(job_id, job_id)
         for name in {attempt.worker: None for attempt in job.attempts}:
@@ -142,6 +154,9 @@ def drop(state: State, doomed: list[int]) -> None:
         state.pending.leave(job.lane)
         state.outbox.changed(job_id)
     dropped: tuple[Range, ...] = ranges.ranges()
+    if state.table.parts:
+        for first, last in dropped:
+            tasks.dropped(state, first, last)
     state.outbox.write(DropJobs(dropped))
     for session, output in outputs.items():
         state.outbox.send(SendWorker(session, Forget(output.ranges())))

@@ -14,12 +14,13 @@ from fnmatch import translate
 import msgspec
 
 from kueue.job import FINISHED, JobState
-from kueue.wire.messages import OsString, Selector
+from kueue.wire.messages import OsString, Selector, Spec
 from kueue.wire.selector import looks_at_jobs
+from kueue_server.core.arrays import Tasks, is_marked
 from kueue_server.core.closed import path_bytes
-from kueue_server.core.idset import RangeList
+from kueue_server.core.idranges import RangeList
 from kueue_server.core.state import State
-from kueue_server.core.table import Job
+from kueue_server.core.table import Job, task_of
 from kueue_server.core.views import worker_name
 
 INDEX_COST = 1
@@ -81,12 +82,47 @@ class Selection:
 
     def walk(self, newest_first: bool = False, cursor: int | None = None) -> Iterator[tuple[Job, bool]]:
         """The jobs that the indexes lead to, beyond `cursor`, and whether each is one. The table may change
-        meanwhile."""
+        meanwhile. Of tasks of arrays that are named records are made; `walk_tasks` makes none."""
         table = self._state.table
-        for job_id in table.select(self._by_index, newest_first, cursor):
-            job = table.jobs.get(job_id)
+        for found, named in self.walk_tasks(newest_first, cursor):
+            if isinstance(found, Job):
+                yield found, named
+                continue
+            # Those that are not named need one step only, to the last of them.
+            for job_id in found.ids(descending=newest_first)[0 if named else -1 :]:
+                job = table.get(job_id) if named else table.look(job_id)
+                if job is not None:
+                    yield job, named
+
+    def walk_tasks(
+        self, newest_first: bool = False, cursor: int | None = None
+    ) -> Iterator[tuple[Job | Tasks, bool]]:
+        """The same, but latent tasks come together, as many as are named or not for one reason."""
+        table = self._state.table
+        for found in table.select(self._by_index, newest_first, cursor):
+            if isinstance(found, Tasks):
+                yield from self._judged(found, newest_first)
+                continue
+            job = table.jobs.get(found)
             if job is not None:
                 yield job, not self._looks or self._holds(job)
+
+    def _judged(self, tasks: Tasks, newest_first: bool) -> Iterator[tuple[Tasks, bool]]:
+        if not self._looks:
+            yield tasks, True
+        elif not self._tells_apart(tasks.part.plan.spec):
+            yield tasks, self._holds(task_of(tasks.part, tasks.first))
+        else:
+            for job_id in tasks.ids(descending=newest_first):
+                yield Tasks(tasks.part, job_id, job_id), self._holds(task_of(tasks.part, job_id))
+
+    def _tells_apart(self, spec: Spec) -> bool:
+        """May one task of an array be meant and another not?"""
+        return (
+            ((self._name or self._text) is not None and is_marked(spec.name))
+            or (self._cwd is not None and is_marked(spec.cwd))
+            or (self._text is not None and any(map(is_marked, spec.payload.argv)))
+        )
 
     def _holds(self, job: Job) -> bool:
         if self._queue is not None and job.lane.queue.name != self._queue:
@@ -145,14 +181,18 @@ def part(selection: Selection, cursor: int | None, most_ranges: int) -> Selected
     found = RangeList(most_ranges)
     counts: dict[JobState, int] = {}
     left = PORTION
-    for job, named in selection.walk(cursor=cursor):
-        if left <= 0 or (named and not found.takes(job.id)):
+    for one, named in selection.walk_tasks(cursor=cursor):
+        if isinstance(one, Tasks):
+            first, last, state = one.first, one.last, one.part.state
+        else:
+            first, last, state = one.id, one.id, one.state
+        if left <= 0 or (named and not found.takes(first)):
             return SelectedPart(found.ranges(), counts_by_name(counts), cursor)
         left -= selection.cost
-        cursor = job.id
+        cursor = last
         if named:
-            found.add(job.id, job.id)
-            counts[job.state] = counts.get(job.state, 0) + 1
+            found.add(first, last)
+            counts[state] = counts.get(state, 0) + last - first + 1
     return SelectedPart(found.ranges(), counts_by_name(counts), None)
 
 

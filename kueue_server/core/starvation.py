@@ -101,7 +101,7 @@ def _drain(state: State, worker: Worker, lane: Lane, head: int) -> None:
 
 def _lift(state: State) -> None:
     for name, (lane, head) in list(state.kept.items()):
-        gone = lane.head != head or name not in state.ledger.totals
+        gone = lane.head != head or state.ledger.total(name) is None
         if gone or not lane.queue.is_open or not _candidates(state, lane):
             del state.kept[name]
             state.wake_all()

@@ -45,7 +45,7 @@ class State:
         self.table = JobTable(self.queues)
         self.gates = Gates(self.table)
         self.workers = Workers()
-        self.ledger = Ledger(limits)
+        self.ledger = Ledger(limits, self.shapes.caps)
         self.outbox = Outbox()
         self.pace = Pace()
         self.retention = Retention(now, self.table.failed_lately)

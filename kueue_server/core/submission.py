@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kueue.job import JobState
-from kueue_server.core.closed import path_bytes
+from kueue_server.core import tasks
 from kueue_server.core.events import JobsSubmitted
 from kueue_server.core.pending import Lane
 from kueue_server.core.state import State
@@ -24,9 +24,10 @@ def submitted(state: State, event: JobsSubmitted) -> None:
             or spec.shape != previous.shape
             or spec.volume != previous.volume
             or spec.queue != previous.queue
+            or spec.array != previous.array
             or lane is None
         ):
-            lane = pending.lane(spec.queue, spec.shape, path_bytes(spec.volume))
+            lane = tasks.lane_of(state, spec)
         if spec.context != context:
             context = spec.context
         job_id = event.first + offset

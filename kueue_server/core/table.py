@@ -2,7 +2,8 @@
 
 A record holds what decisions need; the rest of a job stays in its encoded spec and is decoded when somebody
 looks. A state changes only through `JobTable.move`, which keeps the indexes true. Who runs what where is
-the workers' and the ledger's business.
+the workers' and the ledger's business. Tasks of arrays are in the indexes, too, but get a record only when somebody
+asks for one (`arrays.py`).
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from kueue.job import FINISHED, UNFINISHED, JobId, JobState, check_transition
 from kueue.resources import Shape
 from kueue.wire.messages import AttemptView, OsString, Range, Reason, Selector, Spec, Waits
 from kueue.wire.words import DEFAULT_QUEUE
+from kueue_server.core.arrays import Part, Parts, Tasks
 from kueue_server.core.closed import path_bytes
-from kueue_server.core.idset import IdSet, merged, walk
+from kueue_server.core.idranges import merged
+from kueue_server.core.idset import IdSet, spans, walk
+from kueue_server.core.outcomes import CANCELED
 from kueue_server.core.pending import Lane, order_key
 from kueue_server.core.programs import Program
 from kueue_server.core.queues import Queues
@@ -78,6 +82,8 @@ class SpecHead(msgspec.Struct, gc=False):
     max_retries: int = 0
     key: str = ""
     waits: Waits | None = None
+    array: int | None = None
+    max_running: int | None = None
 
 
 class _Place(msgspec.Struct, gc=False):
@@ -164,12 +170,51 @@ def encoded_progress(job: Job) -> bytes:
     )
 
 
+def task_of(part: Part, number: int) -> Job:
+    """The record of a latent task."""
+    plan, spec = part.plan, part.plan.spec
+    job = Job(
+        number,
+        plan.encoded_spec(number),
+        plan.lane,
+        spec.context,
+        spec.group,
+        plan.submitted_at,
+        spec.priority,
+        spec.restart,
+        part.state,
+    )
+    if part.state is JobState.CANCELED:
+        job.reason = CANCELED
+        job.outcome = Outcome(part.finished_at)
+    return job
+
+
+class _Jobs(dict[int, Job]):
+    """Records by id; one that is missing is made, if it is a latent task's. `get` makes none."""
+
+    def __init__(self, table: JobTable) -> None:
+        self._table = table
+
+    def __missing__(self, number: int) -> Job:
+        table = self._table
+        part = table.parts.of(number) if number in table.latent else None
+        if part is None:
+            raise KeyError(number)
+        job = self[number] = task_of(part, number)
+        table.latent.discard(number)
+        return job
+
+
 class JobTable:
-    """All jobs by id. What is counted by queue is kept in `queues`."""
+    """All jobs by id. What is counted by queue is kept in `queues`. `latent` are those of which there is no record
+    yet."""
 
     def __init__(self, queues: Queues) -> None:
         self._queues = queues
-        self.jobs: dict[int, Job] = {}
+        self.jobs: dict[int, Job] = _Jobs(self)
+        self.parts = Parts()
+        self.latent = IdSet()
         self.present = IdSet()
         self.by_state: dict[JobState, IdSet] = {state: IdSet() for state in JobState}
         self.groups: dict[str, IdSet] = {}
@@ -178,11 +223,70 @@ class JobTable:
         """If somebody wants to know: jobs that finish, or come back from it, in their order."""
 
     def __len__(self) -> int:
-        return len(self.jobs)
+        return len(self.present)
 
     def get(self, job_id: int) -> Job | None:
         """The job of this id, if it is in the table."""
-        return self.jobs.get(job_id)
+        job = self.jobs.get(job_id)
+        return self.jobs[job_id] if job is None and job_id in self.latent else job
+
+    def look(self, job_id: int) -> Job | None:
+        """The same to look at only: what is done to it may be forgotten."""
+        job = self.jobs.get(job_id)
+        if job is None and job_id in self.latent:
+            part = self.parts.of(job_id)
+            assert part is not None, f"task {job_id} is latent, and of no array"
+            return task_of(part, job_id)
+        return job
+
+    def add_part(self, part: Part) -> None:
+        """Put in tasks of an array, all of them latent."""
+        spec, count = part.plan.spec, part.last - part.first + 1
+        self.parts.add(part)
+        for ids in (self.latent, self.present, self.by_state[part.state], *self._group(spec.group)):
+            ids.add_block(part.first, count)
+        lane = part.plan.lane
+        lane.jobs += count
+        lane.queue.jobs.add_block(part.first, count)
+        lane.queue.counts[part.state.place] += count
+
+    def latent_of(self, part: Part) -> Iterator[Tasks]:
+        """The tasks of a part that are latent."""
+        for first, last, _ in spans(self.latent, (self.latent,), self.latent, part.first, part.last):
+            yield Tasks(part, first, last)
+
+    def run_from(self, number: int) -> Tasks | None:
+        """The latent tasks of a part that follow one another from this one on; None if it is not latent."""
+        part = self.parts.of(number) if number in self.latent else None
+        if part is None:
+            return None
+        _, last, _ = next(spans(self.latent, (self.latent,), self.latent, number, part.last))
+        return Tasks(part, number, last)
+
+    def move_latent(self, tasks: Tasks, state: JobState) -> None:
+        """Latent tasks change their state; their part is the caller's to update."""
+        self.by_state[tasks.part.state].discard_block(tasks.first, tasks.last)
+        self.by_state[state].add_block(tasks.first, len(tasks))
+        counts = tasks.part.plan.lane.queue.counts
+        counts[tasks.part.state.place] -= len(tasks)
+        counts[state.place] += len(tasks)
+        if self.turned is not None:
+            self.turned.extend(tasks.ids())
+
+    def take_out(self, tasks: Tasks) -> None:
+        """Take latent tasks out of all indexes; their part and their queue are the caller's to update."""
+        queue = tasks.part.plan.lane.queue
+        queue.counts[tasks.part.state.place] -= len(tasks)
+        for ids in (self.latent, self.present, self.by_state[tasks.part.state], queue.jobs):
+            ids.discard_block(tasks.first, tasks.last)
+        group = tasks.part.plan.spec.group
+        for ids in self._group(group):
+            ids.discard_block(tasks.first, tasks.last)
+            if not ids:
+                del self.groups[group]
+
+    def _group(self, name: str) -> tuple[IdSet, ...]:
+        return (self.groups.setdefault(name, IdSet()),) if name else ()
 
     def add(self, job: Job) -> None:
         """Put in a job that is not there."""
@@ -234,11 +338,21 @@ class JobTable:
             self.turned.append(job.id)
         job.state = state
 
+    def correct(self, job: Job, state: JobState) -> None:
+        """A job is in this state, whatever it was taken for: for what the journal says."""
+        self.by_state[job.state].discard(job.id)
+        self.by_state[state].add(job.id)
+        counts = job.lane.queue.counts
+        counts[job.state.place] -= 1
+        counts[state.place] += 1
+        job.state = state
+
     def drop(self, job: Job) -> None:
         """Take a job out."""
         if job.state is JobState.FAILED:
             self.failed_lately.discard(job.id)
-        del self.jobs[job.id]
+        if self.jobs.pop(job.id, None) is None:
+            self.latent.discard(job.id)
         self.present.discard(job.id)
         self.by_state[job.state].discard(job.id)
         queue = job.lane.queue
@@ -271,8 +385,8 @@ class JobTable:
         """The ids of jobs in these states, from `first` to `last`. The table may change meanwhile."""
         return walk(self.present, [self.by_state[state] for state in states], first, last)
 
-    def select(self, wanted: Selector, newest_first: bool, cursor: int | None) -> Iterator[int]:
-        """The ids that a filter lets through, beyond `cursor`."""
+    def select(self, wanted: Selector, newest_first: bool, cursor: int | None) -> Iterator[int | Tasks]:
+        """The ids that a filter lets through, beyond `cursor`; latent tasks that follow one another at once."""
         base = self.present
         if wanted.queue is not None:
             queue = self._queues.by_name.get(wanted.queue)
@@ -295,8 +409,20 @@ class JobTable:
                 last = min(last, cursor - 1)
             elif cursor is not None:
                 first = max(first, cursor + 1)
-            if first <= last:
+            if first <= last and not self.latent:
                 yield from walk(base, sets, first, last, descending=newest_first)
+            elif first <= last:
+                yield from self._select_runs(base, sets, first, last, newest_first)
+
+    def _select_runs(
+        self, base: IdSet, sets: list[IdSet], first: int, last: int, newest_first: bool
+    ) -> Iterator[int | Tasks]:
+        for low, high, latent in spans(base, sets, self.latent, first, last, descending=newest_first):
+            if latent:
+                found = list(self.parts.split(low, high))
+                yield from reversed(found) if newest_first else found
+            else:
+                yield from range(high, low - 1, -1) if newest_first else range(low, high + 1)
 
 
 _HIGHEST_ID = 2**63 - 1

@@ -8,9 +8,10 @@ about starts before its turn. See `docs/decisions/0005-verbs-of-many-jobs.md`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kueue.wire.messages import Selector
+from kueue_server.core.arrays import Tasks
 from kueue_server.core.instructions import Instruction
 from kueue_server.core.selection import PORTION, Selection
 from kueue_server.core.state import State
@@ -39,6 +40,15 @@ class Verb(Protocol):
         ...
 
 
+@runtime_checkable
+class VerbOfTasks(Verb, Protocol):
+    """A verb that can do it to many latent tasks at once, whatever their number; any other gets each as a job."""
+
+    def apply_tasks(self, state: State, found: Tasks) -> None:
+        """Do it to all of them, or count why not."""
+        ...
+
+
 class UnderWay:
     """A verb with the jobs that are still to come. Jobs that were submitted after it began are not among them."""
 
@@ -49,13 +59,15 @@ class UnderWay:
         self._last = state.table.present.last() or 0
         self._cursor: int | None = None
 
-    def jobs(self) -> Iterator[tuple[Job, bool]]:
+    def jobs(self) -> Iterator[tuple[Job | Tasks, bool]]:
         """Those that are led to, and whether they are named, from where the last portion ended."""
-        for job, named in self._selection.walk(cursor=self._cursor):
-            if job.id > self._last:
+        walk = self._selection.walk_tasks if isinstance(self.verb, VerbOfTasks) else self._selection.walk
+        for found, named in walk(cursor=self._cursor):
+            last = found.last if isinstance(found, Tasks) else found.id
+            if last > self._last:
                 return
-            self._cursor = job.id
-            yield job, named
+            self._cursor = last
+            yield found, named
 
 
 def begin(state: State, selector: Selector, verb: Verb, wall: float) -> None:
@@ -70,11 +82,11 @@ def go_on(state: State) -> None:
     left = PORTION
     while state.verbs and left > 0:
         current = state.verbs[0]
-        for job, named in current.jobs():
+        for found, named in current.jobs():
             left -= current.cost
             if named:
                 left -= CHANGE_COST
-                current.verb.apply(state, job)
+                _apply(state, current.verb, found)
             if left <= 0:
                 break
         else:
@@ -84,6 +96,14 @@ def go_on(state: State) -> None:
             answer = current.verb.answer()
             if answer is not None:
                 state.outbox.send(answer)
+
+
+def _apply(state: State, verb: Verb, found: Job | Tasks) -> None:
+    if isinstance(found, Job):
+        verb.apply(state, found)
+    else:
+        assert isinstance(verb, VerbOfTasks)
+        verb.apply_tasks(state, found)
 
 
 def need_stillness(state: State) -> bool:

@@ -27,9 +27,10 @@ from kueue.wire.messages import (
 )
 from kueue_server.core.awaited import awaited_ranges, shown_waits
 from kueue_server.core.closed import path_bytes, path_os_string
+from kueue_server.core.outcomes import CANCELED
 from kueue_server.core.queues import Queue
 from kueue_server.core.state import State
-from kueue_server.core.table import Job, spec_of
+from kueue_server.core.table import Job, JobTable, spec_of
 from kueue_server.core.waiting import WhyWaiting
 from kueue_server.core.workers import Worker
 
@@ -105,6 +106,8 @@ def job_view(state: State, job: Job, spec: Spec, why: WhyWaiting, now: float, *,
         retries=job.retries,
         retry_at=job.retry_at,
         rerun_of=spec.rerun_of,
+        array=spec.array,
+        array_index=spec.array_index,
         awaited=why.awaited.number(job) if job.state is S.WAITING else 0,
     )
 
@@ -147,6 +150,13 @@ def job_change(state: State, job: Job) -> JobChange:
     )
 
 
+def task_change(table: JobTable, number: int) -> JobChange:
+    """The same of a latent task."""
+    part = table.parts.of(number)
+    assert part is not None, f"task {number} is latent, and of no array"
+    return JobChange(number, part.state.value, reason=CANCELED if part.state is S.CANCELED else None)
+
+
 def worker_name(state: State, job: Job) -> str | None:
     """The worker that has the job, or had it when it finished."""
     if job.state in (S.OFFERED, S.RUNNING):
@@ -168,7 +178,8 @@ def _names(job: Job, spec: Spec, attempt: int, worker: str | None, state: State)
     if not attempt or worker is None:
         return None
     known = state.workers.by_name.get(worker)
-    return OutputNames(job.id, spec.name, spec.group, attempt, "" if known is None else known.record.host)
+    host = "" if known is None else known.record.host
+    return OutputNames(job.id, spec.name, spec.group, attempt, host, spec.array_index or 0)
 
 
 def _path(
@@ -191,7 +202,7 @@ def _path(
 
 def log_place(state: State, job_id: int, attempt: int | None) -> LogPlace | Reason:
     """Where the output of an attempt is to be had; None means the current or last one."""
-    job = state.table.get(job_id)
+    job = state.table.look(job_id)
     if job is None:
         return Reason("unknown_job", f"no job {job_id}")
     known = {view.attempt: view for view in _attempts(state, job)}

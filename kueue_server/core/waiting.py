@@ -94,7 +94,10 @@ class WhyWaiting:
         lacking = ledger.lacking(needs)
         if lacking:
             name = lacking[0]
-            return Reason("resource", f"{name} {ledger.used.get(name, 0)}/{ledger.totals[name]} in use")
+            used, total = ledger.used.get(name, 0), ledger.total(name)
+            if name in ledger.caps:
+                return Reason("max_running", f"{used} tasks of {name} run, and at most {total} may")
+            return Reason("resource", f"{name} {used}/{total} in use")
         for name, _ in needs:
             kept = state.kept.get(name)
             if kept is not None and kept[0] is not lane:

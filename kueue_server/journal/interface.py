@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from kueue_server.core.instructions import JournalWrite
+from kueue_server.core.instructions import JournalWrite, SavePart
 from kueue_server.core.records import Restored, RestoredJob
 
 
@@ -32,6 +32,13 @@ class AddJobs(msgspec.Struct, frozen=True, gc=False):
     whole: int = 0
     """How many jobs the token stands for, if this is the first of several blocks that are written together; the
     others have no token. 0: for just these."""
+    array: SavePart | None = None
+    """Instead of jobs: the tasks of an array, of which `whole` says how many."""
+
+    @property
+    def end(self) -> int:
+        """The id after the last."""
+        return self.first + len(self.specs) if self.array is None else self.array.last + 1
 
 
 Write = JournalWrite | AddJobs

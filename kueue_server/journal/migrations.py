@@ -12,13 +12,21 @@ from importlib import resources
 
 APPLICATION_ID = 0x6B756575
 """`kueu` in the file's header, so that somebody else's database is not mistaken for a journal."""
-VERSION = 3
+VERSION = 4
 
 
 def _add_pauses(connection: sqlite3.Connection) -> None:
     """Workers can be paused."""
     connection.execute(
         "CREATE TABLE pause ( worker INTEGER PRIMARY KEY, since REAL NOT NULL, reason TEXT NOT NULL )"
+    )
+
+
+def _add_parts(connection: sqlite3.Connection) -> None:
+    """There are arrays of jobs."""
+    connection.execute(
+        "CREATE TABLE part ( first INTEGER PRIMARY KEY, last INTEGER NOT NULL, submitted_at REAL NOT NULL, "
+        "context TEXT NOT NULL, plan BLOB NOT NULL, state TEXT NOT NULL, finished_at REAL NOT NULL )"
     )
 
 
@@ -30,7 +38,7 @@ def _add_queues(connection: sqlite3.Connection) -> None:
     )
 
 
-STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _add_pauses, 2: _add_queues}
+STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _add_pauses, 2: _add_queues, 3: _add_parts}
 """`STEPS[n]` changes a journal of version n into one of version n + 1."""
 
 

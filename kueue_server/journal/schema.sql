@@ -1,4 +1,4 @@
--- The journal, version 3. One server has it open, exclusively; nothing else ever writes it.
+-- The journal, version 4. One server has it open, exclusively; nothing else ever writes it.
 -- What changes often is apart from what never changes, so that a job's end rewrites a small row.
 
 -- uuid (names the epoch), next_job (above every id that was ever given).
@@ -70,6 +70,18 @@ CREATE TABLE queue (
     paused_since REAL,
     reason       TEXT NOT NULL
 ) WITHOUT ROWID;
+
+-- Tasks of arrays as they were submitted, all with ids from first to last: `plan` is an encoded PlanRecord. What became
+-- of one of them is in `progress`; without a row there it is in the state that is said here. New in version 4.
+CREATE TABLE part (
+    first        INTEGER PRIMARY KEY,
+    last         INTEGER NOT NULL,
+    submitted_at REAL NOT NULL,
+    context      TEXT NOT NULL,
+    plan         BLOB NOT NULL,
+    state        TEXT NOT NULL,
+    finished_at  REAL NOT NULL
+);
 
 -- Submits of the last seven days, so that a repeated one makes no second job.
 CREATE TABLE submit_token (

@@ -12,16 +12,19 @@ from typing import assert_never
 
 from kueue_server.core.instructions import (
     DropJobs,
+    DropPart,
     DropPause,
     DropQueue,
     DropStop,
     DropWorker,
     SaveJob,
+    SavePart,
     SavePause,
     SaveQueue,
     SaveSpec,
     SaveStop,
     SaveTails,
+    SaveTask,
     SaveWorker,
 )
 from kueue_server.journal.interface import AddJobs, Write
@@ -38,6 +41,8 @@ SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), CAST(json_extra
 FROM json_each(?)
 """
 _SAVE_SPEC = "UPDATE job SET spec = ? WHERE id = ?"
+_SAVE_TASK = "INSERT INTO job (id, submitted_at, context, spec) VALUES (?, ?, ?, ?)"
+_SAVE_PART = "INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?, ?, ?, ?)"
 _SAVE_TAIL = "INSERT INTO tail (job, attempt, stdout, stderr) VALUES (?, ?, ?, ?)"
 
 
@@ -61,6 +66,14 @@ class Batch:
                     self._saved[write.job] = write
                 case SaveSpec():
                     self._specs[write.job] = write.spec
+                case SaveTask():
+                    row = (write.job, write.submitted_at, write.context, write.spec)
+                    self._connection.execute(_SAVE_TASK, row)
+                    self._connection.execute(_COUNT_CONTEXT, (1, write.context))
+                case SavePart():
+                    self._save_part(write)
+                case DropPart():
+                    self._connection.execute("DELETE FROM part WHERE first = ?", (write.first,))
                 case AddJobs():
                     self._add_jobs(write)
                 case SaveTails():
@@ -135,18 +148,34 @@ class Batch:
         for digest in block.context_of:
             counts[digest] = counts.get(digest, 0) + 1
         self._connection.executemany(_COUNT_CONTEXT, [(count, digest) for digest, count in counts.items()])
+        if block.array is not None:
+            self._save_part(block.array)
         rows = b",".join(
             b'["%b",%b]' % (digest.encode(), spec)
             for digest, spec in zip(block.context_of, block.specs, strict=True)
         )
         self._connection.execute(_ADD_JOBS, (block.first, block.submitted_at, f"[{rows.decode()}]"))
-        self.next_job = max(self.next_job, block.first + len(block.specs))
+        self.next_job = max(self.next_job, block.end)
         if not block.token:
             return
         # An old token may be there still, though it counts no more: they are swept once an hour.
         self._connection.execute(
             "INSERT OR REPLACE INTO submit_token VALUES (?, ?, ?, ?, ?)",
             (block.token, block.first, block.whole or len(block.specs), block.content_hash, block.used_at),
+        )
+
+    def _save_part(self, part: SavePart) -> None:
+        self._connection.execute(
+            _SAVE_PART,
+            (
+                part.first,
+                part.last,
+                part.submitted_at,
+                part.context,
+                part.plan,
+                part.state.value,
+                part.finished_at,
+            ),
         )
 
     def _drop_jobs(self, write: DropJobs) -> None:
@@ -159,5 +188,7 @@ class Batch:
             self._connection.execute("DELETE FROM job WHERE id BETWEEN ? AND ?", span)
             self._connection.execute("DELETE FROM progress WHERE job BETWEEN ? AND ?", span)
             self._connection.execute("DELETE FROM tail WHERE job BETWEEN ? AND ?", span)
-        self._connection.execute("DELETE FROM context WHERE refs <= 0")
+        self._connection.execute(
+            "DELETE FROM context WHERE refs <= 0 AND digest NOT IN (SELECT context FROM part)"
+        )
         self.dropped_contexts = True

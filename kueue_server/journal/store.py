@@ -25,6 +25,7 @@ from kueue.job import JobState
 from kueue_server.core.records import (
     Restored,
     RestoredJob,
+    RestoredPart,
     RestoredPause,
     RestoredQueue,
     RestoredStop,
@@ -44,6 +45,7 @@ TOKEN_SECONDS = 7 * 86400.0
 MAX_TAIL_BYTES = 256 * 1024 * 1024
 """Bytes of output ends that are kept in all; the oldest go first."""
 MAX_CACHED_CONTEXTS = 1024
+_STATES = {state.value: state for state in JobState}
 EPOCH_STEP = 100_000
 """A new epoch's ids begin at the next multiple, so that people can tell them from those of the lost time."""
 
@@ -218,7 +220,8 @@ class SqliteJournal:
         if not block.used_at:
             block = msgspec.structs.replace(block, used_at=self._clock())
         sent = dict(block.contexts)
-        lacking = sorted(set(block.context_of) - sent.keys())
+        wanted = {*block.context_of} if block.array is None else {block.array.context}
+        lacking = sorted(wanted - sent.keys())
         if not lacking:
             return block
         for digest in lacking:
@@ -347,20 +350,34 @@ class SqliteJournal:
                     "SELECT name, weight, max_running, paused_since, reason FROM queue ORDER BY name"
                 )
             )
-        return Restored(int(row[0]), workers, stops, pauses, queues)
+            parts = tuple(
+                RestoredPart(first, last, submitted_at, plan, self._state(first, state), finished_at)
+                for first, last, submitted_at, plan, state, finished_at in self._connection.execute(
+                    "SELECT first, last, submitted_at, plan, state, finished_at FROM part ORDER BY first"
+                )
+            )
+        return Restored(int(row[0]), workers, stops, pauses, queues, parts)
+
+    def _state(self, job: int, state: str | None) -> JobState:
+        known = JobState.PENDING if state is None else _STATES.get(state)
+        if known is None:
+            raise damaged(self._path, f"job {job} is {state}")
+        return known
 
     def restored_jobs(self) -> Iterator[RestoredJob]:
-        """All jobs by id."""
-        states = {state.value: state for state in JobState}
+        """All jobs by id, and then the tasks of arrays of which something has become."""
         with self._writer.lock:
             cursor = self._connection.execute(
                 "SELECT id, submitted_at, state, spec, progress FROM job LEFT JOIN progress ON job = id ORDER BY id"
             )
             for job, submitted_at, state, spec, progress in cursor:
-                known = JobState.PENDING if state is None else states.get(state)
-                if known is None:
-                    raise damaged(self._path, f"job {job} is {state}")
-                yield RestoredJob(job, submitted_at, known, spec, progress)
+                yield RestoredJob(job, submitted_at, self._state(job, state), spec, progress)
+            cursor = self._connection.execute(
+                "SELECT job, progress.state, progress FROM part JOIN progress ON job BETWEEN first AND last"
+                " ORDER BY first, job"
+            )
+            for job, state, progress in cursor:
+                yield RestoredJob(job, 0.0, self._state(job, state), b"", progress)
 
     # ---------------------------------------------------------------- backup, end
 

@@ -56,6 +56,8 @@ def fill(lab: Lab) -> None:
     wait_for("the worker is away", lambda: lab.worker_state("w1") != "connected")
     lab.ok("remove-job", "--kill", str(runs[1]))
     lab.submit(*there, "true")
+    lab.ok("cmd", *there, "--array", "1-19:2", "--max-running", "3", "--name", "task-{n}", "echo", "{n}")
+    lab.ok("remove-job", "9-12")
     lab.ok("pause-worker", "w1", "--reason", "new disk")
     lab.ok("pause-queue", "night", "--reason", "new library")
     lab.ok("set-queue", "tapeout", "--weight", "3", "--max-running", "2")

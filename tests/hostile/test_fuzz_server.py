@@ -33,6 +33,7 @@ WORKER_KINDS = {tag_of(kind): kind for kind in message_types(WorkerMessage)}
 CLIENT_KINDS = {tag_of(kind): kind for kind in message_types(ClientMessage)}
 ANSWERS = {
     "submit": "submitted",
+    "submit_array": "submitted",
     "list_jobs": "job_page",
     "select_jobs": "jobs_selected",
     "show_job": "job_detail",
@@ -228,6 +229,11 @@ async def rave_as_a_client(checked: CheckedServer, source: Thrown) -> None:
             made |= {"contexts": ["e30="]}
             for job in made["jobs"]:
                 job |= {"context": EMPTY_CONTEXT, "cwd": "/data/x", "volume": "/data"}
+        if tag == "submit_array" and source.random.random() < 0.7:
+            made |= {"contexts": ["e30="], "indices": [[1, source.choose([1, 3, 3000]), 1]]}
+            made["spec"] |= {"context": EMPTY_CONTEXT, "cwd": "/data/{n}", "volume": "/data"}
+            for name in ("array", "array_index"):
+                made["spec"].pop(name, None)
         if tag == "read_log":
             made["wait_seconds"] = 0
         body = encoded(bent(source, made) if source.random.random() < 0.03 else made)

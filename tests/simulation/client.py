@@ -9,8 +9,9 @@ from typing import Any
 
 from kueue.async_client import AsyncClient
 from kueue.directories import Reach
+from kueue.effects import Operation
 from kueue.errors import KueueError
-from kueue.submitting import submit
+from kueue.job_spec import Encoder
 from kueue.wire.messages import Canceled, Range, Selector, Spec
 from tests.simulation.network import SECRET
 from tests.simulation.truth import Truth
@@ -55,10 +56,12 @@ class SimulatedClient:
 
     # ---------------------------------------------------------------- what it may do
 
-    def submit_and_wait(self, specs: list[Spec], name: str, *, wait: bool) -> None:
-        """Submit; with `wait`, stay until all have finished."""
-        self._truth.names[name] = len(specs)
-        self.process.start(self._until_answered(partial(self._submit, specs, name, wait=wait)))
+    def submit_and_wait(
+        self, submission: Callable[[Encoder], Operation[Any]], name: str, count: int, *, wait: bool
+    ) -> None:
+        """Submit `count` jobs; with `wait`, stay until all have finished."""
+        self._truth.names[name] = count
+        self.process.start(self._until_answered(partial(self._submit, submission, name, wait=wait)))
 
     def cancel(self, ranges: tuple[Range, ...], *, kill: bool) -> None:
         """Cancel jobs."""
@@ -78,11 +81,13 @@ class SimulatedClient:
         await request()
         self.busy = False
 
-    async def _submit(self, specs: list[Spec], name: str, *, wait: bool) -> None:
+    async def _submit(
+        self, submission: Callable[[Encoder], Operation[Any]], name: str, *, wait: bool
+    ) -> None:
         result: list[Any] = []
         journal = self._journal()
         try:
-            async for _ in self._client._stream(submit(specs, _ReadySpecs()), result):
+            async for _ in self._client._stream(submission(_ReadySpecs()), result):  # type: ignore[arg-type]
                 pass
         except KueueError as error:
             self._truth.tell(f"{self.host.name}: submit of {name}: {error}")

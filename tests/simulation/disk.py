@@ -9,17 +9,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
-import msgspec
-
 from kueue.job import JobState
-from kueue_server.core.records import (
-    Restored,
-    RestoredJob,
-    RestoredPause,
-    RestoredQueue,
-    RestoredStop,
-    WorkerRecord,
-)
+from kueue_server.core.records import Restored, RestoredJob
 from kueue_server.journal.interface import AddJobs, JournalBrokenError, JournalFullError, KnownToken, Write
 from tests.simulation.following import Forgotten
 from tests.simulation.queueing import QueueTruth
@@ -28,8 +19,6 @@ from tests.simulation.world import Process
 from tests.support.core_bench import MemoryJournal
 
 Done = Callable[[JournalFullError | JournalBrokenError | None], None]
-
-_decode_worker = msgspec.json.Decoder(WorkerRecord).decode
 
 
 class Disk:
@@ -58,7 +47,9 @@ class Disk:
         for number, spec in enumerate(write.specs, write.first):
             assert number not in self.rows.jobs, f"id {number} was given twice"
             self.rows.jobs[number] = RestoredJob(number, write.submitted_at, JobState.PENDING, spec, None)
-        self.rows.next_job = max(self.rows.next_job, write.first + len(write.specs))
+        if write.array is not None:
+            self.rows.apply(write.array)
+        self.rows.next_job = max(self.rows.next_job, write.end)
         self.contexts.update(write.contexts)
         if not write.token:
             return
@@ -145,12 +136,7 @@ class SimulatedJournal:
     # ---------------------------------------------------------------- reading
 
     def restore(self) -> Restored:
-        rows = self.disk.rows
-        workers = tuple((number, _decode_worker(record)) for number, record in sorted(rows.workers.items()))
-        stops = tuple(RestoredStop(*key, why) for key, why in rows.stops.items())
-        pauses = tuple(RestoredPause(number, *pause) for number, pause in rows.pauses.items())
-        queues = tuple(RestoredQueue(*msgspec.structs.astuple(queue)) for queue in rows.queues.values())
-        return Restored(rows.next_job, workers, stops, pauses, queues)
+        return self.disk.rows.restored()
 
     def restored_jobs(self) -> Iterator[RestoredJob]:
         rows = self.disk.rows

@@ -75,7 +75,7 @@ class Machine:
 
     def spawn(self, key: str, note: Note, spec: Spec) -> Run:
         """The process of a job begins. Its command is `run SECONDS CODE`."""
-        _, seconds, code = (str(word) for word in spec.payload.argv)
+        _, seconds, code, *_ = (str(word) for word in spec.payload.argv)
         if self.sick:
             seconds, code = str(SICK_SECONDS), str(SICK_CODE)
         now = self.world.now

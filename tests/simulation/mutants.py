@@ -34,9 +34,11 @@ import kueue_server.core.programs
 import kueue_server.core.queueing
 import kueue_server.core.reports
 import kueue_server.core.restoring
+import kueue_server.core.retention
 import kueue_server.core.retries
 import kueue_server.core.sight
 import kueue_server.core.steering
+import kueue_server.core.tasks
 import kueue_server.core.turns
 import kueue_server.engine
 import kueue_server.keys
@@ -411,7 +413,7 @@ MUTANTS = {
     "retry-lost": Mutant(
         "a job that fails while a delayed retry is due after a restart is never tried again",
         kueue_server.core.restoring,
-        "_job",
+        "_take_place",
         "state.retries.add(state.now + min(left, delay_of(job)), job.id)",
         "pass",
         25,
@@ -463,7 +465,7 @@ MUTANTS = {
         "rerun",
         "return Rerun(rid, token, which, changes)",
         "return Rerun(rid, secrets.token_hex(16), which, changes)",
-        57,
+        201,
     ),
     "forget-the-token-of-a-rerun": Mutant(
         "a repeated rerun counts as a new one",
@@ -471,7 +473,47 @@ MUTANTS = {
         "Rerunning.rerun",
         "if self._submissions.answer_known_token(message.token, content_hash, answered):",
         "if False:",
-        57,
+        201,
+    ),
+    "task-comes-back": Mutant(
+        "tasks that were dropped are pending again after a restart",
+        kueue_server.core.retention,
+        "drop",
+        "tasks.dropped(state, first, last)",
+        "pass",
+        33,
+    ),
+    "tasks-canceled-in-memory": Mutant(
+        "a cancel of tasks that have no record is forgotten with the server's life",
+        kueue_server.core.tasks,
+        "_join",
+        "_save(state, part)",
+        "pass",
+        9,
+    ),
+    "task-forgets-its-array": Mutant(
+        "what has become of a task is not found after a restart",
+        kueue_server.core.restoring,
+        "restore",
+        "job = _job(state, row) if row.spec else _task(state, row)",
+        "if not row.spec:\n            continue\n        job = _job(state, row)",
+        3,
+    ),
+    "cap-forgotten-on-loss": Mutant(
+        "tasks that may run on a lost worker don't count for their array's limit",
+        kueue_server.core.attempts,
+        "haunt",
+        "state.take(job)",
+        "job.queue.shape.cap or state.take(job)",
+        13,
+    ),
+    "tasks-told-before-commit": Mutant(
+        "a submit of an array is answered before it is on the disk",
+        _SUBMISSIONS,
+        "Submissions.submit_array",
+        "self.write((block,), written)",
+        "answer(first, count, None), self._in_flight[message.token].answers.clear(), self.write((block,), written)",
+        14,
     ),
     "queue-pause-not-kept": Mutant(
         "a pause of a queue is forgotten with the server's life",
@@ -533,8 +575,8 @@ MUTANTS = {
         "a server that starts again takes waiting jobs for pending ones",
         kueue_server.core.restoring,
         "_job",
-        "if row.progress is None and head.waits is not None:\n        job.state = JobState.WAITING",
-        "if False:\n        job.state = JobState.WAITING",
+        "waits = head.waits if row.progress is None else None",
+        "waits = None",
         8,
     ),
     "failed-and-dropped": Mutant(

@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from tests.simulation.arrays import draw_arrays
 from tests.simulation.following import draw_following
 from tests.simulation.queueing import draw_queueing
 from tests.simulation.sickness import draw_sickness
@@ -69,6 +70,7 @@ def draw(seed: int) -> Schedule:
     more = (
         *draw_verbs(seed, seconds, times),
         *draw_steering(seed, seconds, lease, times, MACHINES),
+        *draw_arrays(seed, seconds, times),
         *draw_queueing(seed, seconds, times),
         *draw_following(seed, seconds, times),
         *draw_sickness(seed, seconds, MACHINES),

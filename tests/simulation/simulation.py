@@ -25,11 +25,13 @@ import kueue_server.core.verbs
 import kueue_worker.server_session
 from kueue.job import FINISHED, JobState
 from kueue.resources import Shape
+from kueue.submitting import submit, submit_array
 from kueue.wire.handshake import Role
 from kueue.wire.link import Handler, Link
-from kueue.wire.messages import Command, Selector, Spec
+from kueue.wire.messages import Command, Selector, Spec, Step
 from kueue_server.core.verbs import CHANGE_COST
 from tests.simulation.agent import SimulatedAgent
+from tests.simulation.arrays import ArrayTruth, all_jobs
 from tests.simulation.client import CONTEXT, SimulatedClient
 from tests.simulation.disk import Disk
 from tests.simulation.following import FollowTruth, Wish, held_jobs, waits_for
@@ -110,6 +112,7 @@ class Simulation:
         self.world = World(schedule.seed)
         self.truth = Truth(self.world, schedule.lease_seconds, LICENCES)
         self.verbs = VerbTruth(self.truth)
+        self.arrays = ArrayTruth(self.truth)
         self.disks: dict[str, Disk] = {}
         self.truth.on_start.append(partial(started, self.truth, self.disks))
         self.following = FollowTruth(self.truth)
@@ -257,7 +260,43 @@ class Simulation:
             waits=waits_for(after, self.disk.rows.next_job - 1),
         )
         client = self._client(60.0)
-        client.submit_and_wait(with_keys(spec, count, keys), name, wait=wait)
+        client.submit_and_wait(partial(submit, with_keys(spec, count, keys)), name, count, wait=wait)
+        if dies is not None:
+            client.process.kill_at_instruction(dies)
+        if server_dies is not None:
+            self.do_kill("server", self.dice.uniform(0.1, 5.0), instruction=server_dies)
+
+    def do_submit_array(
+        self,
+        indices: tuple[Step, ...],
+        seconds: float,
+        max_running: int | None = None,
+        code: int = 0,
+        retries: int = 0,
+        licences: int = 0,
+        restart: bool = True,
+        priority: int = 0,
+        wait: bool = False,
+        dies: int | None = None,
+        server_dies: int | None = None,
+    ) -> None:
+        """A person submits an array."""
+        name = self.arrays.new_name(indices)
+        spec = Spec(
+            payload=Command(("run", str(seconds), str(code), "{n}")),
+            cwd="/data/a",
+            volume="/data",
+            shape=Shape(1, 100, 1, (("lic", licences),) if licences else ()),
+            context=DIGEST,
+            name=name,
+            priority=priority,
+            max_restarts=100,
+            restart=restart,
+            max_retries=retries,
+        )
+        client = self._client(60.0)
+        submission = partial(submit_array, spec, indices, max_running)  # type: ignore[arg-type]
+        client.submit_and_wait(submission, name, self.arrays.count(name), wait=wait)
         if dies is not None:
             client.process.kill_at_instruction(dies)
         if server_dies is not None:
@@ -519,6 +558,7 @@ class Simulation:
             self.disk.rows.queues = dict(copy.queues)
             self.disk.queued.come_from(old.queued)
             self.disk.rows.tails = dict(copy.tails)
+            self.disk.rows.parts = dict(copy.parts)
             self.disk.rows.next_job = (copy.next_job // EPOCH_STEP + 1) * EPOCH_STEP
             self.disk.contexts = dict(old.contexts)
             self.disk.tokens = dict(old.tokens)
@@ -586,7 +626,7 @@ class Simulation:
         server, truth = self.server, self.truth
         assert server is not None
         core, journal = server.server.core, self.disk.uuid
-        table = core._state.table.jobs
+        table = all_jobs(core)
         core.check_invariants()
         for client in self.clients:
             if client.process.alive and client.busy:

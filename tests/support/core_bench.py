@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from kueue.indices import count_of
 from kueue.job import End, JobState
 from kueue.resources import Capacity, Shape
 from kueue.wire.messages import (
@@ -23,11 +24,13 @@ from kueue.wire.messages import (
     RunningAttempt,
     Spec,
     Status,
+    Step,
     SystemInfo,
     Waits,
 )
 from kueue_server.core.core import Core
 from kueue_server.core.events import (
+    ArraySubmitted,
     CancelRequested,
     CleanRequested,
     Event,
@@ -50,6 +53,7 @@ from kueue_server.core.events import (
 )
 from kueue_server.core.instructions import (
     DropJobs,
+    DropPart,
     DropPause,
     DropQueue,
     DropStop,
@@ -59,21 +63,25 @@ from kueue_server.core.instructions import (
     LogLine,
     OfferJobs,
     SaveJob,
+    SavePart,
     SavePause,
     SaveQueue,
     SaveSpec,
     SaveStop,
     SaveTails,
+    SaveTask,
     SaveWorker,
     SendWorker,
 )
 from kueue_server.core.records import (
     Restored,
     RestoredJob,
+    RestoredPart,
     RestoredPause,
     RestoredQueue,
     RestoredStop,
     WorkerRecord,
+    encoded_plan,
 )
 
 WALL = 1_000_000.0
@@ -128,17 +136,47 @@ class MemoryJournal:
         self.pauses: dict[int, tuple[float, str]] = {}
         self.queues: dict[str, SaveQueue] = {}
         self.tails: dict[tuple[int, int], tuple[bytes, bytes]] = {}
+        self.parts: dict[int, RestoredPart] = {}
         self.dropped: set[int] = set()
         self.next_job = 1
+
+    def has_part_of(self, job: int) -> bool:
+        """Is it a task of an array, as it was submitted?"""
+        return any(part.first <= job <= part.last for part in self.parts.values())
+
+    def restored(self) -> Restored:
+        """All but the jobs."""
+        decode = msgspec.json.Decoder(WorkerRecord).decode
+        return Restored(
+            self.next_job,
+            tuple((number, decode(record)) for number, record in sorted(self.workers.items())),
+            tuple(RestoredStop(*key, why) for key, why in self.stops.items()),
+            tuple(RestoredPause(worker, *pause) for worker, pause in self.pauses.items()),
+            tuple(RestoredQueue(*msgspec.structs.astuple(queue)) for queue in self.queues.values()),
+            tuple(part for _, part in sorted(self.parts.items())),
+        )
 
     def apply(self, instruction: Instruction) -> None:
         """Carry out a write; everything else is none of the journal's business."""
         match instruction:
             case SaveJob(job, state, progress):
-                old = self.jobs[job]
+                old = self.jobs.get(job)
+                if old is None:
+                    assert self.has_part_of(job), f"job {job} is saved, and was never submitted"
+                    old = RestoredJob(job, 0.0, state, b"", None)
                 self.jobs[job] = RestoredJob(job, old.submitted_at, state, old.spec, progress)
             case SaveSpec(job, spec):
+                assert self.jobs[job].spec
                 self.jobs[job] = msgspec.structs.replace(self.jobs[job], spec=spec)
+            case SaveTask(job, submitted_at, _, spec):
+                assert not self.has_part_of(job)
+                before = self.jobs.get(job, RestoredJob(job, 0.0, JobState.PENDING, b"", None))
+                assert not before.spec
+                self.jobs[job] = msgspec.structs.replace(before, submitted_at=submitted_at, spec=spec)
+            case SavePart(first, last, submitted_at, _, plan, state, finished_at):
+                self.parts[first] = RestoredPart(first, last, submitted_at, plan, state, finished_at)
+            case DropPart(first):
+                del self.parts[first]
             case SaveTails(job, attempt, stdout, stderr):
                 self.tails[job, attempt] = (stdout, stderr)
             case SaveWorker(worker, _, record):
@@ -160,7 +198,9 @@ class MemoryJournal:
             case DropJobs(ranges):
                 for first, last in ranges:
                     for job in range(first, last + 1):
-                        del self.jobs[job]
+                        assert job not in self.dropped, f"job {job} is dropped twice"
+                        assert not self.has_part_of(job), f"job {job} is dropped, and comes back as a task"
+                        self.jobs.pop(job, None)
                         self.dropped.add(job)
             case _:
                 pass
@@ -181,18 +221,8 @@ class Bench:
         self.core = self._build()
 
     def _build(self) -> Core:
-        workers = tuple(
-            (number, msgspec.json.decode(record, type=WorkerRecord))
-            for number, record in sorted(self.journal.workers.items())
-        )
-        stops = tuple(RestoredStop(*key, why) for key, why in self.journal.stops.items())
-        pauses = tuple(RestoredPause(worker, *pause) for worker, pause in self.journal.pauses.items())
-        queues = tuple(
-            RestoredQueue(*msgspec.structs.astuple(queue)) for queue in self.journal.queues.values()
-        )
-        restored = Restored(self.journal.next_job, workers, stops, pauses, queues)
         jobs = [self.journal.jobs[number] for number in sorted(self.journal.jobs)]
-        core = Core(self.limits, restored, jobs, self._fences(), self.time, self.wall)
+        core = Core(self.limits, self.journal.restored(), jobs, self._fences(), self.time, self.wall)
         core.check_invariants()
         return core
 
@@ -229,6 +259,15 @@ class Bench:
             self.journal.jobs[number] = RestoredJob(number, self.wall, JobState.PENDING, body, None)
         self.journal.next_job += len(specs)
         return self.handle(JobsSubmitted(first, specs, encoded, self.wall))
+
+    def submit_array(self, spec: Spec, *indices: Step, max_running: int | None = None) -> list[Instruction]:
+        """An array, durable already."""
+        first, last = self.journal.next_job, self.journal.next_job + count_of(indices) - 1
+        spec = msgspec.structs.replace(spec, array=first, max_running=max_running)
+        plan = encoded_plan(spec, indices)
+        self.journal.parts[first] = RestoredPart(first, last, self.wall, plan, JobState.PENDING, 0.0)
+        self.journal.next_job = last + 1
+        return self.handle(ArraySubmitted(first, last, spec, indices, self.wall))
 
     def connect(
         self,

@@ -21,6 +21,10 @@ STATE_STYLES = {
     "canceled": "magenta",
 }
 
+MOST_INDICES = 30
+"""Characters of them in a row."""
+
+
 COLUMNS = (
     Column("id", right=True),
     Column("name", least=6, shrink=3, optional=True),
@@ -54,9 +58,24 @@ def job_lines(jobs: list[JobView], now: float, width: int, *, colour: bool) -> l
     return table(COLUMNS, [_row(job, now) for job in jobs], width, colour=colour)
 
 
+def jobs_of(row: JobView) -> int:
+    """How many jobs a row stands for."""
+    return 1 if row.last is None else row.last - row.id + 1
+
+
+def _number(job: JobView) -> str:
+    """An id with the index in its array, or all that a row stands for."""
+    if job.last is None:
+        return str(job.id) if job.array_index is None else f"{job.id} [{job.array_index}]"
+    indices = job.indices
+    if len(indices) > MOST_INDICES:
+        indices = indices[:MOST_INDICES].rpartition(",")[0] + ",…"
+    return f"{job.id}-{job.last} [{indices}]"
+
+
 def _row(job: JobView, now: float) -> list[Cell]:
     return [
-        Cell(str(job.id)),
+        Cell(_number(job)),
         Cell(visible(job.name)),
         Cell(_command(job)),
         Cell(visible(from_os(job.cwd))),
@@ -72,7 +91,7 @@ def _row(job: JobView, now: float) -> list[Cell]:
 
 def _narrow_row(job: JobView, now: float) -> list[Cell]:
     return [
-        Cell(str(job.id)),
+        Cell(_number(job)),
         Cell(visible(job.name)),
         Cell(_command(job)),
         Cell(visible(from_os(job.cwd))),
@@ -94,7 +113,8 @@ def _command(job: JobView) -> str:
 
 
 def _state(job: JobView) -> Cell:
-    return Cell(job.state, STATE_STYLES.get(job.state, ""))
+    text = job.state if job.last is None else f"{job.state} {jobs_of(job)}"
+    return Cell(text, STATE_STYLES.get(job.state, ""))
 
 
 def _resources(job: JobView) -> str:
@@ -150,6 +170,8 @@ def detail_lines(detail: JobDetail, now: float, context: Context | None, *, colo
         ("directory", visible(from_os(job.cwd))),
         ("needs", _needs(detail)),
     ]
+    if job.array is not None:
+        fields.append(("array", f"{job.array}, index {job.array_index}"))
     if job.group:
         fields.append(("group", visible(job.group)))
     if job.queue != DEFAULT_QUEUE:

@@ -85,6 +85,10 @@ def job_row(job: JobView) -> dict[str, Any]:
         "retries": job.retries,
         "retry_at": iso(job.retry_at),
         "rerun_of": job.rerun_of,
+        "array": job.array,
+        "array_index": job.array_index,
+        "last": job.last,
+        "indices": job.indices or None,
         "awaited": job.awaited,
     }
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from kueue.errors import ProtocolError
+from kueue.indices import count_of, fault_of_indices
 from kueue.wire import codec
 from kueue.wire.messages import (
     TAIL_BYTES,
@@ -37,9 +38,11 @@ from kueue.wire.messages import (
     Spec,
     Status,
     Submit,
+    SubmitArray,
     WorkerMessage,
     WorkerPage,
 )
+from kueue_server.core.arrays import task_spec
 from kueue_server.core.events import (
     CancelRequested,
     CleanRequested,
@@ -55,6 +58,7 @@ from tests.hostile.forging import BytesSource, encoded, forge, message_types
 from tests.support.core_bench import Bench, make_spec
 
 MOST_STEPS = 60
+MOST_TASKS = 5000
 _WORKER = [kind for kind in message_types(WorkerMessage) if kind.tag in ("status", "report", "inventory")]
 _REGISTER = next(kind for kind in message_types(WorkerMessage) if kind.tag == "register")
 _CLIENT = message_types(ClientMessage)
@@ -159,6 +163,10 @@ class Play:
                 if taken:
                     core.warnings_for(request.jobs)
                     self._check(bench.submit(*taken))
+            case SubmitArray(spec=spec, indices=steps):
+                few = fault_of_indices(steps) is None and count_of(steps) <= MOST_TASKS
+                if few and core.refusal_of(task_spec(spec, steps[0][0])) is None:
+                    self._check(bench.submit_array(spec, *steps, max_running=spec.max_running))
             case Cancel():
                 self._check(bench.handle(CancelRequested(1, request.ranges, request.kill, wall)))
             case Clean():
@@ -172,7 +180,13 @@ class Play:
             case ListJobs():
                 limit = max(1, min(request.limit, 1000))
                 jobs, cursor = core.page(
-                    request.filter, request.newest_first, request.cursor, limit, request.attempts, now
+                    request.filter,
+                    request.newest_first,
+                    request.cursor,
+                    limit,
+                    request.attempts,
+                    now,
+                    arrays=request.arrays,
                 )
                 self._told(JobPage(1, tuple(jobs), cursor, core.counts(now)))
             case ShowJob():

@@ -7,7 +7,7 @@ over every job comes to its end. The journal's writes rebuild the same state at 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,8 +33,9 @@ from kueue.wire.messages import (
     Stop,
     Waits,
 )
+from kueue_server.core.arrays import task_spec
 from kueue_server.core.events import ChangeRequested, Limits
-from kueue_server.core.idset import merged
+from kueue_server.core.idranges import merged
 from kueue_server.core.instructions import CloseSession, DropJobs, Instruction, OfferJobs, SendWorker
 from kueue_server.core.records import Progress
 from tests.support.core_bench import Bench, make_spec
@@ -86,6 +87,7 @@ class ServerAndWorkers(RuleBasedStateMachine):
             name: SimulatedWorker(name, cpus) for name, cpus in zip(NAMES, (2, 3, 8), strict=True)
         }
         self.hidden: dict[str, set[str]] = {name: set() for name in NAMES}
+        self.large: set[int] = set()
 
     @initialize(most=st.sampled_from([None, None, 3]))
     def begin(self, most: int | None) -> None:
@@ -252,6 +254,30 @@ class ServerAndWorkers(RuleBasedStateMachine):
         self.deal(self.bench.submit(*[spec] * count))
 
     @rule(
+        count=st.sampled_from([1, 1, 3, 3, 30, 30, 1300]),
+        most=st.sampled_from([None, 1, 2, 5]),
+        licences=st.sampled_from([0, 0, 1]),
+        priority=st.sampled_from([0, 0, -5]),
+        place=st.sampled_from(["a", "b", "{n}"]),
+    )
+    def submit_array(self, count: int, most: int | None, licences: int, priority: int, place: str) -> None:
+        if count > 30 and self.large:
+            return  # one is enough, and slow enough
+        spec = make_spec(
+            "sim",
+            "{n}",
+            cwd=f"/data/p/{place}",
+            resources={"lic": licences} if licences else None,
+            priority=priority,
+            group="g" if licences else "",
+        )
+        first = self.bench.journal.next_job
+        spec = msgspec.structs.replace(spec, array=first, max_running=most)
+        self.submitted.update((first + offset, task_spec(spec, 1 + 2 * offset)) for offset in range(count))
+        self.large |= {first} if count > 30 else set()
+        self.deal(self.bench.submit_array(spec, (1, 2 * count - 1, 2), max_running=most))
+
+    @rule(
         place=st.integers(0, 20),
         width=st.integers(1, 6),
         count=st.integers(1, 3),
@@ -276,9 +302,14 @@ class ServerAndWorkers(RuleBasedStateMachine):
         waiting = Selector(states=("waiting",))
         self.deal(self.bench.handle(ChangeRequested(1, waiting, Changes(release=True), self.bench.wall)))
 
-    @rule(first=st.integers(1, 40), width=st.integers(0, 3), kill=st.booleans())
+    @rule(first=st.integers(1, 40), width=st.sampled_from([0, 1, 2, 3, 20, 2000]), kill=st.booleans())
     def cancel(self, first: int, width: int, kill: bool) -> None:
         self.deal(self.bench.cancel((first, first + width), kill=kill))
+
+    @rule(first=st.integers(1, 40), width=st.integers(0, 5), priority=st.integers(0, 9))
+    def change(self, first: int, width: int, priority: int) -> None:
+        which, changes = Selector(ranges=((first, first + width),)), Changes(priority=priority)
+        self.deal(self.bench.handle(ChangeRequested(99, which, changes, self.bench.wall)))
 
     @rule(failed=st.booleans())
     def clean(self, failed: bool) -> None:
@@ -447,7 +478,14 @@ class ServerAndWorkers(RuleBasedStateMachine):
         """What a new server would read is what this one knows, but for starts, which are not written."""
         rows = self.bench.journal.jobs
         live = self.bench.core._state.table.jobs
-        assert rows.keys() == live.keys()
+        assert rows.keys() <= live.keys()
+        for number in live.keys() - rows.keys():  # made, and nothing has become of it
+            assert self.bench.journal.has_part_of(number)
+            assert live[number].state in (JobState.PENDING, JobState.CANCELED)
+        parts = [(part.first, part.last, part.state) for part in self.bench.core._state.table.parts]
+        assert parts == [
+            (part.first, part.last, part.state) for _, part in sorted(self.bench.journal.parts.items())
+        ]
         for number, row in rows.items():
             job = live[number]
             progress = (
@@ -482,10 +520,12 @@ class ServerAndWorkers(RuleBasedStateMachine):
     def no_job_vanishes(self) -> None:
         if hasattr(self, "bench"):
             present = set(self.bench.journal.jobs)
+            for part in self.bench.journal.parts.values():
+                present.update(range(part.first, part.last + 1))
             assert present == set(self.submitted) - self.cleaned
-            listed, cursor = self.bench.core.page(Selector(), False, None, 1000, False, 0.0)
-            assert {view.id for view in listed} == present
-            assert cursor is None
+            listed, cursor = self.bench.core.page(Selector(), False, None, 1000, False, 0.0, arrays=True)
+            seen = {number for row in listed for number in range(row.id, (row.last or row.id) + 1)}
+            assert seen == present if cursor is None else seen < present
 
     @invariant()
     def licences_are_not_overused_in_truth(self) -> None:
@@ -494,6 +534,17 @@ class ServerAndWorkers(RuleBasedStateMachine):
         assert used <= LICENCES, alive
         if hasattr(self, "bench") and self.bench.limits.global_max_parallel_jobs is not None:
             assert len(alive) <= self.bench.limits.global_max_parallel_jobs, alive
+
+    @invariant()
+    def at_most_so_many_tasks_of_an_array_run(self) -> None:
+        running = Counter(
+            (spec.array, spec.max_running)
+            for worker in self.workers.values()
+            for job, _ in worker.running
+            if (spec := self.submitted[job]).max_running is not None
+        )
+        for (array, most), count in running.items():
+            assert count <= (most or 0), array
 
     @invariant()
     def an_at_most_once_job_starts_once(self) -> None:
@@ -506,6 +557,8 @@ class ServerAndWorkers(RuleBasedStateMachine):
             return
         for hidden in self.hidden.values():
             hidden.clear()
+        for first in self.large:
+            self.deal(self.bench.cancel((first + 10, first + 1299)))
         self.deal(self.bench.resume_queues("default"))
         for queue in self.bench.core.queues(self.bench.time):
             if queue.paused is not None:

@@ -7,7 +7,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kueue_server.core.idset import IdSet, RangeList, merged, runs, walk
+from kueue_server.core.idranges import RangeList, merged
+from kueue_server.core.idset import IdSet, runs, spans, walk
 
 ids = st.one_of(st.integers(0, 600), st.integers(0, 2**50))
 
@@ -85,6 +86,109 @@ def test_a_range_list_joins_neighbours_and_is_bounded() -> None:
     assert found.ranges() == ((1, 9), (11, 11))
 
 
+stretches = st.tuples(st.integers(0, 6000), st.integers(1, 5000))
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["add block", "discard block", "add", "discard"]), stretches), max_size=12
+    )
+)
+def test_large_blocks_come_and_go_as_their_ids_would(moves: list[tuple[str, tuple[int, int]]]) -> None:
+    expected: set[int] = set()
+    found = IdSet()
+    for move, (first, count) in moves:
+        block = range(first, first + count)
+        if move == "add block":
+            if expected.isdisjoint(block):
+                expected.update(block)
+                found.add_block(first, count)
+        elif move == "discard block":
+            expected.difference_update(block)
+            found.discard_block(block[0], block[-1])
+        elif move == "add":
+            expected.add(first)
+            found.add(first)
+        else:
+            expected.discard(first)
+            found.discard(first)
+        assert len(found) == len(expected)
+        assert (first in found) == (first in expected)
+        assert found.first() == min(expected, default=None)
+        assert found.last() == max(expected, default=None)
+    assert list(found) == sorted(expected)
+
+
+blocks = st.lists(stretches, max_size=3)
+
+
+def of_blocks(chosen: list[tuple[int, int]], holes: set[int]) -> tuple[IdSet, set[int]]:
+    found, expected = IdSet(), set[int]()
+    for first, count in chosen:
+        block = set(range(first, first + count)) - expected
+        if len(block) == count:
+            found.add_block(first, count)
+        else:
+            for number in block:
+                found.add(number)
+        expected |= block
+    for number in holes:
+        found.discard(number)
+    return found, expected - holes
+
+
+holes = st.sets(st.integers(0, 8000), max_size=30)
+ends = st.integers(0, 11_000)
+
+
+@given(blocks, blocks, blocks, holes, holes, ends, st.none() | ends, st.booleans())
+def test_walks_and_runs_see_large_blocks_as_their_ids(
+    base: list[tuple[int, int]],
+    one: list[tuple[int, int]],
+    two: list[tuple[int, int]],
+    base_holes: set[int],
+    one_holes: set[int],
+    first: int,
+    last: int | None,
+    descending: bool,
+) -> None:
+    base_ids, base_set = of_blocks(base, base_holes)
+    one_ids, one_set = of_blocks(one, one_holes)
+    two_ids, two_set = of_blocks(two, set())
+    wanted = {
+        number
+        for number in base_set & (one_set | two_set)
+        if number >= first and (last is None or number <= last)
+    }
+    expected = sorted(wanted, reverse=descending)
+    assert list(walk(base_ids, (one_ids, two_ids), first, last, descending=descending)) == expected
+    apart_ids, apart_set = of_blocks(one, base_holes)
+    seen: list[int] = []
+    previous: tuple[int, int, bool] | None = None
+    for low, high, inside in spans(
+        base_ids, (one_ids, two_ids), apart_ids, first, last, descending=descending
+    ):
+        ids = range(low, high + 1)
+        assert all((number in apart_set) == inside for number in ids)
+        seen += reversed(ids) if descending else ids
+        if previous is not None and inside and previous[2]:
+            assert low - previous[1] > 1 or previous[0] - high > 1, "two runs that are one"
+        previous = low, high, inside
+    assert seen == expected
+
+
+def test_a_block_of_a_million_costs_as_little_as_one_of_a_thousand() -> None:
+    found = IdSet()
+    found.add_block(17, 1_000_000)
+    assert (len(found._chunks), len(found._runs)) == (2, 1)
+    for number in range(17, 1017):
+        found.discard(number)
+    assert (len(found), found.first()) == (999_000, 1017)
+    assert (len(found._chunks), len(found._runs)) == (2, 1)
+    found.discard_block(500_000, 600_000)
+    assert (len(found), len(found._chunks), len(found._runs)) == (898_999, 4, 2)
+
+
 @given(st.sets(st.integers(0, 2000)), st.integers(0, 2100), st.integers(0, 2100))
 def test_the_next_id_and_the_number_of_ids_between_two(ids: set[int], first: int, last: int) -> None:
     found = IdSet()
@@ -110,5 +214,19 @@ def test_runs_are_the_ids_of_several_sets_as_ranges(
         other.add(number)
     found = list(runs([one, other], first, last))
     expected = sorted(number for number in {*one, *others} if first <= number <= last)
+    assert [number for low, high in found for number in range(low, high + 1)] == expected
+    assert all(left[1] + 1 < right[0] for left, right in itertools.pairwise(found))
+
+
+@given(blocks, blocks, holes, ends, ends)
+def test_large_blocks_are_counted_and_found_as_their_ids(
+    one: list[tuple[int, int]], two: list[tuple[int, int]], gone: set[int], first: int, last: int
+) -> None:
+    one_ids, one_set = of_blocks(one, gone)
+    two_ids, two_set = of_blocks(two, set())
+    assert one_ids.at_or_after(first) == min((number for number in one_set if number >= first), default=None)
+    assert one_ids.count(first, last) == sum(first <= number <= last for number in one_set)
+    found = list(runs([one_ids, two_ids], first, last))
+    expected = sorted(number for number in one_set | two_set if first <= number <= last)
     assert [number for low, high in found for number in range(low, high + 1)] == expected
     assert all(left[1] + 1 < right[0] for left, right in itertools.pairwise(found))
