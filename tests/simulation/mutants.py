@@ -242,14 +242,6 @@ MUTANTS = {
         "",
         903,
     ),
-    "line-beyond-lease": Mutant(
-        "a worker orders ahead what may be somebody else's by then",
-        kueue_worker.core.ahead,
-        "Ahead.order",
-        "until = min(until, now + self.until_seconds)",
-        "until = now + self.until_seconds",
-        1,
-    ),
     "line-without-room": Mutant(
         "one in line that starts takes up no room",
         kueue_worker.core.book,
@@ -257,22 +249,6 @@ MUTANTS = {
         "self.take_room(attempt, now)",
         "del self.line[attempt.key]; attempt.until = None",
         2,
-    ),
-    "line-forgets-cancel": Mutant(
-        "one that was canceled in line, and starts, runs on",
-        _MACHINE,
-        "Machine._take_place",
-        "if attempt.kill_end is not None:",
-        "if False:",
-        1,
-    ),
-    "line-beside-superseded": Mutant(
-        "one in line starts while a superseded attempt still dies",
-        _MACHINE,
-        "Machine._start_held",
-        "self.ahead.take_back(now)",
-        "pass",
-        1,
     ),
     "line-of-dead-keeper": Mutant(
         "what was in a dead keeper's line is thought to be in the next one's",
