@@ -158,7 +158,7 @@ MUTANTS = {
         "review",
         "silence >= timeout and",
         "silence >= 0 and",
-        12,
+        2,
     ),
     "own-sleep-counts": Mutant(
         "a server that slept holds it against the workers",
@@ -206,7 +206,7 @@ MUTANTS = {
         "Machine._on_retract",
         "i.TellKept(ref)",
         "i.TellReleased(ref)",
-        77,
+        2,
     ),
     "forget-before-acknowledged": Mutant(
         "a worker drops the record of an end when it has told it",
@@ -214,7 +214,7 @@ MUTANTS = {
         "Book._complete",
         "self.out.append(i.TellFinished(attempt.finished_at(now)))",
         "self.out += [i.TellFinished(attempt.finished_at(now)), i.DropRecords((attempt.key,))]",
-        63,
+        29,
     ),
     "finished-not-listed": Mutant(
         "ends that were not acknowledged are missing from the inventory",
@@ -278,7 +278,7 @@ MUTANTS = {
         "Machine._on_keeper_ready",
         "self._on_start_undone(key, now)",
         "pass",
-        79,
+        19,
     ),
     "foreign-journal": Mutant(
         "a worker tells every journal of all its attempts",
