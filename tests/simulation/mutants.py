@@ -256,7 +256,7 @@ MUTANTS = {
         "Machine._on_keeper_ready",
         "self._on_start_undone(key, now)",
         "pass",
-        79,
+        19,
     ),
     "foreign-journal": Mutant(
         "a worker tells every journal of all its attempts",
