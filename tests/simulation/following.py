@@ -113,7 +113,8 @@ class Forgotten:
             for first, last in write.ranges:
                 for number in range(first, last + 1):
                     self._waiting.pop(number, None)
-                    if rows.jobs[number].state is not JobState.SUCCEEDED:
+                    row = rows.jobs.get(number)  # a task that was canceled before it started has none
+                    if row is None or row.state is not JobState.SUCCEEDED:
                         self._failed.add(number)
         if isinstance(write, AddJobs | DropJobs):
             lost = [number for number, before in self._waiting.items() if before & self._failed]
