@@ -158,5 +158,7 @@ def test_a_keeper_understands_the_orders_of_every_agent(version: int) -> None:
     into_file, limited = orders
     assert (into_file.argv, into_file.out) == ([b"sh", b"-c", b"echo x; exit 3"], 99)
     assert (limited.program, limited.time_limit, limited.attempt) == (b"/usr/bin/sleep", 3600.0, 1)
-    line = [(order.room, order.until) for order in orders]
-    assert line == ([("", None)] * 2 if version < 3 else [('{"ram_mb":16}', None), ('{"ram_mb":16}', 20574.5)])
+    waits = [(order.room, order.until) for order in orders]
+    assert waits == (
+        [("", None)] * 2 if version < 3 else [('{"ram_mb":16}', None), ('{"ram_mb":16}', 20574.5)]
+    )
