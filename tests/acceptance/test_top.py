@@ -20,6 +20,7 @@ from textual.pilot import Pilot
 from kueue import AsyncClient, JobSpec, Selector
 from kueue.top.app import TopApp
 from kueue.wire.messages import JobPage
+from tests.hostile import peers
 from tests.hostile.peers import Served, serving
 from tests.support.lab import SECRET, Lab
 from tests.support.waiting import wait_for
@@ -100,9 +101,9 @@ async def shown(client: AsyncClient, size: tuple[int, int] = (80, 24)) -> AsyncI
         yield Screen(app, pilot)
 
 
-def client_of(port: int) -> Counting:
+def client_of(port: int, secret: str = peers.SECRET) -> Counting:
     """Use it by itself, and close it."""
-    return Counting(address=("127.0.0.1", port), secret=SECRET, connect_timeout=5.0)
+    return Counting(address=("127.0.0.1", port), secret=secret, connect_timeout=5.0)
 
 
 @pytest.fixture
@@ -273,7 +274,7 @@ async def test_a_log_is_followed_to_its_end_and_the_cluster_is_seen(make_lab: Ca
     gate = lab.work / "gate"
     script = f"echo first; while [ ! -e {gate} ]; do sleep 0.05; done; echo second; exit 3"
     job = lab.submit("--resource", "genus", "sh", "-c", script)
-    async with client_of(lab.port) as client, shown(client, (120, 30)) as screen:
+    async with client_of(lab.port, SECRET) as client, shown(client, (120, 30)) as screen:
         await screen.sees("1 running")
         await screen.press("3")
         await screen.until(
@@ -304,7 +305,7 @@ async def test_it_says_that_the_server_is_away_and_goes_on_when_it_is_back(
     lab = make_lab()
     lab.start_server()
     lab.submit("true")
-    async with client_of(lab.port) as client, shown(client) as screen:
+    async with client_of(lab.port, SECRET) as client, shown(client) as screen:
         await screen.sees("1 pending")
         lab.kill_server()
         await screen.sees("the server is away")
