@@ -306,7 +306,10 @@ class Machine:
         if book.superseded or self.conditions.why_no_offers() is not None:
             self.ahead.take_back(now)
             return
-        self.ahead.go(now)
+        if book.line and self._may_start(book.attempts[next(iter(book.line))].note.journal, now):
+            self.ahead.go(now)
+        else:
+            self.ahead.take_back(now)
         while (key := book.held.next_fitting(book.room.fits)) is not None:
             attempt = book.attempts[key]
             if not self._may_start(attempt.note.journal, now):

@@ -248,6 +248,18 @@ def test_away_from_the_server_nothing_is_ordered_beyond_half_the_lease() -> None
     assert attempt.until == pytest.approx(worker.now + 0.1)
 
 
+def test_away_from_the_server_beyond_half_the_lease_the_line_is_taken_back_not_let_go() -> None:
+    worker = Busy()
+    worker.offer(5)
+    worker.tell(e.ServerGone())
+    worker.now += 301
+    assert worker.end(1) == [i.DropStart(key(5))]
+    assert worker.quietly(e.StartDropped(key(5))) == []
+    assert worker.phase(5) is Phase.HELD
+    worker.tell(e.Welcomed(J, 600.0))
+    assert worker.phase(5) is Phase.PREPARING
+
+
 def test_one_in_line_for_long_is_prepared_anew() -> None:
     worker = Busy()
     worker.offer(5)
