@@ -103,7 +103,7 @@ MUTANTS = {
         "take_end",
         "if job is None or job.fence != end.fence or job.worker != worker.id:",
         "if job is None:",
-        24,
+        45,
     ),
     "acknowledge-before-commit": Mutant(
         "what depends on the journal leaves before it is written",
@@ -569,7 +569,7 @@ MUTANTS = {
         "_let_go",
         "state.outbox.save(job.id)\n",
         "pass\n",
-        16,
+        8,
     ),
     "one-before-is-enough": Mutant(
         "a job that waits for several is let go when the first of them has ended",
