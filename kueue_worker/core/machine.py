@@ -285,13 +285,11 @@ class Machine:
             self.book.out.append(i.TellReleased(ref))
         elif attempt.phase in UNSTARTED:
             self.book.release(attempt, now)
+        elif attempt.phase is Phase.NEXT:  # it may start at any moment: the keeper knows
+            attempt.asked_back = True
+            self.ahead.drop(attempt)
         else:
             self.book.out.append(i.TellKept(ref))
-            if (
-                attempt.phase is Phase.NEXT
-            ):  # it may start at any moment; if it does not, it is given back after all
-                attempt.asked_back = True
-                self.ahead.drop(attempt)
 
     # ---------------------------------------------------------------- starting
 
@@ -346,6 +344,9 @@ class Machine:
         """It has left the keeper's line and starts."""
         self.ahead.left_line(attempt.key)
         self.book.take_place(attempt, now)
+        if attempt.asked_back:
+            attempt.asked_back = False
+            self.book.out.append(i.TellKept(attempt.ref))
         if attempt.kill_end is not None:
             self._kill(attempt, attempt.kill_end)
         elif self.conditions.departure.ending:
@@ -361,7 +362,7 @@ class Machine:
         why = self.conditions.why_interrupted()
         for key in list(book.line):  # the line of the connection before is gone
             if key in records:
-                book.take_place(book.attempts[key], now)
+                self._take_place(book.attempts[key], now)
             elif book.attempts[key].phase is Phase.NEXT:
                 self._on_start_undone(key, now)
         self.ahead.take_back(now)

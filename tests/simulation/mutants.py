@@ -234,14 +234,6 @@ MUTANTS = {
         "self.lose(attempt, Ended(End.LOST, started=record.started), now)",
         2,
     ),
-    "start-beside-superseded": Mutant(
-        "a worker starts something while a superseded attempt still dies",
-        _MACHINE,
-        "Machine._start_held",
-        "book.superseded or ",
-        "",
-        903,
-    ),
     "line-without-room": Mutant(
         "one in line that starts takes up no room",
         kueue_worker.core.book,
@@ -433,7 +425,7 @@ MUTANTS = {
         "self._submissions.write(tuple(blocks), written)",
         "[a(first, count, None) for a in self._submissions._in_flight[token].answers],"
         " self._submissions._in_flight[token].answers.clear(), self._submissions.write(tuple(blocks), written)",
-        121,
+        159,
     ),
     "new-token-for-a-repeated-rerun": Mutant(
         "the client repeats a rerun under another token",
@@ -489,7 +481,7 @@ MUTANTS = {
         "Submissions.submit_array",
         "self.write((block,), written)",
         "answer(first, count, None), self._in_flight[message.token].answers.clear(), self.write((block,), written)",
-        14,
+        83,
     ),
     "queue-pause-not-kept": Mutant(
         "a pause of a queue is forgotten with the server's life",
@@ -578,13 +570,5 @@ MUTANTS = {
         "found = first_in(self._table, UNFINISHED, gate.ranges, start)",
         "found = first_in(self._table, UNFINISHED, gate.ranges, start) if not start else None",
         38,
-    ),
-    "watch-ahead-of-the-disk": Mutant(
-        "a waiter is told of ends that a crash may undo",
-        kueue_server.watch,
-        "WatchHub._changes",
-        " if self._is_told(job)",
-        "",
-        1875,
     ),
 }
