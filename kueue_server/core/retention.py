@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 PORTION = 5000
 """Jobs that one step drops."""
+LEAST_SECONDS = 60.0
+"""However many there are, a finished job stays for so long: whoever waits for it is to hear how it ended, after a lost
+connection, too. Where the failed ones alone are too many, the oldest of them go."""
 _BUCKET_SECONDS = 1.0
 _BUCKET_JOBS = 4096
 
@@ -61,11 +64,11 @@ class _Line:
         for bucket in reversed(self._buckets):
             yield from reversed(bucket.jobs[bucket.done :])
 
-    def pop(self, before: float | None) -> int | None:
-        """Take out the oldest; with `before`, only if it finished before that time."""
+    def pop(self, before: float) -> int | None:
+        """Take out the oldest, if it finished before that time."""
         while self._buckets:
             bucket = self._buckets[0]
-            if before is not None and bucket.since + _BUCKET_SECONDS > before:
+            if bucket.since + _BUCKET_SECONDS > before:
                 return None
             if bucket.done < len(bucket.jobs):
                 bucket.done += 1
@@ -112,9 +115,13 @@ class Retention:
                 left -= 1
                 self._choose(state, job_id, failed=False, doomed=doomed)
             self._aging = left == 0
-        excess = state.table.finished - len(doomed) - state.limits.max_finished_jobs
-        for line, failed in ((self._done, False), (self._failed, True)):
-            while left and excess > 0 and (popped := line.pop(None)) is not None:
+        told = state.now - LEAST_SECONDS
+        most = state.limits.max_finished_jobs
+        failures = len(state.table.by_state[JobState.FAILED])
+        too_many = (self._done, False, state.table.finished - len(doomed)), (self._failed, True, failures)
+        for line, failed, count in too_many:
+            excess = count - most
+            while left and excess > 0 and (popped := line.pop(told)) is not None:
                 left -= 1
                 before_count = len(doomed)
                 self._choose(state, popped, failed=failed, doomed=doomed)

@@ -325,10 +325,11 @@ def test_retention_keeps_one_that_failed_just_as_long() -> None:
     for _ in range(2):
         bench.submit(*[following(after(1, on_failure="hold"))] * 1000)
     bench.cancel((1, 1))
+    bench.core._state.now += 62
     bench.core._state.retention.tick(bench.core._state)
     assert bench.state(1) == "canceled"
     turns(bench)
-    bench.tick()
+    bench.pass_time(130)
     assert bench.state(1) == "unknown"
     assert bench.core.counts(bench.time).waiting == 2000
 

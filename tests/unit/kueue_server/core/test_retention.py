@@ -6,6 +6,7 @@ from kueue.job import End
 from kueue.wire.messages import Forget, JobChange
 from kueue_server.core.events import Limits, TurnCame
 from kueue_server.core.instructions import AnswerClean, DropJobs, JobsChanged, SendWorker
+from kueue_server.core.retention import LEAST_SECONDS
 from tests.support.core_bench import Bench, make_spec, plain
 
 
@@ -94,11 +95,23 @@ def test_age_counts_the_servers_own_running_time() -> None:
     assert bench.state(1) == "unknown"
 
 
+def test_one_that_has_just_finished_stays_though_failed_ones_take_all_the_room() -> None:
+    bench = Bench(Limits(max_finished_jobs=2))
+    session = bench.worker()
+    finished(bench, session, codes=(1, 1, 1))
+    bench.pass_time(LEAST_SECONDS + 2, session)
+    finished(bench, session, codes=(0,))
+    bench.pass_time(LEAST_SECONDS - 5, session)
+    assert bench.state(4) == "succeeded"
+    bench.pass_time(7, session)
+    assert bench.state(4) == "unknown"
+
+
 def test_beyond_the_most_finished_jobs_the_oldest_go_failed_ones_last() -> None:
     bench = Bench(Limits(max_finished_jobs=3))
     session = bench.worker()
     finished(bench, session, codes=(1, 0, 1, 0, 0))
-    bench.tick()
+    bench.pass_time(LEAST_SECONDS + 2, session)
     assert [bench.state(job) for job in range(1, 6)] == [
         "failed",
         "unknown",
@@ -107,7 +120,7 @@ def test_beyond_the_most_finished_jobs_the_oldest_go_failed_ones_last() -> None:
         "succeeded",
     ]
     finished(bench, session, codes=(1, 1, 1))
-    bench.tick()
+    bench.pass_time(LEAST_SECONDS + 2, session)
     assert [bench.state(job) for job in range(5, 9)] == ["unknown", "failed", "failed", "failed"]
     assert [bench.state(job) for job in (1, 3)] == ["unknown", "unknown"]
 
@@ -124,7 +137,7 @@ def test_a_job_that_failed_as_lost_and_succeeded_after_all_is_no_failed_one() ->
     bench.finished(session, (1, 1))
     bench.status(session)
     finished(bench, session, codes=(1,))
-    bench.tick()
+    bench.pass_time(LEAST_SECONDS + 2, session)
     assert [bench.state(job) for job in (1, 2)] == ["unknown", "failed"]
 
 
@@ -137,7 +150,7 @@ def test_the_order_of_finishing_survives_a_restart() -> None:
         bench.finished(session, (job, job))
     bench.limits = Limits(max_finished_jobs=1)
     bench.restart()
-    bench.tick()
+    bench.pass_time(LEAST_SECONDS + 2)
     assert [bench.state(job) for job in (1, 2, 3)] == ["unknown", "succeeded", "unknown"]
 
 
