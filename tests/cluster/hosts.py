@@ -89,7 +89,10 @@ class RealHosts:
         self._make_keys()
         for host in self.hosts.values():
             self._make_files(host)
-        self._give_home()
+        for folder, _, files in os.walk(self.home):
+            os.chown(folder, UID, UID)
+            for name in files:
+                os.chown(os.path.join(folder, name), UID, UID, follow_symlinks=False)
         try:
             for name in self.hosts:
                 self.boot(name)
@@ -271,7 +274,10 @@ class RealHosts:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
         file.chmod(mode)
-        self._give_home()
+        for each in (file, *file.parents):
+            os.chown(each, UID, UID)
+            if each == self.home:
+                break
         return file
 
     # ---------------------------------------------------------------- making them
@@ -334,12 +340,6 @@ class RealHosts:
     def _passwd(self, name: str) -> str:
         shell = self._shells.get(name, "/bin/bash")
         return Path("/etc/passwd").read_text() + f"{USER}:x:{UID}:{UID}::{HOME}:{shell}\n"
-
-    def _give_home(self) -> None:
-        for folder, _, files in os.walk(self.home):
-            os.chown(folder, UID, UID)
-            for file in files:
-                os.chown(os.path.join(folder, file), UID, UID, follow_symlinks=False)
 
 
 def _visible() -> list[str]:
