@@ -48,6 +48,7 @@ class BlockingConnection:
             try:
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 set_keepalive(plain)
+                _check_connected(plain)
                 self._socket = client_context().wrap_socket(plain)
             except BaseException:
                 plain.close()
@@ -163,6 +164,14 @@ class BlockingConnection:
         poll = select.poll()  # unlike `select`, it takes descriptors of any number
         poll.register(self._socket, wants)
         return bool(poll.poll(math.ceil(max(0.0, seconds) * 1000)))
+
+
+def _check_connected(plain: socket.socket) -> None:
+    """Of a connection that has been reset by now `wrap_socket` would leave an open socket behind (Python 3.11)."""
+    try:
+        plain.getpeername()
+    except OSError:
+        raise ConnectionResetError from None
 
 
 def _text(error: OSError) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import select
 import socket
 import ssl
+import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -76,6 +80,28 @@ def test_a_message_of_megabytes_gets_through_while_the_server_talks() -> None:
         rids = [connection.receive(10).rid for _ in range(51)]  # type: ignore[union-attr]
         assert rids == list(range(51))
         connection.close()
+
+
+def test_who_is_reset_before_tls_leaves_no_socket_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a server that is killed, say. The standard library would leave it to the garbage collector."""
+
+    def reset(plain: socket.socket) -> None:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def until_reset(plain: socket.socket) -> None:
+        poll = select.poll()
+        poll.register(plain, select.POLLIN)
+        assert poll.poll(20_000)
+
+    monkeypatch.setattr("kueue.wire.connection.set_keepalive", until_reset)
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    with stranger(reset, tls=False) as port:
+        with pytest.raises(ServerUnreachableError, match="not as a Kueue server") as caught:
+            connect(port)
+        caught.value.__cause__ = None
+        gc.collect()
+    assert unraisable == []
 
 
 def test_a_descriptor_beyond_1023_is_no_matter() -> None:
