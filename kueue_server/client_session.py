@@ -90,10 +90,10 @@ from kueue_server.core.instructions import (
 from kueue_server.output_requests import read_log
 from kueue_server.services import Services
 from kueue_server.submissions import Answer
+from kueue_server.unanswered import Unanswered
 
 T = TypeVar("T", Submit, SubmitArray)
 
-MAX_WATCHED_SINGLES = 100_000
 PAUSE_JOURNAL_BYTES = 64 * 1024 * 1024
 """Bytes not yet committed at which submitters are read from no more, until the journal has caught up."""
 MAX_UNREAD_BYTES = 1024 * 1024
@@ -109,6 +109,7 @@ class ClientSession:
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._paused = False
+        self._unanswered = Unanswered(self._set_reading)
         self._stuck_since: float | None = None
         self._stuck_ticks = 0
         self.last_sent = self._loop.time()
@@ -118,6 +119,12 @@ class ClientSession:
 
     def on_message(self, message: ClientMessage) -> None:
         """A decoded request arrived."""
+        if isinstance(message, Heartbeat):
+            return
+        refusal = self._unanswered.begin(message)
+        if refusal is not None:
+            self._send(Failure(message.rid, refusal))
+            return
         match message:
             case Submit():
                 self._submit(message, message.jobs, self._services.submissions.submit)
@@ -136,7 +143,9 @@ class ClientSession:
             case Watch():
                 self._watch(message)
             case WatchCluster():
-                self._services.overview.watch(self.link, message, self._loop.time())
+                self._refuse(
+                    message.rid, self._services.overview.watch(self.link, message, self._loop.time())
+                )
             case Unwatch():
                 self._services.hub.unwatch(self.link, message.rid)
                 self._services.overview.unwatch(self.link, message.rid)
@@ -184,8 +193,6 @@ class ClientSession:
             case ServerInfo():
                 state = self._services.server_state(self._loop.time())
                 self._send(msgspec.structs.replace(state, rid=message.rid))
-            case Heartbeat():
-                pass
             case _:
                 assert_never(message)
 
@@ -215,9 +222,21 @@ class ClientSession:
         if not self._closed:
             self.last_sent = self._loop.time()
             self.link.send(message)
+            if not isinstance(message, Heartbeat):
+                self._unanswered.end(message.rid)
+
+    def _set_reading(self) -> None:
+        if self._paused or self._unanswered.are_too_many:
+            self.link.pause_reading()
+        elif not self._closed:
+            self.link.resume_reading()
 
     def _fail(self, rid: int, code: str, text: str) -> None:
         self._send(Failure(rid, Reason(code, text)))
+
+    def _refuse(self, rid: int, refusal: Reason | None) -> None:
+        if refusal is not None:
+            self._send(Failure(rid, refusal))
 
     # ---------------------------------------------------------------- jobs
 
@@ -236,13 +255,12 @@ class ClientSession:
         submit(message, answer)
         if not self._paused and self._services.journal.pending_bytes > PAUSE_JOURNAL_BYTES:
             self._paused = True
-            self.link.pause_reading()
+            self._set_reading()
 
     def _resume_when_written(self) -> None:
         if self._paused and self._services.journal.pending_bytes < PAUSE_JOURNAL_BYTES // 2:
             self._paused = False
-            if not self._closed:
-                self.link.resume_reading()
+            self._set_reading()
 
     def _list_jobs(self, message: ListJobs) -> None:
         limit = max(1, min(message.limit, MAX_ITEMS))
@@ -319,7 +337,7 @@ class ClientSession:
         if len(message.ranges) > MAX_RANGES or not message.ranges:
             self._fail(message.rid, "too_many_ranges", f"a watch names 1 to {MAX_RANGES} ranges of ids")
             return
-        self._services.hub.watch(self.link, message)
+        self._refuse(message.rid, self._services.hub.watch(self.link, message))
 
     def _cancel(self, message: Cancel) -> None:
         if len(message.ranges) > MAX_RANGES:

@@ -12,11 +12,13 @@ from functools import cached_property
 import msgspec
 
 from kueue.wire.link import Link
-from kueue.wire.messages import ClusterState, QueueView, ResourceView, WatchCluster, WorkerView
+from kueue.wire.messages import ClusterState, QueueView, Reason, ResourceView, WatchCluster, WorkerView
 from kueue_server.core.core import Core
 
 MOST_AT_ONCE = 200
 """Workers of one message."""
+MOST_OF_ONE = 100
+"""Subscriptions of one connection."""
 MAX_QUEUED_BYTES = 256 * 1024
 """Unsent bytes at which a second is left out."""
 
@@ -79,11 +81,15 @@ class Overview:
         self._max_parallel_jobs = max_parallel_jobs
         self._all: dict[tuple[int, int], _Subscription] = {}
 
-    def watch(self, link: Link, message: WatchCluster, now: float) -> None:
-        """Begin a subscription, or begin it anew; its first message leaves at once."""
+    def watch(self, link: Link, message: WatchCluster, now: float) -> Reason | None:
+        """Begin a subscription, or begin it anew; its first message leaves at once. Why not, if not."""
+        self.unwatch(link, message.rid)
+        if sum(key[0] == id(link) for key in self._all) >= MOST_OF_ONE:
+            return Reason("too_many_watches", f"a connection may look on {MOST_OF_ONE} times")
         subscription = _Subscription(link, message.rid, message.details)
         self._all[id(link), message.rid] = subscription
         self._tell(subscription, self._as_it_is(now))
+        return None
 
     def unwatch(self, link: Link, rid: int) -> None:
         """End a subscription, if there is one."""

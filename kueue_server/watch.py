@@ -7,12 +7,13 @@ last gets what changed since, as long as the server remembers.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 
 from kueue.wire.link import Link
-from kueue.wire.messages import MAX_ITEMS, JobChange, Range, Watch, WatchState
+from kueue.wire.messages import MAX_ITEMS, JobChange, Range, Reason, Watch, WatchState
 from kueue_server.core.idranges import merged
 
 MAX_REMEMBERED_IDS = 200_000
@@ -23,6 +24,12 @@ SNAPSHOT_QUEUED_BYTES = 512 * 1024
 """Unsent bytes at which a snapshot pauses."""
 INDEXED_IDS = 64
 """Watches of at most so many ids are found by id; wider ones by their ranges."""
+MOST_WATCHES = 10_000
+"""Of one connection."""
+MOST_WIDE_WATCHES = 1000
+"""Of these: each change of a job looks at all of them."""
+MOST_RANGES = 250_000
+"""Of all watches of one connection."""
 
 
 class _Subscription:
@@ -32,6 +39,9 @@ class _Subscription:
         self.link = link
         self.rid = rid
         self.ranges = ranges
+        self.is_wide = _width(ranges) > INDEXED_IDS
+        self._spans = merged(ranges) if self.is_wide else []
+        self._firsts = [first for first, _ in self._spans]
         self.snapshot: Iterator[int] | None = None
         self.greeted = False  # told which journal this is
         self.resync = False
@@ -39,7 +49,10 @@ class _Subscription:
         self.late_ranges: list[Range] = []  # the same of many at once
 
     def wants(self, job: int) -> bool:
-        return any(first <= job <= last for first, last in self.ranges)
+        if not self.is_wide:
+            return any(first <= job <= last for first, last in self.ranges)
+        place = bisect_right(self._firsts, job) - 1
+        return place >= 0 and job <= self._spans[place][1]
 
     def wanted_of(self, ranges: Iterable[Range]) -> list[Range]:
         """What it is about of these ranges."""
@@ -75,14 +88,19 @@ class WatchHub:
         self._wide: dict[tuple[int, int], _Subscription] = {}
         self._all: dict[tuple[int, int], _Subscription] = {}
         self._unsent: dict[tuple[int, int], _Subscription] = {}
+        self._of_link: dict[int, dict[int, _Subscription]] = {}
 
-    def watch(self, link: Link, message: Watch) -> None:
-        """Begin a subscription; its first messages leave at once."""
+    def watch(self, link: Link, message: Watch) -> Reason | None:
+        """Begin a subscription; its first messages leave at once. Why not, if not."""
         key = (id(link), message.rid)
         self.unwatch(link, message.rid)
         subscription = _Subscription(link, message.rid, message.ranges)
+        refusal = self._refusal_of(subscription)
+        if refusal is not None:
+            return refusal
         self._all[key] = subscription
-        if self._width(message.ranges) <= INDEXED_IDS:
+        self._of_link.setdefault(id(link), {})[message.rid] = subscription
+        if not subscription.is_wide:
             for first, last in message.ranges:
                 for job in range(first, last + 1):
                     self._by_id.setdefault(job, []).append(subscription)
@@ -103,13 +121,36 @@ class WatchHub:
         else:
             subscription.snapshot = self._ids_of(message.ranges)
         self._send_snapshot(key, subscription)
+        return None
+
+    def _refusal_of(self, fresh: _Subscription) -> Reason | None:
+        own = self._of_link.get(id(fresh.link))
+        if own is None:
+            return None
+        if len(own) >= MOST_WATCHES:
+            return Reason("too_many_watches", f"a connection may have {MOST_WATCHES} watches")
+        if fresh.is_wide:
+            # All are counted only where most are narrow, and then there are few of these.
+            wide = [len(each.ranges) for each in own.values() if each.is_wide]
+            if len(wide) >= MOST_WIDE_WATCHES:
+                text = f"a connection may have {MOST_WIDE_WATCHES} watches of more than {INDEXED_IDS} jobs"
+                return Reason("too_many_watches", text)
+            if sum(wide) + len(fresh.ranges) > MOST_RANGES:
+                return Reason("too_many_watches", f"a connection may watch {MOST_RANGES} ranges of ids")
+        return None
 
     def unwatch(self, link: Link, rid: int) -> None:
         """End a subscription, if there is one."""
         key = (id(link), rid)
         subscription = self._all.pop(key, None)
         self._unsent.pop(key, None)
-        if subscription is None or self._wide.pop(key, None) is not None:
+        if subscription is None:
+            return
+        own = self._of_link[id(link)]
+        del own[rid]
+        if not own:
+            del self._of_link[id(link)]
+        if self._wide.pop(key, None) is not None:
             return
         for first, last in subscription.ranges:
             for job in range(first, last + 1):
@@ -121,7 +162,7 @@ class WatchHub:
 
     def drop(self, link: Link) -> None:
         """The connection is gone."""
-        for _, rid in [key for key in self._all if key[0] == id(link)]:
+        for rid in list(self._of_link.get(id(link), ())):
             self.unwatch(link, rid)
 
     def changed(self, jobs: tuple[int, ...], ranges: tuple[Range, ...] = ()) -> None:
@@ -216,6 +257,6 @@ class WatchHub:
             self._remembered_ids -= len(forgotten) + len(spans)
             self._forgotten_up_to = seq
 
-    @staticmethod
-    def _width(ranges: tuple[Range, ...]) -> int:
-        return sum(max(0, last - first + 1) for first, last in ranges)
+
+def _width(ranges: tuple[Range, ...]) -> int:
+    return sum(max(0, last - first + 1) for first, last in ranges)

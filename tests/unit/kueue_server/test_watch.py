@@ -66,6 +66,28 @@ def test_the_first_message_of_a_watch_names_the_journal_and_no_later_one_does() 
     assert [message.journal for message in link.sent] == ["j", "", "j"]
 
 
+def test_ranges_of_a_wide_watch_may_be_in_any_order_overlap_and_be_none() -> None:
+    table, link = Table({}), FakeLink()
+    table.watch(link, (900, 1000), (50, 60), (1, 100), (70, 40), (-5, 2))
+    for job in (1, 55, 100, 101, 899, 900, 1000, 1001, 0):
+        table.change(job, "running")
+    assert [job for job, _ in states(link)] == [1, 55, 100, 900, 1000, 0]
+
+
+def test_who_ends_a_watch_or_leaves_is_told_nothing_and_others_are() -> None:
+    table, link, other = Table({}), FakeLink(), FakeLink()
+    for rid, ranges in ((1, (1, 1)), (2, (1, 1000)), (3, (2, 2))):
+        table.watch(link, ranges, rid=rid)
+    table.watch(other, (1, 1000))
+    table.hub.unwatch(cast(Link, link), 2)
+    table.change(1, "running")
+    assert [message.rid for message in link.sent if message.jobs] == [1]
+    table.hub.drop(cast(Link, link))
+    table.change(2, "running")
+    assert [message.rid for message in link.sent if message.jobs] == [1]
+    assert states(other) == [(1, "running"), (2, "running")]
+
+
 def test_a_wide_watch_is_told_like_a_narrow_one() -> None:
     table, link = Table({5: "pending"}), FakeLink()
     table.watch(link, (1, 10**9))
