@@ -2,7 +2,8 @@
 
 A paused queue lets nothing start: what was handed to workers and has not started is asked back, and whoever has asked
 is answered when each of these jobs has come back or started, so that nothing starts after the answer. Only a worker
-that is away can't be asked. What is set is kept until a person changes it, whoever restarts meanwhile.
+that is away can't be asked, and it may go before it has answered: that is told. What is set is kept until a person
+changes it, whoever restarts meanwhile.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ PATIENCE_SECONDS = 30.0
 
 
 class Unsettled(msgspec.Struct):
-    """A pause that is not answered yet: jobs that were asked back, by their fences."""
+    """A pause that is not answered yet: jobs that had been handed out and not started, by their fences."""
 
     request: int
     lines: list[str]
@@ -59,7 +60,6 @@ def pause(state: State, event: PauseQueuesRequested) -> None:
         return
     lines: list[str] = []
     asked: dict[int, int] = {}
-    away = 0
     for name in dict.fromkeys(event.queues):
         is_new = name not in state.queues.by_name
         queue = state.queues.get(name)
@@ -70,14 +70,10 @@ def pause(state: State, event: PauseQueuesRequested) -> None:
         if queue.counts[S.RUNNING.place]:
             lines.append(f"{_jobs(queue.counts[S.RUNNING.place])} of it: running on until they have finished")
         for job in _unstarted(state, queue):
+            asked[job.id] = job.fence
             worker = state.workers.by_id[job.worker]
-            if worker.session is None:
-                away += 1
-            else:
+            if worker.session is not None:
                 holding.retract(state, worker, job, None)
-                asked[job.id] = job.fence
-    if away:
-        lines.append(f"{_jobs(away)} may start on workers that are away, and can't be asked")
     state.queues.arrange()
     state.unsettled.append(Unsettled(event.request, lines, asked, state.now + PATIENCE_SECONDS))
 
@@ -88,19 +84,25 @@ def settle(state: State) -> None:
         pausing.asked = {
             job_id: fence for job_id, fence in pausing.asked.items() if _may_start(state, job_id, fence)
         }
-        if pausing.asked and state.now < pausing.until:
+        away = sum(_is_away(state, job_id) for job_id in pausing.asked)
+        silent = len(pausing.asked) - away
+        if silent and state.now < pausing.until:
             continue
-        if pausing.asked:
-            pausing.lines.append(f"{_jobs(len(pausing.asked))}: not known yet whether they have started")
+        if away:
+            pausing.lines.append(f"{_jobs(away)} may start on workers that are away, and can't be asked")
+        if silent:
+            pausing.lines.append(f"{_jobs(silent)}: not known yet whether they have started")
         state.unsettled.remove(pausing)
         state.outbox.send(AnswerQueues(pausing.request, None, tuple(pausing.lines)))
 
 
 def _may_start(state: State, job_id: int, fence: int) -> bool:
     job = state.table.get(job_id)
-    if job is None or job.fence != fence or job.state is not S.OFFERED:
-        return False
-    return state.workers.by_id[job.worker].session is not None
+    return job is not None and job.fence == fence and job.state is S.OFFERED
+
+
+def _is_away(state: State, job_id: int) -> bool:
+    return state.workers.by_id[state.table.jobs[job_id].worker].session is None
 
 
 def _unstarted(state: State, queue: Queue) -> list[Job]:

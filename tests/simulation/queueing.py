@@ -120,12 +120,15 @@ class QueueWatcher:
         self._disk = disk
         self._queues = disk.queued
         self._asked: dict[int, tuple[str, ...]] = {}
+        self._pauses: set[int] = set()
 
     def after(self, core: Core, event: Event) -> None:
         """An event was handled."""
         match event:
             case PauseQueuesRequested() | ResumeQueuesRequested():
                 self._ask(event.request, event.queues)
+                if isinstance(event, PauseQueuesRequested):
+                    self._pauses.add(event.request)
             case SetQueueRequested() | RemoveQueueRequested():
                 self._ask(event.request, (event.queue,))
             case _:
@@ -163,9 +166,9 @@ class QueueWatcher:
                     self._queues.excused.update((job.id, fence) for _, fence in job.holding)
                     if job.state is JobState.OFFERED:
                         worker = core._state.workers.by_id[job.worker]
-                        if worker.session is not None and not any(
-                            "not known" in line for line in answer.lines
-                        ):
+                        # One that was away may have come back while the answer waited for the disk.
+                        is_told = any("not known" in line or "are away" in line for line in answer.lines)
+                        if answer.request in self._pauses and worker.session is not None and not is_told:
                             self._break(
                                 f"job {job.id} may still start, and a pause of {name} is acknowledged"
                             )
