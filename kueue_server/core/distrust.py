@@ -11,7 +11,7 @@ from itertools import islice
 
 from kueue.job import End, JobState
 from kueue.wire.messages import AttemptView, FinishedAttempt, Reason
-from kueue_server.core.failing import QUICK_SECONDS, Fared, Kind, is_broken
+from kueue_server.core.failing import QUICK_SECONDS, WELL_SECONDS, Fared, Kind, is_broken
 from kueue_server.core.state import State
 from kueue_server.core.table import Job, program_of
 from kueue_server.core.workers import Worker
@@ -112,18 +112,20 @@ def _count(fared: Fared, attempt: AttemptView, since: float) -> None:
     if attempt.finished_at < since:
         return
     started = attempt.finished_at if attempt.started_at is None else attempt.started_at
-    if attempt.exit_code == 0 or attempt.finished_at - started > QUICK_SECONDS:
+    if attempt.exit_code == 0 or attempt.finished_at - started > WELL_SECONDS:
         fared.well[attempt.worker] += 1
     else:
         fared.badly[attempt.worker] += 1
 
 
 def _long_running(state: State) -> Iterator[tuple[Job, str]]:
-    """Jobs that have not failed at once, on machines that take jobs."""
+    """Jobs that have not failed at once, on machines that take jobs. That one runs is known up to when its worker was
+    heard of last: who is frozen says nothing of ends."""
     looks = 0
     for worker in state.workers.connected():
-        for job_id, started in worker.running.items() if worker.paused is None else ():
-            if looks == MOST_LOOKS or state.now - started <= QUICK_SECONDS:
+        silent = worker.status is not None and worker.status.keeper_silent_seconds > 0
+        for job_id, started in worker.running.items() if worker.paused is None and not silent else ():
+            if looks == MOST_LOOKS or worker.heard - started <= WELL_SECONDS:
                 break
             looks += 1
             yield state.table.jobs[job_id], worker.name

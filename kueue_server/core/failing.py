@@ -17,7 +17,10 @@ import msgspec
 from kueue_server.core.pending import Lane
 
 QUICK_SECONDS = 10.0
-"""A job that fails within this time of its start has failed at once; one that runs for longer runs well."""
+"""A job that fails within this time of its start has failed at once."""
+WELL_SECONDS = 2 * QUICK_SECONDS
+"""One that runs for longer than this runs well. In between there is room for what is told late: a bad end by up to
+5 s, the silence of a keeper by 12 s. And jobs that all fail after as long as that are not told apart by chance."""
 GOOD_FOR_BAD = 4
 STANDS_OUT = 2
 """So many failures in a row, and it gets no jobs ahead: it would be through with them before anybody knows."""

@@ -10,6 +10,7 @@ from kueue.job import End
 from kueue.wire.messages import Pause, Reason, Spec
 from kueue_server.core import distrust
 from kueue_server.core.events import Limits
+from kueue_server.core.failing import QUICK_SECONDS, WELL_SECONDS
 from kueue_server.core.instructions import DropPause, Instruction, LogLine, SavePause
 from tests.support.core_bench import Bench, make_spec, offers
 
@@ -142,7 +143,7 @@ def test_a_single_success_in_between_clears_the_machine() -> None:
     assert lab.paused() == {}
 
 
-def test_long_jobs_count_as_running_well_elsewhere_as_soon_as_they_have_not_failed_at_once() -> None:
+def test_long_jobs_count_as_running_well_elsewhere_when_they_can_not_have_failed_at_once() -> None:
     lab = Lab("w1", "w2", "w3", "w4")
     lab.submit(*jobs(30, "./synthesize"))
     for name in ("w2", "w3", "w4"):
@@ -150,10 +151,34 @@ def test_long_jobs_count_as_running_well_elsewhere_as_soon_as_they_have_not_fail
     for _ in range(N):
         lab.end("w1", 1)
     assert lab.paused() == {}
-    lab.take(lab.bench.tick(5.0))
+    lab.take(lab.bench.pass_time(WELL_SECONDS - 2, *lab.sessions.values()))
     assert lab.paused() == {}
-    lab.take(lab.bench.tick(6.0))
+    lab.take(lab.bench.pass_time(4, *lab.sessions.values()))
     assert list(lab.paused()) == ["w1"]
+
+
+def test_of_jobs_on_machines_that_say_nothing_nobody_knows_whether_they_run_well() -> None:
+    """They may have failed at once as well."""
+    lab = Lab("w1", "w2", "w3", "w4")
+    lab.submit(*jobs(30, "./synthesize"))
+    for name in ("w2", "w3", "w4"):
+        lab.bench.started(lab.sessions[name], lab.at[name])
+    for _ in range(N):
+        lab.end("w1", 1)
+    lab.take(lab.bench.pass_time(WELL_SECONDS + 10, lab.sessions["w1"]))
+    assert lab.paused() == {}
+
+
+def test_who_fails_a_little_sooner_than_others_is_not_the_one_that_is_broken() -> None:
+    lab = Lab("w1", "w2")
+    lab.submit(*jobs(60, "./synthesize"))
+    for _ in range(N):
+        lab.bench.started(lab.sessions["w2"], lab.at["w2"])
+        lab.take(lab.bench.pass_time(QUICK_SECONDS + 1, *lab.sessions.values()))
+        lab.end("w2", 1, run=QUICK_SECONDS + 1)
+    for _ in range(N):
+        lab.end("w1", 1, run=QUICK_SECONDS)
+    assert lab.paused() == {}
 
 
 def test_ends_that_are_nobodys_fault_count_for_nothing() -> None:
