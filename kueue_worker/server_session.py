@@ -49,6 +49,8 @@ CONNECT_SECONDS = 15.0
 WELCOME_SECONDS = 30.0
 TAKEN_SECONDS = 0.5
 SILENT_HEARTBEATS = 3
+LATE_SECONDS = 0.5
+"""A heartbeat that is due for longer than this was not sent since we slept ourselves."""
 NAME_IN_USE = "name_in_use"
 DOUBTS = 2
 """So often it is asked again whether a server that hung up on us has another secret: one that dies says no more."""
@@ -119,6 +121,8 @@ class ServerSession:
         self._doubted = 0
         self._heartbeat_seconds = 15.0
         self._last_sent = 0.0
+        self._heartbeat_due = 0.0
+        self._awake_since = 0.0
         self._timer: asyncio.TimerHandle | None = None  # welcome, then heartbeat
         self._taken_timer: asyncio.TimerHandle | None = None
         self._reports = Reports()
@@ -423,16 +427,21 @@ class ServerSession:
         if self._timer is not None:
             self._timer.cancel()
         now = self._loop.time()
-        due = self._last_sent + self._heartbeat_seconds
-        self._timer = self._loop.call_later(max(0.01, due - now), self._heartbeat)
+        due = max(now + 0.01, self._last_sent + self._heartbeat_seconds)
+        self._heartbeat_due = due
+        self._timer = self._loop.call_at(due, self._heartbeat)
 
     def _heartbeat(self) -> None:
         link = self._link
         if link is None:
             return
         now = self._loop.time()
-        if now - link.last_received > SILENT_HEARTBEATS * self._heartbeat_seconds:
-            self._abort(ServerUnreachableError(f"silent for {now - link.last_received:.0f} s"))
+        if now - self._heartbeat_due > LATE_SECONDS:
+            # What the server has said meanwhile may not have been read yet; or it slept, too.
+            self._awake_since = now
+        silence = now - max(link.last_received, self._awake_since)
+        if silence > SILENT_HEARTBEATS * self._heartbeat_seconds:
+            self._abort(ServerUnreachableError(f"silent for {silence:.0f} s"))
             return
         if now - self._last_sent >= self._heartbeat_seconds * 0.999:
             self.send(Heartbeat())

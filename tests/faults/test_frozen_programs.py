@@ -132,14 +132,21 @@ def test_a_frozen_keeper_is_shown_and_offered_nothing_until_it_goes_on(make_lab:
 def test_everything_frozen_at_once_goes_on_as_if_nothing_had_been(make_lab: Callable[..., Lab]) -> None:
     lab = make_lab(**SETTINGS)
     server = lab.start_server()
-    agent = lab.start_worker("w1")
+    agents = [lab.start_worker("w1")]
     job = lab.submit(*gated(lab, "a"))
     lab.wait_state(job, "running")
+    agents.append(lab.start_worker("w2"))  # it would get the job if w1 were given up
     waiter = lab.start_client("waiter", "wait-job", str(job))
-    with frozen(server.pid, agent.pid, *lab.keeper_pids()):
+    with frozen(server.pid, *(agent.pid for agent in agents), *lab.keeper_pids()):
         time.sleep(2.5 * LEASE_SECONDS)
+    wait_for("the server notices", lambda: "the server itself was held up" in lab.server_log())
+    time.sleep(LEASE_SECONDS)  # by then somebody would have been given up
     go(lab, "a")
     assert lab.wait_state(job, "succeeded")["attempt"] == 1
     assert waiter.wait(30) == 0
     assert (lab.place / "waiter.err").read_bytes() == b""
     assert starts(lab, "a") == ["1"]
+    for said in ("is lost", "is silent", "is away"):
+        assert said not in lab.server_log()
+    for name in ("w1", "w2"):
+        assert "no server" not in lab.worker_log(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -65,6 +66,12 @@ class Peer:
 
     def on_closed(self, error: BaseException | None) -> None:
         self.closed.set()
+
+    async def next_of(self, kind: type) -> Any:
+        """The next message of a kind."""
+        while not isinstance(message := await asyncio.wait_for(self.received.get(), 15), kind):
+            pass
+        return message
 
     async def next(self) -> Any:
         """The next message that is no heartbeat."""
@@ -298,6 +305,17 @@ async def test_without_a_keeper_there_is_no_registration_until_there_is_one(lab:
         lab.register = REGISTER
         session.wake()
         await lab.welcomed()
+
+
+async def test_who_slept_does_not_take_the_server_for_silent(lab: Lab) -> None:
+    """As after a suspend: what it has said meanwhile is not read yet, or it slept, too."""
+    async with Running(lab.session()):
+        peer = await lab.welcomed(heartbeat_seconds=0.5)
+        time.sleep(2.5)  # noqa: ASYNC251 (five heartbeats, while the loop stands still)
+        await peer.next_of(Heartbeat)
+        peer.link.send(Heartbeat())
+        await peer.next_of(Heartbeat)
+        assert not peer.closed.is_set()
 
 
 async def test_a_server_that_dies_while_it_shakes_hands_for_the_first_time_is_waited_for(lab: Lab) -> None:
