@@ -49,8 +49,7 @@ CONNECT_SECONDS = 15.0
 WELCOME_SECONDS = 30.0
 TAKEN_SECONDS = 0.5
 SILENT_HEARTBEATS = 3
-LATE_SECONDS = 0.5
-"""A heartbeat that is due for longer than this was not sent since we slept ourselves."""
+LATE_SECONDS = 0.5  # a heartbeat that is due for longer was not sent since we slept ourselves
 NAME_IN_USE = "name_in_use"
 DOUBTS = 2
 """So often it is asked again whether a server that hung up on us has another secret: one that dies says no more."""
@@ -232,13 +231,10 @@ class ServerSession:
                 handler=self,
                 timeout=CONNECT_SECONDS,
             )
-        except AuthenticationError as error:
-            self._doubted += 1
-            if self._ever_taken or self._doubted > DOUBTS:
+        except (AuthenticationError, VersionError) as error:
+            self._doubted += isinstance(error, AuthenticationError)
+            if self._ever_taken or self._doubted > DOUBTS or isinstance(error, VersionError):
                 self._on_refusal(Reason("refused", str(error)))
-            return False
-        except VersionError as error:
-            self._on_refusal(Reason("refused", str(error)))
             return False
         except KueueError as error:
             self._doubted = 0
@@ -437,8 +433,7 @@ class ServerSession:
             return
         now = self._loop.time()
         if now - self._heartbeat_due > LATE_SECONDS:
-            # What the server has said meanwhile may not have been read yet; or it slept, too.
-            self._awake_since = now
+            self._awake_since = now  # what the server has said may not have been read yet; or it slept, too
         silence = now - max(link.last_received, self._awake_since)
         if silence > SILENT_HEARTBEATS * self._heartbeat_seconds:
             self._abort(ServerUnreachableError(f"silent for {silence:.0f} s"))
