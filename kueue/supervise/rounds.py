@@ -13,11 +13,12 @@ from kueue.config import Config, RestartWorkers
 from kueue.supervise.hosts import Host
 from kueue.supervise.pauses import pause_seconds
 from kueue.supervise.perform import Performer, Row
-from kueue.supervise.plan import Wish
+from kueue.supervise.plan import Ours, Wish
 from kueue.supervise.programs import Programs
-from kueue.supervise.server import ServerKeeper, host_of, is_to_be_kept, why_silent
+from kueue.supervise.server import ServerKeeper, ask, host_of, is_to_be_kept, seconds_up
 from kueue.supervise.ssh import Connections
 from kueue.text import visible
+from kueue.wire.messages import ServerState
 
 log = logging.getLogger(__name__)
 
@@ -61,19 +62,28 @@ async def one_round(
         rows.append(row)
         on_row(row)
 
-    try:
+    async def keep_server() -> Ours:
         if cluster.is_server_kept() and wish in (Wish.KEEP, Wish.LOOK):
             host = host_of(cluster.config, cluster.hosts)
             keeper = ServerKeeper(connections, programs, cluster.config, host, look_seconds)
-            tell(await keeper.keep(change=wish is Wish.KEEP))
-            serves = rows[0].is_well
+            row = await keeper.keep(change=wish is Wish.KEEP)
+            tell(row)
+            serves, since = row.is_well, row.since
         else:
-            serves = await why_silent(cluster.config) is None
-        performer = Performer(connections, programs, programs.ours(server_answers=serves), look_seconds)
-        if wish is Wish.UPGRADE:
-            await _one_after_the_other(performer, chosen, tell)
-        else:
-            await _side_by_side(performer, chosen, wish, tell, settings.max_parallel_hosts)
+            told = await ask(cluster.config)
+            serves = isinstance(told, ServerState)
+            since = told.started_at if isinstance(told, ServerState) else None
+        return programs.ours(server_answers=serves, server_seconds=seconds_up(since))
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            # Machines are looked at meanwhile: a server that can't be reached costs no time of theirs.
+            ours = tasks.create_task(keep_server())
+            performer = Performer(connections, programs, lambda: asyncio.shield(ours), look_seconds)
+            if wish is Wish.UPGRADE:
+                await _one_after_the_other(performer, chosen, tell)
+            else:
+                await _side_by_side(performer, chosen, wish, tell, settings.max_parallel_hosts)
     finally:
         connections.close()
     return rows

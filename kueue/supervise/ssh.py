@@ -150,15 +150,20 @@ class Connections:
             HostError: it can't be reached.
         """
         known: list[_KnownHosts] = []
+        until = asyncio.get_running_loop().time() + seconds
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout_at(until):
                 connection = await self._connect(host, known)
         except TimeoutError:
             raise HostError(f"no answer within {seconds:.3g} s") from None
         except (asyncssh.Error, OSError, ValueError) as error:
             raise _reason(error, host, known, self._settings) from None
         try:
-            process = await _process(connection, seconds)
+            try:
+                async with asyncio.timeout_at(until):
+                    process = await _process(connection)
+            except TimeoutError:
+                raise HostError(f"logged in, but no session within {seconds:.3g} s", reached=True) from None
             yield Machine(process)
         finally:
             connection.abort()
@@ -236,16 +241,11 @@ class Connections:
             raise OSError(f"through {host.label}: {reason}") from None
 
 
-async def _process(
-    connection: asyncssh.SSHClientConnection, seconds: float
-) -> asyncssh.SSHClientProcess[bytes]:
+async def _process(connection: asyncssh.SSHClientConnection) -> asyncssh.SSHClientProcess[bytes]:
     try:
-        async with asyncio.timeout(seconds):
-            return await connection.create_process(
-                COMMAND, encoding=None, request_pty=False, send_env=[], env={}, x11_forwarding=False
-            )
-    except TimeoutError:
-        raise HostError(f"logged in, but no session within {seconds:.3g} s", reached=True) from None
+        return await connection.create_process(
+            COMMAND, encoding=None, request_pty=False, send_env=[], env={}, x11_forwarding=False
+        )
     except (asyncssh.Error, OSError) as error:
         raise HostError(f"logged in, but no session: {visible(str(error))}", reached=True) from None
 
