@@ -52,6 +52,8 @@ class Row:
     by_keys: bool = False
     tried: bool = False
     """Was something to be changed, whether or not it was?"""
+    shut: bool = False
+    """Did nobody there take so much as a connection?"""
 
     @property
     def is_well(self) -> bool:
@@ -92,7 +94,11 @@ class Performer:
                 row = await self._look_again(host, row, seen, ours, quick=wish is Wish.UPGRADE)
         except HostError as error:
             row = replace(
-                row, reachable=row.reachable or error.reached, error=str(error), by_keys=error.by_keys
+                row,
+                reachable=row.reachable or error.reached,
+                error=str(error),
+                by_keys=error.by_keys,
+                shut=error.shut,
             )
         return row
 

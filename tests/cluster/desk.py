@@ -24,7 +24,7 @@ with Client() as client:
             "unfinished": counts.waiting + counts.pending + counts.offered + counts.running,
             "connected": {worker.host for worker in client.workers() if worker.state == "connected"},
         }
-        if eval(sys.argv[1], seen):
+        if eval(sys.argv[1], {}, seen):
             break
         if time.monotonic() > until:
             sys.exit(f"last seen: {seen}")

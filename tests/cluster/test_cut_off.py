@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -120,3 +121,38 @@ def test_a_server_whose_machine_is_off_costs_the_workers_machines_no_time(
     assert rows["server"]["error"].endswith("no answer within 3 s; no answer within 12 s"), rows
     assert rows["rax01"]["error"] == "no answer within 12 s"
     assert seconds < 2 * 12, "neither waits for the other"
+
+
+def test_a_host_that_has_long_been_off_has_a_worker_again_as_soon_as_it_is_back(
+    make_desk: Callable[..., Desk],
+) -> None:
+    """Others that fail are tried ever less often: here not again for five minutes."""
+    settings = "connect_timeout_seconds = 20\nsleep_minutes_before_recheck = 0.05\nbackoff = 100"
+    desk = make_desk("rax01", "rax02", "rax03", supervisor=settings)
+    hosts = desk.hosts
+    desk.rows("--once")
+    off, refusing = "rax02", "rax03"
+    hosts.kill(off)
+    hosts.signal(refusing, "KILL", *hosts.agents(refusing))
+    hosts.change_host_key(refusing)
+    log = hosts.home / "supervisor.log"
+    with log.open("w") as output:
+        supervisor = hosts.start(DESK, "kueue_restart_workers", stdout=output, stderr=subprocess.STDOUT)
+    try:
+        # By then both have failed at least twice.
+        wait_for("some rounds", lambda: log.read_text().count("next look in") >= 5, seconds=120)
+        said = log.read_text()
+        assert f"{refusing}: its host key has CHANGED" in said
+        assert said.count(f"{off}: ") == said.count(f"{refusing}: ") == 1, "one line each, not one a round"
+        hosts.run(DESK, "ssh-keygen", "-R", refusing)
+        hosts.know_hosts()
+        hosts.boot(off)
+        wait_for("it is tried", lambda: f"{off}: started in screen" in log.read_text(), seconds=60)
+        desk.wait_until_connected({"rax01", off}, seconds=60)
+        rounds = log.read_text().count("next look in")
+        wait_for("more rounds", lambda: log.read_text().count("next look in") > rounds + 2, seconds=60)
+        assert log.read_text().count(f"{refusing}: ") == 1, "that one has to wait"
+    finally:
+        hosts.signal(DESK, "TERM", *hosts.pids(DESK, "kueue_restart_workers"[:15]))
+        supervisor.wait(60)
+    assert desk.rows("--once")[refusing]["done"] == "started in screen"
