@@ -24,7 +24,7 @@ from kueue_server.core.idset import IdSet, spans, walk
 from kueue_server.core.outcomes import CANCELED
 from kueue_server.core.pending import Lane, order_key
 from kueue_server.core.programs import Program
-from kueue_server.core.queues import Queues
+from kueue_server.core.queues import Queue, Queues
 from kueue_server.core.records import Outcome, Progress
 
 MAX_ATTEMPTS_KEPT = 32
@@ -319,6 +319,20 @@ class JobTable:
         self._leave_group(job)
         job.group = group
         self._join_group(job)
+
+    def requeue(self, job: Job, queue: Queue) -> None:
+        """Count a job in another queue; its lane is the caller's to change."""
+        old = job.lane.queue
+        if queue is old:
+            return
+        place = job.state.place
+        old.jobs.discard(job.id)
+        old.counts[place] -= 1
+        queue.jobs.add(job.id)
+        queue.counts[place] += 1
+        if old.keys and (key := key_of(job)):
+            old.unlearn(key)
+            queue.learn(key)
 
     def move(self, job: Job, state: JobState) -> None:
         """Change a job's state.

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -306,9 +307,14 @@ class ServerAndWorkers(RuleBasedStateMachine):
     def cancel(self, first: int, width: int, kill: bool) -> None:
         self.deal(self.bench.cancel((first, first + width), kill=kill))
 
-    @rule(first=st.integers(1, 40), width=st.integers(0, 5), priority=st.integers(0, 9))
-    def change(self, first: int, width: int, priority: int) -> None:
-        which, changes = Selector(ranges=((first, first + width),)), Changes(priority=priority)
+    @rule(
+        first=st.integers(1, 40),
+        width=st.integers(0, 5),
+        priority=st.integers(0, 9),
+        queue=st.sampled_from([None, "a", "b", "default"]),
+    )
+    def change(self, first: int, width: int, priority: int, queue: str | None) -> None:
+        which, changes = Selector(ranges=((first, first + width),)), Changes(priority=priority, queue=queue)
         self.deal(self.bench.handle(ChangeRequested(99, which, changes, self.bench.wall)))
 
     @rule(failed=st.booleans())
@@ -592,7 +598,8 @@ class ServerAndWorkers(RuleBasedStateMachine):
         assert not any(worker.done or worker.held for worker in self.workers.values())
 
 
-TestServerAndWorkers = ServerAndWorkers.TestCase
+# Half a minute of computing, on a machine that may have other things to do.
+TestServerAndWorkers = pytest.mark.timeout(900)(ServerAndWorkers.TestCase)
 TestServerAndWorkers.settings = settings(
     max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
