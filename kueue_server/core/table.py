@@ -184,8 +184,9 @@ def task_of(part: Part, number: int) -> Job:
         spec.restart,
         part.state,
     )
+    job.reason = part.reason
     if part.state is JobState.CANCELED:
-        job.reason = CANCELED
+        job.reason = part.reason or CANCELED
         job.outcome = Outcome(part.finished_at)
     return job
 
@@ -270,7 +271,7 @@ class JobTable:
         counts = tasks.part.plan.lane.queue.counts
         counts[tasks.part.state.place] -= len(tasks)
         counts[state.place] += len(tasks)
-        if self.turned is not None:
+        if self.turned is not None and state in FINISHED:
             self.turned.extend(tasks.ids())
 
     def take_out(self, tasks: Tasks) -> None:

@@ -260,8 +260,19 @@ class ServerAndWorkers(RuleBasedStateMachine):
         licences=st.sampled_from([0, 0, 1]),
         priority=st.sampled_from([0, 0, -5]),
         place=st.sampled_from(["a", "b", "{n}"]),
+        follows=st.sampled_from(["", "", "cancel", "cancel", "hold", "run", "any"]),
+        width=st.integers(1, 6),
     )
-    def submit_array(self, count: int, most: int | None, licences: int, priority: int, place: str) -> None:
+    def submit_array(
+        self,
+        count: int,
+        most: int | None,
+        licences: int,
+        priority: int,
+        place: str,
+        follows: str,
+        width: int,
+    ) -> None:
         if count > 30 and self.large:
             return  # one is enough, and slow enough
         spec = make_spec(
@@ -274,6 +285,10 @@ class ServerAndWorkers(RuleBasedStateMachine):
         )
         first = self.bench.journal.next_job
         spec = msgspec.structs.replace(spec, array=first, max_running=most)
+        if follows and first > 1:
+            meant = ((max(1, first - width), first - 1),)
+            waits = Waits(after_any=meant) if follows == "any" else Waits(meant, on_failure=follows)
+            spec = msgspec.structs.replace(spec, waits=waits)
         self.submitted.update((first + offset, task_spec(spec, 1 + 2 * offset)) for offset in range(count))
         self.large |= {first} if count > 30 else set()
         self.deal(self.bench.submit_array(spec, (1, 2 * count - 1, 2), max_running=most))
@@ -487,7 +502,7 @@ class ServerAndWorkers(RuleBasedStateMachine):
         assert rows.keys() <= live.keys()
         for number in live.keys() - rows.keys():  # made, and nothing has become of it
             assert self.bench.journal.has_part_of(number)
-            assert live[number].state in (JobState.PENDING, JobState.CANCELED)
+            assert live[number].state in (JobState.WAITING, JobState.PENDING, JobState.CANCELED)
         parts = [(part.first, part.last, part.state) for part in self.bench.core._state.table.parts]
         assert parts == [
             (part.first, part.last, part.state) for _, part in sorted(self.bench.journal.parts.items())
