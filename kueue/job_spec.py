@@ -72,6 +72,7 @@ class ChangeOptions(TypedDict, total=False):
     priority: int | None
     group: str | None
     time_limit: float | datetime.timedelta | None
+    queue: str | None
     release: bool
 
 
@@ -346,7 +347,7 @@ def changes_of(options: ChangeOptions) -> Changes:
     """
     cpus, ram_mb, slots = options.get("cpus"), options.get("ram_mb"), options.get("job_slots")
     priority, group, limit = options.get("priority"), options.get("group"), options.get("time_limit")
-    needs = options.get("resources") or {}
+    queue, needs = options.get("queue"), options.get("resources") or {}
     unknown = sorted(set(options) - ChangeOptions.__annotations__.keys())
     if unknown:
         raise UsageError(f"{unknown[0]} can't be changed; {', '.join(ChangeOptions.__annotations__)} can")
@@ -361,6 +362,7 @@ def changes_of(options: ChangeOptions) -> Changes:
         group=None if group is None else _text("group", group),
         time_limit_seconds=None if limit is None else _seconds(limit) if limit else 0.0,
         release=bool(options.get("release", False)),
+        queue=None if queue is None else _text("queue", queue),
     )
 
 

@@ -80,7 +80,8 @@ def list_jobs(
         shown = list(found)
         counts = client.counts()
         if shown:
-            terminal.print(job_lines(shown, time.time(), terminal.width, colour=terminal.colour))
+            now, width = time.time(), terminal.width
+            terminal.print(job_lines(shown, now, width, colour=terminal.colour, queue=which.queue))
         terminal.print([count_line(counts, sum(map(jobs_of, shown)), colour=terminal.colour)])
     return 0
 

@@ -33,6 +33,7 @@ COLUMNS = (
     Column("cpus", right=True),
     Column("ram", right=True),
     Column("resources", least=6, shrink=3, optional=True),
+    Column("queue", least=6, shrink=3, optional=True),
     Column("state"),
     Column("worker", least=6, shrink=4, optional=True),
     Column("time", right=True, optional=True),
@@ -44,6 +45,7 @@ NARROW_COLUMNS = (
     Column("name", least=6, shrink=3, optional=True),
     Column("command", least=12, shrink=2),
     Column("directory", least=8, shrink=1, front=True),
+    Column("queue", least=6, shrink=2, optional=True),
     Column("state"),
     Column("note", least=16, shrink=2),
 )
@@ -51,11 +53,15 @@ NARROW_COLUMNS = (
 WIDE_FROM = 120
 
 
-def job_lines(jobs: list[JobView], now: float, width: int, *, colour: bool) -> list[str]:
-    """The table."""
+def job_lines(
+    jobs: list[JobView], now: float, width: int, *, colour: bool, queue: str | None = None
+) -> list[str]:
+    """The table. It names queues if not all jobs are in `queue`, the one asked for, or in `default`."""
+    known = DEFAULT_QUEUE if queue is None else queue
+    named = any(job.queue != known for job in jobs)
     if width < WIDE_FROM:
-        return table(NARROW_COLUMNS, [_narrow_row(job, now) for job in jobs], width, colour=colour)
-    return table(COLUMNS, [_row(job, now) for job in jobs], width, colour=colour)
+        return table(NARROW_COLUMNS, [_narrow_row(job, now, named) for job in jobs], width, colour=colour)
+    return table(COLUMNS, [_row(job, now, named) for job in jobs], width, colour=colour)
 
 
 def jobs_of(row: JobView) -> int:
@@ -73,7 +79,7 @@ def _number(job: JobView) -> str:
     return f"{job.id}-{job.last} [{indices}]"
 
 
-def _row(job: JobView, now: float) -> list[Cell]:
+def _row(job: JobView, now: float, has_queues: bool) -> list[Cell]:
     return [
         Cell(_number(job)),
         Cell(visible(job.name)),
@@ -82,6 +88,7 @@ def _row(job: JobView, now: float) -> list[Cell]:
         Cell(str(job.cpus)),
         Cell(format_ram(job.ram_mb)),
         Cell(_resources(job)),
+        Cell(visible(job.queue) if has_queues else ""),
         _state(job),
         Cell(visible(job.worker or "") if job.state != "pending" else ""),
         Cell(_time(job, now)),
@@ -89,12 +96,13 @@ def _row(job: JobView, now: float) -> list[Cell]:
     ]
 
 
-def _narrow_row(job: JobView, now: float) -> list[Cell]:
+def _narrow_row(job: JobView, now: float, has_queues: bool) -> list[Cell]:
     return [
         Cell(_number(job)),
         Cell(visible(job.name)),
         Cell(_command(job)),
         Cell(visible(from_os(job.cwd))),
+        Cell(visible(job.queue) if has_queues else ""),
         _state(job),
         Cell(note_of(job, now)),
     ]

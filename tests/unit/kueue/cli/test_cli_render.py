@@ -46,6 +46,18 @@ def job(number: int = 17, **changes: object) -> JobView:
     return JobView(**values)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("width", [80, 200])
+def test_queues_are_named_where_not_all_jobs_are_of_the_one_that_goes_without_saying(width: int) -> None:
+    def titles(*queues: str, asked: str | None = None) -> list[str]:
+        rows = [job(queue=queue) for queue in queues]
+        return job_lines(rows, 2000.0, width, colour=False, queue=asked)[0].split()
+
+    assert "queue" in titles("default", "night")
+    assert "queue" in titles("night", "night")
+    assert "queue" not in titles("default", "default")
+    assert "queue" not in titles("night", "night", asked="night")
+
+
 @pytest.mark.parametrize("width", [60, 72, 80, 100, 132, 200])
 @pytest.mark.parametrize("name", ["", "synthesis of core a", "合成" * 10, "\x1b[2Jevil\n\r[bold]x[/bold]"])
 def test_no_line_of_a_listing_is_wider_than_the_terminal(width: int, name: str) -> None:
