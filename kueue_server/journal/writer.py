@@ -277,7 +277,10 @@ class Writer:
                 if blocks:
                     self._committed(blocks)
             for group in groups:
-                group.done(error)
+                try:
+                    group.done(error)
+                except Exception:  # the others have to hear of theirs
+                    log.exception("what follows from a group of journal writes failed")
 
         try:
             self._loop.call_soon_threadsafe(tell)

@@ -58,6 +58,10 @@ class Spawner:
         self._inherited_umask = os.umask(UMASK)
         self._oom_file = _open_oom_score()
         self._own_oom = self._oom = _read_oom_score(self._oom_file)
+        self.pid: int | None = None
+        """Of the last `spawn`, as soon as it is known: also if there was no memory for what comes after."""
+        self.trying = ""
+        """The key of the order of which there may be a process whose number nobody knows, for want of memory."""
 
     # ---------------------------------------------------------------- what orders refer to
 
@@ -100,6 +104,7 @@ class Spawner:
         Raises:
             SpawnError: it could not be started.
         """
+        self.pid = None
         opened: list[int] = []
         try:
             return self._spawn(order, opened)
@@ -159,11 +164,15 @@ class Spawner:
         ]
         if limits.around:
             set_own(limits.around)
+        self.trying = order.key
         try:
-            pid = _execute(order.program, order.argv, environment, actions)
+            pid = self.pid = _execute(order.program, order.argv, environment, actions)
+            self.trying = ""
         except OSError as error:
+            self.trying = ""
             raise _spawn_error(order.program, error) from None
         except ValueError:
+            self.trying = ""
             raise SpawnError("spawn", "the command has a NUL byte in it") from None
         finally:
             if limits.back:
