@@ -396,11 +396,11 @@ class Keeper:
 
     def next_time(self) -> float | None:
         """When `on_time` has something to do."""
-        times = (self._limits.next(), self._endings.next(), self._save_at)
+        times = (self._limits.next(), self._endings.next(), self._spawner.sessions.next_time(), self._save_at)
         return min((time for time in times if time is not None), default=None)
 
     def on_time(self, now: float) -> None:
-        """Time limits, and the jobs that are being ended."""
+        """Time limits, the jobs that are being ended, and sessions that are to be nice."""
         limit = self._limits.next()
         if limit is not None and limit <= now:
             self.reap()  # who made it in time
@@ -411,6 +411,7 @@ class Keeper:
                 self._limits.drop(key)
         for key in self._endings.look(now, self._leaders.keys()):
             self._on_gone(key, now)
+        self._spawner.sessions.on_time(now, self._leaders)
 
     def save(self, now: float) -> None:
         """Have on file what is in `out`. If that fails it is tried again; jobs and agent go on."""

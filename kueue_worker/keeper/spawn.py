@@ -13,9 +13,11 @@ import os
 import signal
 from collections import OrderedDict
 
+from kueue_worker.keeper.boot import boottime
 from kueue_worker.keeper.limits import Limits, set_on, set_own
 from kueue_worker.keeper.orders import Output, SpawnOrder
 from kueue_worker.keeper.processes import FENCE_VARIABLE
+from kueue_worker.keeper.sessions import Sessions
 from kueue_worker.keeper.wire import to_bytes
 
 MOST_ENVIRONMENTS = 256
@@ -56,6 +58,7 @@ class Spawner:
         os.fchdir(self._home)
         self._umask = UMASK
         self._inherited_umask = os.umask(UMASK)
+        self.sessions = Sessions()
         self._oom_file = _open_oom_score()
         self._own_oom = self._oom = _read_oom_score(self._oom_file)
         self.pid: int | None = None
@@ -183,6 +186,7 @@ class Spawner:
             # The group, since it may have children by now. Gone already, or we may not: then so be it.
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PGRP, pid, order.nice)
+            self.sessions.started(pid, order.nice, boottime())
         return pid
 
     def _open(self, output: Output, opened: list[int]) -> int:
