@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -278,6 +279,21 @@ async def test_a_thousand_watchers_of_one_job_are_all_told(running: Running) -> 
         await client.cancel(job)
         assert {(await one).state for one in waiting} == {"canceled"}
         await until("nobody watches", lambda: not running.server.hub._all)
+
+
+async def test_two_lives_number_their_changes_differently_though_the_clock_stands(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    await running.stop()
+    numbers = set()
+    for _ in range(3):
+        await running.start()
+        numbers.add(running.server.hub.seq)
+        await running.stop()
+    await running.start()
+    assert len(numbers) == 3
 
 
 async def test_who_looks_on_hears_of_the_whole_and_again_after_a_restart(running: Running) -> None:
