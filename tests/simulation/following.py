@@ -7,7 +7,7 @@ others starts only after a process of each of them has ended with 0.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -92,17 +92,23 @@ def draw_following_arrays(
             how["server_dies"] = dice.randrange(10)
         yield at, "submit array", how
         for what in dice.sample(("cancel", "set", "clean", "kill"), dice.choice((0, 1, 2))):
-            how = {
-                "cancel": {"place": round(dice.random() / 2, 3), "width": dice.choice((0, 4)), "kill": False},
-                "set": {"place": round(dice.random() / 2, 3), "width": dice.choice((0, 3)), "state": ""},
-                "clean": {"failed": True},
-                "kill": {
-                    "part": "server",
-                    "down": round(dice.uniform(0.1, 5.0), 3),
-                    "instruction": dice.randrange(12),
-                },
-            }[what]
-            yield round(min(seconds, at + dice.expovariate(0.5)), 3), what, how
+            yield round(min(seconds, at + dice.expovariate(0.5)), 3), what, _MEANWHILE[what](dice)
+
+
+_MEANWHILE: dict[str, Callable[[random.Random], dict[str, Any]]] = {
+    "cancel": lambda dice: {
+        "place": round(dice.random() / 2, 3),
+        "width": dice.choice((0, 4)),
+        "kill": False,
+    },
+    "set": lambda dice: {"place": round(dice.random() / 2, 3), "width": dice.choice((0, 3)), "state": ""},
+    "clean": lambda dice: {"failed": True},
+    "kill": lambda dice: {
+        "part": "server",
+        "down": round(dice.uniform(0.1, 5.0), 3),
+        "instruction": dice.randrange(12),
+    },
+}
 
 
 def _cleaned_meanwhile(dice: random.Random, at: float) -> Iterator[tuple[float, str, dict[str, Any]]]:

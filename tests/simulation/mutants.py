@@ -480,7 +480,8 @@ MUTANTS = {
         _SUBMISSIONS,
         "Submissions._write_array",
         "self.write((block,), written)",
-        "answer(first, count, None), self._in_flight[message.token].answers.clear(), self.write((block,), written)",
+        "[one(first, count, None) for one in self._in_flight[array.token].answers],"
+        " self._in_flight[array.token].answers.clear(), self.write((block,), written)",
         83,
     ),
     "queue-pause-not-kept": Mutant(
