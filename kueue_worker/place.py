@@ -12,8 +12,8 @@ import socket
 
 from kueue_worker.keeper_link import peer_of
 
-CALLERS = 8
-"""How many may ask at the same time."""
+CALLERS = 64
+"""How many may wait for their answer at the same time; others come again."""
 MACHINE_ID_FILES = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 
 

@@ -128,7 +128,7 @@ def _look(lab: Lab, hosts: int) -> None:
         text=True,
         timeout=600,
     )
-    assert done.returncode == 0, (done.stdout[-2000:], done.stderr)
+    assert done.stdout, (done.returncode, done.stderr)
     rows = json.loads(done.stdout)
-    assert len(rows) == hosts
-    assert all(row["connected"] for row in rows), rows
+    bad = [row for row in rows if row["error"] or not row["connected"]]
+    assert (done.returncode, bad, len(rows)) == (0, [], hosts), (done.returncode, bad, len(rows), done.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from kueue import __version__
@@ -51,6 +52,8 @@ class Row:
     by_keys: bool = False
     tried: bool = False
     """Was something to be changed, whether or not it was?"""
+    shut: bool = False
+    """Did nobody there take so much as a connection?"""
 
     @property
     def is_well(self) -> bool:
@@ -61,10 +64,17 @@ class Row:
 class Performer:
     """What all machines of a round share."""
 
-    def __init__(self, connections: Connections, programs: Programs, ours: Ours, look_seconds: float) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        programs: Programs,
+        ours: Callable[[], Awaitable[Ours]],
+        look_seconds: float,
+    ) -> None:
+        """`ours` is waited for between the first look at a machine and what is done there."""
         self._connections = connections
         self._programs = programs
-        self._ours = ours
+        self._find_ours = ours
         self._look_seconds = look_seconds
 
     async def perform(self, host: Host, wish: Wish) -> Row:
@@ -74,31 +84,36 @@ class Performer:
             until = time.monotonic() + self._look_seconds
             async with self._connections.machine(host, self._look_seconds) as machine:
                 seen = await self._look(machine, max(0.5, until - time.monotonic()))
-                planned = plan(wish, seen, self._ours)
+                ours = await self._find_ours()
+                planned = plan(wish, seen, ours)
                 remark = _with_version(planned)
                 note, error = ("", remark) if planned.fault else (remark, "")
                 row = replace(row, reachable=True, agent=planned.agent, note=note, error=error)
-                row = await self._carry_out(machine, planned, seen, row)
+                row = await self._carry_out(machine, planned, ours, row)
             if row.tried and wish in (Wish.KEEP, Wish.UPGRADE) and not row.error and _launches(planned):
-                row = await self._look_again(host, row, seen, quick=wish is Wish.UPGRADE)
+                row = await self._look_again(host, row, seen, ours, quick=wish is Wish.UPGRADE)
         except HostError as error:
             row = replace(
-                row, reachable=row.reachable or error.reached, error=str(error), by_keys=error.by_keys
+                row,
+                reachable=row.reachable or error.reached,
+                error=str(error),
+                by_keys=error.by_keys,
+                shut=error.shut,
             )
         return row
 
     async def _look(self, machine: Machine, seconds: float) -> Seen:
         return await machine.ask(encoded("look", **self._programs.look()), Seen, seconds)
 
-    async def _carry_out(self, machine: Machine, planned: Plan, seen: Seen, row: Row) -> Row:
+    async def _carry_out(self, machine: Machine, planned: Plan, ours: Ours, row: Row) -> Row:
         for step in planned.steps:
             row = replace(row, tried=row.tried or not isinstance(step, Wipe))
-            row = await self._step(machine, step, row)
+            row = await self._step(machine, step, ours, row)
             if row.error:
                 break
         return row
 
-    async def _step(self, machine: Machine, step: Step, row: Row) -> Row:
+    async def _step(self, machine: Machine, step: Step, ours: Ours, row: Row) -> Row:
         match step:
             case Wipe():
                 await machine.ask(encoded("wipe"), Ended, ANSWER_SECONDS)
@@ -117,7 +132,7 @@ class Performer:
                 return replace(row, done="ended what was left" if ended.gone else "", agent=None,
                                error="" if ended.gone else "a keeper is still ending its jobs")  # fmt: skip
             case Launch():
-                return await self._launch(machine, step, row)
+                return await self._launch(machine, step, ours, row)
 
     async def _end(self, machine: Machine, step: End, row: Row) -> Row:
         agent = step.agent
@@ -132,10 +147,8 @@ class Performer:
         done = "agent killed, it did not answer" if ended.killed else "ended"
         return replace(row, done=done, agent=None)
 
-    async def _launch(self, machine: Machine, step: Launch, row: Row) -> Row:
-        words = self._programs.launch(
-            WORKER, seconds=START_SECONDS, await_connection=self._ours.server_answers
-        )
+    async def _launch(self, machine: Machine, step: Launch, ours: Ours, row: Row) -> Row:
+        words = self._programs.launch(WORKER, seconds=START_SECONDS, await_connection=ours.server_answers)
         told = await machine.ask(encoded("launch", **words), Launched, START_SECONDS + ANSWER_SECONDS)
         again = "restarted" if step.again else "started"
         done = (
@@ -143,26 +156,34 @@ class Performer:
         )
         if told.agent is None:
             return replace(row, error=why_not(told, "the worker"))
-        note = "" if told.agent.connected or not self._ours.server_answers else "not connected yet"
-        if note and told.agent.why_alone:
-            note = f"{note}: {visible(told.agent.why_alone)}"
         if told.ended and RUNS_ALREADY in told.said:
-            done, note = "", "somebody else has just started it"
+            return replace(row, done="", agent=told.agent, note="somebody else has just started it")
+        note = f"before: {row.note}" if step.again and row.note else row.note
         return replace(row, done=done, agent=told.agent, note=note)
 
-    async def _look_again(self, host: Host, row: Row, before: Seen, *, quick: bool) -> Row:
+    async def _look_again(self, host: Host, row: Row, before: Seen, ours: Ours, *, quick: bool) -> Row:
         """Over a new connection, since some systems end what a user leaves behind at the log-out."""
         if not quick or before.ends_at_logout:
             await asyncio.sleep(SETTLE_SECONDS)
+        until = time.monotonic() + self._look_seconds
         async with self._connections.machine(host, self._look_seconds) as machine:
-            seen = await self._look(machine, self._look_seconds)
-        ours = [agent for agent in seen.agents if is_ours(agent, self._ours)]
-        if ours:
-            return replace(row, agent=max(ours, key=lambda agent: (agent.connected, agent.answers)))
+            seen = await self._look(machine, max(0.5, until - time.monotonic()))
+        agents = [agent for agent in seen.agents if is_ours(agent, ours)]
+        if agents:
+            agent = max(agents, key=lambda agent: (agent.connected, agent.answers))
+            return replace(row, agent=agent, error=_why_useless(agent, ours) if row.done else "")
         gone = "the worker was gone as soon as we had logged out"
         if seen.ends_at_logout:
             gone += ": this machine ends what its users leave running (KillUserProcesses of logind)"
         return replace(row, agent=None, done="", error=f"{gone}; run there once: loginctl enable-linger")
+
+
+def _why_useless(agent: SeenAgent, ours: Ours) -> str:
+    """What keeps a worker that was waited for from getting jobs; empty if nothing does."""
+    if agent.connected or not ours.server_answers:
+        return ""
+    why = f": {visible(agent.why_alone)}" if agent.why_alone else ""
+    return f"{ours.server} answers here, but its worker does not get through to it{why}"
 
 
 def _launches(planned: Plan) -> bool:

@@ -6,6 +6,7 @@ ended at any time, since their jobs are the keeper's; keepers and jobs are touch
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -42,6 +43,8 @@ class Ours:
     config_is_default: bool = False
     server_answers: bool = True
     """Does it answer the supervisor? While it doesn't, no agent is blamed for being alone."""
+    server_seconds: float = math.inf
+    """For how long it has served. One that was down has agents that are alone, and about to find it."""
     stop_seconds: float = STOP_SECONDS
     """Until a worker that is told to stop has ended."""
 
@@ -138,9 +141,10 @@ def _worth(agent: SeenAgent) -> tuple[bool, bool, float]:
 def _why_anew(agent: SeenAgent, ours: Ours) -> str:
     if not agent.answers:
         return "the agent does not answer"
-    if agent.server != ours.server and (agent.connected or agent.alone_seconds >= ALONE_SECONDS):
+    alone = min(agent.alone_seconds, ours.server_seconds) >= ALONE_SECONDS
+    if agent.server != ours.server and (agent.connected or alone):
         return f"it is a worker of {agent.server}"
-    if not agent.connected and ours.server_answers and agent.alone_seconds >= ALONE_SECONDS:
+    if not agent.connected and ours.server_answers and alone:
         why = f": {agent.why_alone}" if agent.why_alone else ""
         return f"without the server for {agent.alone_seconds:.0f} s{why}"
     return ""

@@ -39,13 +39,14 @@ class Programs:
         self._stop_seconds = grace + STOP_SECONDS
         self._worker = _words(settings.worker_command) if settings.worker_command else _beside_us(WORKER)
 
-    def ours(self, *, server_answers: bool) -> Ours:
-        """What tells this cluster's workers from others."""
+    def ours(self, *, server_answers: bool, server_seconds: float) -> Ours:
+        """What tells this cluster's workers from others, and how its server is."""
         return Ours(
             server=self.server_address,
             config=self.config_path,
             config_is_default=self.config_is_default,
             server_answers=server_answers,
+            server_seconds=server_seconds,
             stop_seconds=self._stop_seconds,
         )
 

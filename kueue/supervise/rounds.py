@@ -6,24 +6,27 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from kueue.config import Config, RestartWorkers
 from kueue.supervise.hosts import Host
 from kueue.supervise.pauses import pause_seconds
 from kueue.supervise.perform import Performer, Row
-from kueue.supervise.plan import Wish
+from kueue.supervise.plan import Ours, Wish
 from kueue.supervise.programs import Programs
-from kueue.supervise.server import ServerKeeper, host_of, is_to_be_kept, why_silent
+from kueue.supervise.server import ServerKeeper, ask, host_of, is_to_be_kept, seconds_up
 from kueue.supervise.ssh import Connections
 from kueue.text import visible
+from kueue.wire.messages import ServerState
 
 log = logging.getLogger(__name__)
 
 OnRow = Callable[[Row], None]
 TOGETHER_SECONDS = 1.0
 """Machines that are due so soon are looked at now."""
+KNOCK_SECONDS = 5.0
+"""How long a machine that was shut may take to show that it is open again."""
 NOT_TOUCHED = "left as it was, since an upgrade failed before it"
 
 
@@ -47,9 +50,16 @@ class Cluster:
 
 
 async def one_round(
-    cluster: Cluster, wish: Wish, on_row: OnRow, hosts: Sequence[Host] | None = None
+    cluster: Cluster,
+    wish: Wish,
+    on_row: OnRow,
+    hosts: Sequence[Host] | None = None,
+    shut: Sequence[Host] = (),
 ) -> list[Row]:
-    """Do what is wished on all machines (or some); `on_row` gets each row as it is ready."""
+    """Do what is wished on all machines (or some); `on_row` gets each row as it is ready.
+
+    `shut` are others, that took no connection last time: those that do now are not left out.
+    """
     settings = cluster.settings
     look_seconds = settings.connect_timeout_seconds
     programs = Programs(cluster.config, settings)
@@ -61,60 +71,97 @@ async def one_round(
         rows.append(row)
         on_row(row)
 
-    try:
+    async def one(host: Host) -> None:
+        tell(await _performed(performer, host, wish))
+
+    async def keep_server() -> Ours:
         if cluster.is_server_kept() and wish in (Wish.KEEP, Wish.LOOK):
             host = host_of(cluster.config, cluster.hosts)
             keeper = ServerKeeper(connections, programs, cluster.config, host, look_seconds)
-            tell(await keeper.keep(change=wish is Wish.KEEP))
-            serves = rows[0].is_well
+            row = await keeper.keep(change=wish is Wish.KEEP)
+            tell(row)
+            serves, since = row.is_well, row.since
         else:
-            serves = await why_silent(cluster.config) is None
-        performer = Performer(connections, programs, programs.ours(server_answers=serves), look_seconds)
-        if wish is Wish.UPGRADE:
-            await _one_after_the_other(performer, chosen, tell)
-        else:
-            await _side_by_side(performer, chosen, wish, tell, settings.max_parallel_hosts)
+            told = await ask(cluster.config)
+            serves = isinstance(told, ServerState)
+            since = told.started_at if isinstance(told, ServerState) else None
+        return programs.ours(server_answers=serves, server_seconds=seconds_up(since))
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            # Machines are looked at meanwhile: a server that can't be reached costs no time of theirs.
+            ours = tasks.create_task(keep_server())
+            performer = Performer(connections, programs, lambda: asyncio.shield(ours), look_seconds)
+            if wish is Wish.UPGRADE:
+                await _one_after_the_other(performer, chosen, tell)
+            else:
+                await _side_by_side(one, chosen, connections, shut, settings.max_parallel_hosts)
     finally:
         connections.close()
     return rows
 
 
-async def keep_on(cluster: Cluster, on_row: OnRow, on_round: Callable[[list[Row], float], None]) -> None:
+async def keep_on(
+    cluster: Cluster,
+    on_row: OnRow,
+    on_round: Callable[[list[Row], float], None],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
     """Rounds until cancelled. `on_round` gets each round's rows, and the seconds until the next one."""
     interval = cluster.settings.sleep_minutes_before_recheck * 60
     failures: dict[str, int] = {}
+    shut: set[str] = set()
     due = dict.fromkeys(cluster.hosts, 0.0)
     while True:
-        now = time.monotonic()
+        now = clock()
         # Those that failed come last: many that hang would keep the others waiting for their turn.
         chosen = [host for host in cluster.hosts if due[host] <= now + TOGETHER_SECONDS]
+        perhaps = [
+            host for host in cluster.hosts if due[host] > now + TOGETHER_SECONDS and host.label in shut
+        ]
         chosen.sort(key=lambda host: failures.get(host.label, 0))
-        rows = await one_round(cluster, Wish.KEEP, on_row, chosen)
-        now = time.monotonic()
+        rows = await one_round(cluster, Wish.KEEP, on_row, chosen, perhaps)
+        now = clock()
         of_label = {row.host: row for row in rows if not row.is_server}
-        for host in chosen:
-            row = of_label[host.label]
+        for host in cluster.hosts:
+            row = of_label.get(host.label)
+            if row is None:
+                continue
             failures[host.label] = 0 if row.is_well else failures.get(host.label, 0) + 1
+            (shut.add if row.shut else shut.discard)(host.label)
             pause = pause_seconds(interval, cluster.settings.backoff, failures[host.label], random.random())
             due[host] = now + pause
         next_round = min([*due.values(), now + interval])
-        seconds = max(0.0, next_round - time.monotonic())
+        seconds = max(0.0, next_round - clock())
         on_round(rows, seconds)
-        await asyncio.sleep(seconds)
+        await sleep(seconds)
 
 
 async def _side_by_side(
-    performer: Performer, hosts: Sequence[Host], wish: Wish, tell: OnRow, most: int
+    perform: Callable[[Host], Awaitable[None]],
+    hosts: Sequence[Host],
+    connections: Connections,
+    shut: Sequence[Host],
+    most: int,
 ) -> None:
-    free = asyncio.Semaphore(most)
+    free, knocking = asyncio.Semaphore(most), asyncio.Semaphore(most)
 
     async def one(host: Host) -> None:
         async with free:
-            tell(await _performed(performer, host, wish))
+            await perform(host)
+
+    async def one_if_open(host: Host) -> None:
+        async with knocking:
+            is_open = await connections.is_open(host, KNOCK_SECONDS)
+        if is_open:
+            await one(host)
 
     async with asyncio.TaskGroup() as tasks:
         for host in hosts:
             tasks.create_task(one(host))
+        for host in shut:
+            tasks.create_task(one_if_open(host))
 
 
 async def _performed(performer: Performer, host: Host, wish: Wish) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from kueue.supervise.sent import encoded
 from kueue.supervise.ssh import Connections, HostError
 from kueue.text import visible
 from kueue.wire.dialing import failure_to_connect, place
+from kueue.wire.messages import ServerState
 
 ASK_SECONDS = 3.0
 """How long the server has for its answer."""
@@ -26,8 +28,8 @@ SERVES_SECONDS = 10.0
 """How long a server that has come up may take until it answers us."""
 
 
-async def why_silent(config: Config) -> KueueError | None:
-    """None if the server serves us, else why not."""
+async def ask(config: Config) -> ServerState | KueueError:
+    """How the server is, or why it does not serve us."""
     common = config.common_settings
     try:
         # A client would try for a while where nobody listens; here that is an answer.
@@ -39,10 +41,15 @@ async def why_silent(config: Config) -> KueueError | None:
         return failure_to_connect(error, where, ASK_SECONDS, None)
     try:
         async with AsyncClient(config=config.for_clients, connect_timeout=ASK_SECONDS) as client:
-            await client.server_info()
+            return await client.server_info()
     except KueueError as error:
         return error
-    return None
+
+
+def seconds_up(since: float | None) -> float:
+    """For how long the server serves; for ever, if that is not known, or its clock is ahead of ours."""
+    up = math.inf if since is None else time.time() - since
+    return up if up >= 0 else math.inf
 
 
 def is_to_be_kept(config: Config, settings: RestartWorkers) -> bool:
@@ -71,17 +78,17 @@ class ServerKeeper:
     async def keep(self, *, change: bool) -> Row:
         """The server's row. With `change`, it is started where no process of it lives."""
         row = Row(self._host.label, is_server=True)
-        error = await why_silent(self._config)
-        if error is None:
-            return replace(row, reachable=True)
-        if not isinstance(error, ServerUnreachableError) or not change:
-            return replace(row, error=visible(str(error)))
+        told = await ask(self._config)
+        if isinstance(told, ServerState):
+            return replace(row, reachable=True, since=told.started_at)
+        if not isinstance(told, ServerUnreachableError) or not change:
+            return replace(row, error=visible(str(told)))
         try:
-            return await self._start(row, error)
+            return await self._start(row)
         except (HostError, ConfigError) as problem:
-            return replace(row, tried=True, error=f"{visible(str(error))}; {problem}")
+            return replace(row, tried=True, error=f"{visible(str(told))}; {problem}")
 
-    async def _start(self, row: Row, error: KueueError) -> Row:
+    async def _start(self, row: Row) -> Row:
         words = self._programs.launch(SERVER, seconds=START_SECONDS, await_connection=False)
         until = time.monotonic() + self._look_seconds
         async with self._connections.machine(self._host, self._look_seconds) as machine:
@@ -99,8 +106,8 @@ class ServerKeeper:
         """Wait for the answer of a server whose process lives."""
         row = replace(row, since=server.since)
         until = time.monotonic() + SERVES_SECONDS
-        while (error := await why_silent(self._config)) is not None:
+        while not isinstance(told := await ask(self._config), ServerState):
             if time.monotonic() > until:
-                return replace(row, error=f"its process (pid {server.pid}) lives, but {visible(str(error))}")
+                return replace(row, error=f"its process (pid {server.pid}) lives, but {visible(str(told))}")
             await asyncio.sleep(0.2)
         return row

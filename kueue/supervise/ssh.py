@@ -36,13 +36,17 @@ T = TypeVar("T")
 class HostError(Exception):
     """This machine can't be reached or does not do what it is told; the text is one line for people.
 
-    `reached`: somebody could log in. `by_keys`: it is our keys that were not taken.
+    `reached`: somebody could log in. `by_keys`: it is our keys that were not taken. `shut`: nobody took so much as
+    a connection.
     """
 
-    def __init__(self, text: str, *, reached: bool = False, by_keys: bool = False) -> None:
+    def __init__(
+        self, text: str, *, reached: bool = False, by_keys: bool = False, shut: bool = False
+    ) -> None:
         super().__init__(text)
         self.reached = reached
         self.by_keys = by_keys
+        self.shut = shut
 
 
 class Machine:
@@ -108,18 +112,29 @@ class Machine:
 
 
 class _KnownHosts:
-    """Known keys of hosts, and whether any were known of the one that was asked for."""
+    """Known keys of hosts, and whether any were known of the one that was asked for, and it was there at all."""
 
     def __init__(self, files: Sequence[str]) -> None:
         self._files = [place for place in map(os.path.expanduser, files) if os.access(place, os.R_OK)]
         self.known = False
         self.asked = ""
+        self.met = False
 
     def __call__(self, host: str, addr: str, port: int | None) -> Any:
         found = asyncssh.match_known_hosts(_read_known_hosts(tuple(self._files)), host, addr, port)
         self.known = bool(found[0] or found[1])
         self.asked = host if port in (None, 22) else f"[{host}]:{port}"
         return found
+
+
+class _Client(asyncssh.SSHClient):
+    """Notes that there was somebody to talk to."""
+
+    def __init__(self, checker: _KnownHosts) -> None:
+        self._checker = checker
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        self._checker.met = True
 
 
 _read: dict[tuple[tuple[str, float], ...], asyncssh.SSHKnownHosts] = {}
@@ -150,15 +165,22 @@ class Connections:
             HostError: it can't be reached.
         """
         known: list[_KnownHosts] = []
+        until = asyncio.get_running_loop().time() + seconds
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout_at(until):
                 connection = await self._connect(host, known)
         except TimeoutError:
-            raise HostError(f"no answer within {seconds:.3g} s") from None
+            raise HostError(f"no answer within {seconds:.3g} s", shut=_is_shut(known)) from None
         except (asyncssh.Error, OSError, ValueError) as error:
-            raise _reason(error, host, known, self._settings) from None
+            failure = _reason(error, host, known, self._settings)
+            failure.shut = _is_shut(known)
+            raise failure from None
         try:
-            process = await _process(connection, seconds)
+            try:
+                async with asyncio.timeout_at(until):
+                    process = await _process(connection)
+            except TimeoutError:
+                raise HostError(f"logged in, but no session within {seconds:.3g} s", reached=True) from None
             yield Machine(process)
         finally:
             connection.abort()
@@ -171,9 +193,21 @@ class Connections:
             task.cancel()
         self._jumps.clear()
 
-    async def _connect(
-        self, host: Host, known: list[_KnownHosts], jumps: int = 0, through: str = ""
-    ) -> asyncssh.SSHClientConnection:
+    async def is_open(self, host: Host, seconds: float) -> bool:
+        """Does anybody take a connection there, within so long? "No", too, where the way leads through others."""
+        try:
+            _, options = self._options(host, jumps=0)
+            if self._settings.jump_host or options.tunnel or options.proxy_command:
+                return False
+            async with asyncio.timeout(seconds):
+                _, writer = await asyncio.open_connection(options.host, options.port, family=options.family)
+        except (asyncssh.Error, OSError, ValueError):
+            return False
+        writer.close()
+        return True
+
+    def _options(self, host: Host, jumps: int) -> tuple[dict[str, Any], asyncssh.SSHClientConnectionOptions]:
+        """Words to connect with, and what ssh's own configuration makes of them."""
         settings = self._settings
         port = host.port or (settings.ssh_port if jumps == 0 else None)
         words: dict[str, Any] = {
@@ -193,7 +227,13 @@ class Connections:
             words["username"] = user
         if settings.ssh_key_files:
             words["client_keys"] = keys.named(settings)
-        options = asyncssh.SSHClientConnectionOptions(host=host.name, **words)
+        return words, asyncssh.SSHClientConnectionOptions(host=host.name, **words)
+
+    async def _connect(
+        self, host: Host, known: list[_KnownHosts], jumps: int = 0, through: str = ""
+    ) -> asyncssh.SSHClientConnection:
+        settings = self._settings
+        words, options = self._options(host, jumps)
         if settings.known_hosts is not None:
             files: Sequence[str] = (settings.known_hosts,)
         else:
@@ -206,7 +246,9 @@ class Connections:
         words["tunnel"] = None
         if isinstance(tunnel, str) and tunnel and tunnel != host.name and jumps < 8:
             words["tunnel"] = await self._jump(tunnel, jumps + 1)
-        return await asyncssh.connect(host.name, known_hosts=checker, **words)
+        return await asyncssh.connect(
+            host.name, known_hosts=checker, client_factory=lambda: _Client(checker), **words
+        )
 
     async def _jump(self, tunnel: str, jumps: int) -> asyncssh.SSHClientConnection:
         """The machine to go through last; what comes before it in a list is gone through first, by itself."""
@@ -236,18 +278,18 @@ class Connections:
             raise OSError(f"through {host.label}: {reason}") from None
 
 
-async def _process(
-    connection: asyncssh.SSHClientConnection, seconds: float
-) -> asyncssh.SSHClientProcess[bytes]:
+async def _process(connection: asyncssh.SSHClientConnection) -> asyncssh.SSHClientProcess[bytes]:
     try:
-        async with asyncio.timeout(seconds):
-            return await connection.create_process(
-                COMMAND, encoding=None, request_pty=False, send_env=[], env={}, x11_forwarding=False
-            )
-    except TimeoutError:
-        raise HostError(f"logged in, but no session within {seconds:.3g} s", reached=True) from None
+        return await connection.create_process(
+            COMMAND, encoding=None, request_pty=False, send_env=[], env={}, x11_forwarding=False
+        )
     except (asyncssh.Error, OSError) as error:
         raise HostError(f"logged in, but no session: {visible(str(error))}", reached=True) from None
+
+
+def _is_shut(known: Sequence[_KnownHosts]) -> bool:
+    """Of the machines on the way and the one that was asked for, did none take a connection?"""
+    return not any(each.met for each in known)
 
 
 def _reason(

@@ -24,7 +24,7 @@ with Client() as client:
             "unfinished": counts.waiting + counts.pending + counts.offered + counts.running,
             "connected": {worker.host for worker in client.workers() if worker.state == "connected"},
         }
-        if eval(sys.argv[1], seen):
+        if eval(sys.argv[1], {}, seen):
             break
         if time.monotonic() > until:
             sys.exit(f"last seen: {seen}")
@@ -34,11 +34,12 @@ LOGS = ".local/state/kueue/log"
 
 
 class Desk:
-    """The hosts, seen from the desk. `names` are those that workers are kept on."""
+    """The hosts, seen from the desk. `names` are those that workers are kept on; `supervisor` starts the supervisor."""
 
     def __init__(self, hosts: RealHosts) -> None:
         self.hosts = hosts
         self.names = [name for name in hosts.hosts if name != DESK]
+        self.supervisor: tuple[str, ...] = ("kueue_restart_workers",)
 
     def write_config(
         self,
@@ -48,12 +49,13 @@ class Desk:
         server: str = "",
         common: str = "",
         names: str | None = None,
+        server_name: str = DESK,
     ) -> None:
         """(Re)write the configuration; the arguments are TOML of their sections."""
         listed = " ".join(self.names) if names is None else names
         self.hosts.write_home(
             CONFIG,
-            f'[common_settings]\nshared_secret = "{SECRET}"\nserver_name = "{DESK}"\n{common}\n'
+            f'[common_settings]\nshared_secret = "{SECRET}"\nserver_name = "{server_name}"\n{common}\n'
             f"[server_settings]\n{server}\n"
             f"[worker_settings]\ndynamic_check_free_resources = false\n{worker}\n"
             f"[client_settings]\njob_default_ram_mb = 16\n"
@@ -64,7 +66,7 @@ class Desk:
         self, *words: str, check: bool = True, environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run the supervisor once, with these words."""
-        done = self.hosts.run(DESK, "kueue_restart_workers", *words, check=False, environment=environment)
+        done = self.hosts.run(DESK, *self.supervisor, *words, check=False, environment=environment)
         assert not check or done.returncode == 0, (done.returncode, done.stdout, done.stderr)
         assert "Traceback" not in done.stderr, done.stderr
         return done

@@ -156,6 +156,16 @@ class RealHosts:
         self._neighbour(DESK, f"link{number}", self.hosts[name].address, _hardware(number, 2))
         self._neighbour(name, "uplink", f"10.79.{number}.1", _hardware(number, 1))
 
+    def part(self, name: str) -> None:
+        """From now on what this host sends to the desk's own address, the server's, vanishes; ssh goes on."""
+        gateway = f"10.79.{self.hosts[name].number}.254"
+        self._neighbour(name, "uplink", gateway, NOBODY)
+        self.ip(name, "route", "add", f"{self.hosts[DESK].address}/32", "via", gateway)
+
+    def unite(self, name: str) -> None:
+        """That arrives again."""
+        self.ip(name, "route", "delete", f"{self.hosts[DESK].address}/32")
+
     def close(self) -> None:
         """End every host."""
         for host in reversed(self.hosts.values()):

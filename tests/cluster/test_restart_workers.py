@@ -30,12 +30,16 @@ def test_one_round_starts_twelve_workers_the_next_changes_nothing_and_another_me
     desk = make_desk(*TWELVE, supervisor=f"connect_timeout_seconds = {CONNECT_SECONDS}")
     hosts = desk.hosts
 
+    began = time.monotonic()
     rows = desk.rows("--once")
+    starting = time.monotonic() - began
     assert all(started(rows[name]) for name in TWELVE), rows
     assert rows["server"]["done"] == "started in screen"
     assert desk.connected() == set(TWELVE)
 
+    began = time.monotonic()
     rows = desk.rows("--once")
+    quiet = time.monotonic() - began
     assert not any(row["done"] or row["error"] for row in rows.values()), rows
 
     without_agent, without_keeper, rebooted = TWELVE[:3], TWELVE[3:6], TWELVE[6]
@@ -67,8 +71,10 @@ def test_one_round_starts_twelve_workers_the_next_changes_nothing_and_another_me
     assert "host key has CHANGED" in rows[other_key]["error"]
     assert f"ssh-keygen -R {other_key}" in rows[other_key]["error"]
     assert rows[hanging]["error"].startswith("logged in, but no answer within")
-    # Three hosts used up that time each. The rest is the supervisor's own start, on a machine that is all hosts.
-    assert seconds < 2 * CONNECT_SECONDS, "no host waits for another"
+    # Three hosts used up that time each. What is over is what a round takes in which nothing is done, on a machine
+    # that is all hosts and perhaps busy with other things.
+    slowest = max(CONNECT_SECONDS, starting)
+    assert seconds < slowest + max(5.0, 2 * quiet), "no host waits for another"
     for name in (black_hole, other_key, hanging):
         assert hosts.agents(name) == survivors[name][0]
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from kueue.cli.render.following import following_fields
-from kueue.cli.render.table import Cell, Column, styled, table
+from kueue.cli.render.table import Cell, Column, Layout, styled
 from kueue.durations import format_duration, format_ram
 from kueue.text import quoted, visible, visible_block
 from kueue.wire.codec import from_os
@@ -51,17 +53,23 @@ NARROW_COLUMNS = (
 )
 """On terminals that have no room for more; the note says who has the job, and for how long."""
 WIDE_FROM = 120
+PART_ROWS = 1000
+"""Laid out together."""
 
 
 def job_lines(
-    jobs: list[JobView], now: float, width: int, *, colour: bool, queue: str | None = None
-) -> list[str]:
-    """The table. It names queues if not all jobs are in `queue`, the one asked for, or in `default`."""
+    jobs: Iterable[JobView], now: float, width: int, *, colour: bool, queue: str | None = None
+) -> Iterator[str]:
+    """The table, of which no more than a part is kept; nothing without jobs. It names queues if not all jobs are in
+    `queue`, the one asked for, or in `default`."""
     known = DEFAULT_QUEUE if queue is None else queue
-    named = any(job.queue != known for job in jobs)
-    if width < WIDE_FROM:
-        return table(NARROW_COLUMNS, [_narrow_row(job, now, named) for job in jobs], width, colour=colour)
-    return table(COLUMNS, [_row(job, now, named) for job in jobs], width, colour=colour)
+    row, columns = (_narrow_row, NARROW_COLUMNS) if width < WIDE_FROM else (_row, COLUMNS)
+    layout = Layout(columns, width, colour=colour)
+    named = False
+    coming = iter(jobs)
+    while part := list(islice(coming, PART_ROWS)):
+        named = named or any(job.queue != known for job in part)
+        yield from layout.lines([row(job, now, named) for job in part])
 
 
 def jobs_of(row: JobView) -> int:

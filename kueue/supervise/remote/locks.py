@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 AGENT_LOCK = "@kueue-agent-"
 KEEPER_LOCK = "@kueue-keeper-"
 ASK_SECONDS = 3.0
+AGAIN_SECONDS = 0.05
+"""Between two tries to ask one whose queue of callers is full."""
 MAX_ANSWER = 65536
 TOLD = ("name", "version", "server", "config", "connected", "alone_seconds", "why_alone", "jobs", "leaving")
 _LISTENS = 0x10000
@@ -65,14 +67,22 @@ def _holders(prefix: str, seconds: float) -> list[tuple[int, bytes]]:
     try:
         for lock, inode in _locks(prefix):
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            callers.append(_Caller(sock, inode))
-            callers[-1].call(lock)
+            callers.append(_Caller(sock, lock, inode))
         until = time.monotonic() + seconds
-        waiting = {caller.sock.fileno(): caller for caller in callers if caller.connected}
-        while waiting and (left := until - time.monotonic()) > 0:
-            for descriptor in select.select(list(waiting), [], [], left)[0]:
-                if not waiting[descriptor].hear():
-                    del waiting[descriptor]
+        hearing = {}
+        queueing = callers
+        while True:
+            hearing.update({caller.sock.fileno(): caller for caller in queueing if caller.call()})
+            queueing = [caller for caller in queueing if caller.is_full]
+            left = until - time.monotonic()
+            if left <= 0 or not (hearing or queueing):
+                break
+            wait = min(left, AGAIN_SECONDS) if queueing else left
+            for descriptor in select.select(list(hearing), [], [], wait)[0]:
+                if not hearing[descriptor].hear():
+                    del hearing[descriptor]
+        for caller in queueing:
+            caller.pid = _pid_of(caller.inode)
         return [(caller.pid, caller.said) for caller in callers if caller.pid]
     finally:
         for caller in callers:
@@ -80,28 +90,36 @@ def _holders(prefix: str, seconds: float) -> list[tuple[int, bytes]]:
 
 
 class _Caller:
-    """One who asks the holder of a lock. `pid` is 0 if that is a stranger, or has gone."""
+    """One who asks the holder of a lock. `pid` is 0 if that is a stranger, or has gone.
 
-    def __init__(self, sock: socket.socket, inode: str) -> None:
+    `is_full`: so many were asking already that it was to come again.
+    """
+
+    def __init__(self, sock: socket.socket, lock: str, inode: str) -> None:
         self.sock = sock
+        self.lock = lock
         self.inode = inode
         self.pid = 0
         self.said = b""
-        self.connected = False
+        self.is_full = False
 
-    def call(self, lock: str) -> None:
+    def call(self) -> bool:
+        """Is it taken?"""
         self.sock.setblocking(False)
+        self.is_full = False
         try:
-            self.sock.connect("\0" + lock[1:])
-        except BlockingIOError:  # it takes no more callers
-            self.pid = _pid_of(self.inode)
-            return
+            self.sock.connect("\0" + self.lock[1:])
+        except BlockingIOError:
+            self.is_full = True
+            return False
         except OSError:
-            return
+            return False
         credentials = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         pid, uid, _ = struct.unpack("3i", credentials)
-        if uid == os.getuid():
-            self.pid, self.connected = pid, True
+        if uid != os.getuid():
+            return False
+        self.pid = pid
+        return True
 
     def hear(self) -> bool:
         """Take what has arrived; False if no more is to come."""

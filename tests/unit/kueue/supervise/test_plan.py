@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import msgspec
 import pytest
 
@@ -83,6 +85,8 @@ def test_an_agent_without_the_server_is_launched_anew_after_a_while_if_the_serve
     away = Ours(OURS.server, OURS.config, True, server_answers=False)
     waits = Plan((), "not connected: connection refused", alone)
     assert plan(Wish.KEEP, seen(alone), away) == plan(Wish.LOOK, seen(alone), away) == waits
+    just_back = dataclasses.replace(OURS, server_seconds=5.0)
+    assert plan(Wish.KEEP, seen(alone), just_back) == plan(Wish.LOOK, seen(alone), just_back) == waits
     recent = but(alone, alone_seconds=59.0)
     assert plan(Wish.KEEP, seen(recent), OURS) == Plan((), "not connected: connection refused", recent)
 
