@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
@@ -19,6 +20,7 @@ from kueue.wire.messages import MAX_ITEMS, Reason, Spec, Submit, SubmitArray, Wa
 from kueue_server.core.arrays import task_spec
 from kueue_server.core.events import ArraySubmitted, JobsSubmitted, PredecessorsAsked, SubmitFailed
 from kueue_server.core.instructions import AnswerPredecessors, SavePart
+from kueue_server.core.predecessors import MOST_RANGES
 from kueue_server.core.records import encoded_plan
 from kueue_server.core.tasks import first_state
 from kueue_server.engine import Engine
@@ -29,6 +31,8 @@ MAX_CONTEXT_BYTES = 4 * 1024 * 1024
 MAX_SPEC_BYTES = 4 * 1024 * 1024
 """Of a job as it is encoded; no system starts a program with as many arguments."""
 MAX_TOKEN_CHARACTERS = 128
+PORTION_OF_WAITS = 100
+"""So many different ones the core looks up in one go; it takes about 3 ms."""
 MAX_AWAITED_RANGES = 1_000_000
 """Ranges of ids that the jobs of a block wait for, all in all; the journal keeps those of each job."""
 
@@ -37,6 +41,8 @@ _OURS = Reason("bad_array", "which array a job is of is for the server to say")
 
 Answer = Callable[[int, int, Reason | None], None]
 """Called with first id, count, and None (0, 0: all were duplicates); or 0, 0 and why not."""
+Pins = tuple[int, ...]
+"""Questions for whom jobs on their way wait: their gates are kept until `SubmitFailed` says that this is over."""
 Expect = Callable[[Callable[[AnswerPredecessors], None]], int]
 """Gives a number for a question to the core, and calls with the answer."""
 
@@ -110,48 +116,63 @@ class Submissions:
         if waits:
             self._resolve(block, waits)
         else:
-            self._sift(block, 0)
+            self._sift(block, ())
 
     def _ask_predecessors(
-        self, token: str, waits: tuple[Waits, ...], answered: Callable[[AnswerPredecessors], None]
+        self,
+        token: str,
+        waits: tuple[Waits, ...],
+        answered: Callable[[dict[Waits, Waits], Pins], None],
     ) -> None:
-        """The core says in its turn which jobs are meant, so it knows of all that was submitted before."""
-
-        def found(answer: AnswerPredecessors) -> None:
-            if answer.error is not None:
-                self.end_token(token, 0, 0, answer.error)
-            else:
-                answered(answer)
-
+        """The core says in its turn which jobs are meant, so it knows of all that was submitted before. Of many it is
+        asked in portions, which other events may come between."""
         assert self._expect is not None
-        self._engine.post(PredecessorsAsked(self._expect(found), waits, time.time()))
+        portions = _portions(waits)
+        found: list[AnswerPredecessors] = []
+
+        def take(answer: AnswerPredecessors) -> None:
+            found.append(answer)
+            if len(found) < len(portions):
+                return
+            pins = tuple(one.request for one in found if one.error is None)
+            error = next((one.error for one in found if one.error is not None), None)
+            if error is not None:
+                self._give_up(token, pins, error)
+                return
+            by_request = {one.request: one.waits for one in found}
+            meant = [one for request in requests for one in by_request[request]]
+            answered(dict(zip(chain(*portions), meant, strict=True)), pins)
+
+        requests = [self._expect(take) for _ in portions]
+        wall = time.time()
+        for request, portion in zip(requests, portions, strict=True):
+            self._engine.post(PredecessorsAsked(request, portion, wall))
 
     def _resolve(self, block: _Block, waits: tuple[Waits, ...]) -> None:
         """Have it known for whom its jobs wait, and go on."""
 
-        def answered(found: AnswerPredecessors) -> None:
-            meant = dict(zip(waits, found.waits, strict=True))
+        def answered(meant: dict[Waits, Waits], pins: Pins) -> None:
             jobs = tuple(
                 spec if spec.waits is None else msgspec.structs.replace(spec, waits=meant[spec.waits])
                 for spec in block.jobs
             )
             ranges = sum(len(spec.waits.after) + len(spec.waits.after_any) for spec in jobs if spec.waits)
             if ranges > MAX_AWAITED_RANGES:
-                self._give_up(block.token, found.request, _TOO_MANY_AWAITED)
+                self._give_up(block.token, pins, _TOO_MANY_AWAITED)
                 return
             encoded = tuple(
                 body if spec.waits is None else self._encoder.encode(spec)
                 for spec, body in zip(jobs, block.encoded, strict=True)
             )
-            self._sift(block._replace(jobs=jobs, encoded=encoded), found.request)
+            self._sift(block._replace(jobs=jobs, encoded=encoded), pins)
 
         self._ask_predecessors(block.token, waits, answered)
 
-    def _sift(self, block: _Block, request: int) -> None:
+    def _sift(self, block: _Block, pins: Pins) -> None:
         """Leave out the jobs whose keys are there already, or wait until it is known whether they are."""
         sifted = self._keys.sift(block.jobs)
         if isinstance(sifted, Flight):
-            sifted.waiting.append(lambda: self._sift(block, request))
+            sifted.waiting.append(lambda: self._sift(block, pins))
             return
         places, names = sifted
         if len(places) < len(block.jobs):
@@ -159,19 +180,22 @@ class Submissions:
             block = block._replace(jobs=jobs, encoded=tuple([block.encoded[place] for place in places]))
         sent = {digest for digest, _ in block.contexts}
         if not block.jobs:
-            self._give_up(block.token, request, None)
+            self._give_up(block.token, pins, None)
         elif any(self._journal.context(one) is None for one in {spec.context for spec in block.jobs} - sent):
-            self._give_up(block.token, request, _UNKNOWN_CONTEXT)  # it was dropped meanwhile
+            self._give_up(block.token, pins, _UNKNOWN_CONTEXT)  # it was dropped meanwhile
         else:
-            self._write_block(block, names, request)
+            self._write_block(block, names, pins)
 
-    def _give_up(self, token: str, request: int, reason: Reason | None) -> None:
+    def _give_up(self, token: str, pins: Pins, reason: Reason | None) -> None:
         """Nothing of it will be in the journal."""
-        if request:
-            self._engine.post(SubmitFailed(request))
+        self._unpin(pins)
         self.end_token(token, 0, 0, reason)
 
-    def _write_block(self, block: _Block, names: list[Name], request: int) -> None:
+    def _unpin(self, pins: Pins) -> None:
+        for request in pins:
+            self._engine.post(SubmitFailed(request))
+
+    def _write_block(self, block: _Block, names: list[Name], pins: Pins) -> None:
         first, count = self.take_ids(len(block.encoded)), len(block.encoded)
         flight = self._keys.take_off(names, first + count - 1)
         wall = time.time()
@@ -187,10 +211,12 @@ class Submissions:
 
         def written(reason: Reason | None) -> None:
             if reason is None:
+                request = pins[0] if pins else 0
                 self._engine.post(JobsSubmitted(first, block.jobs, block.encoded, wall, request))
+                self._unpin(pins[1:])  # they have come to their gates
                 self.end_token(block.token, first, count, None)
             else:
-                self._give_up(block.token, request, reason)
+                self._give_up(block.token, pins, reason)
             self._keys.land(flight, durable=reason is None)
 
         self.write((rows,), written)
@@ -225,20 +251,19 @@ class Submissions:
         self.hold_token(message.token, content_hash, answer)
         array = _Array(message.token, content_hash, spec, steps, contexts)
         if spec.waits is None:
-            self._write_array(array, 0)
+            self._write_array(array, ())
             return
 
-        def answered(found: AnswerPredecessors) -> None:
-            (waits,) = found.waits
-            meant = array._replace(spec=msgspec.structs.replace(spec, waits=waits))
+        def answered(meant: dict[Waits, Waits], pins: Pins) -> None:
+            (waits,) = meant.values()
             if spec.context not in dict(contexts) and self._journal.context(spec.context) is None:
-                self._give_up(array.token, found.request, _UNKNOWN_CONTEXT)  # it was dropped meanwhile
+                self._give_up(array.token, pins, _UNKNOWN_CONTEXT)  # it was dropped meanwhile
             else:
-                self._write_array(meant, found.request)
+                self._write_array(array._replace(spec=msgspec.structs.replace(spec, waits=waits)), pins)
 
         self._ask_predecessors(array.token, (spec.waits,), answered)
 
-    def _write_array(self, array: _Array, request: int) -> None:
+    def _write_array(self, array: _Array, pins: Pins) -> None:
         count = count_of(array.steps)
         first = self.take_ids(count)
         last = first + count - 1
@@ -252,10 +277,12 @@ class Submissions:
 
         def written(reason: Reason | None) -> None:
             if reason is None:
+                request = pins[0] if pins else 0
                 self._engine.post(ArraySubmitted(first, last, spec, array.steps, wall, request))
+                self._unpin(pins[1:])
                 self.end_token(array.token, first, count, None)
             else:
-                self._give_up(array.token, request, reason)
+                self._give_up(array.token, pins, reason)
 
         self.write((block,), written)
 
@@ -349,6 +376,16 @@ def _refusal_of_contexts(contexts: tuple[bytes, ...]) -> Reason | None:
     if any(len(blob) > MAX_CONTEXT_BYTES for blob in contexts):
         return Reason("bad_context", f"the environment is larger than {MAX_CONTEXT_BYTES} bytes")
     return None
+
+
+def _portions(waits: tuple[Waits, ...]) -> list[tuple[Waits, ...]]:
+    """What the core is asked at once. All that selects jobs is one question: it means the same jobs in all of them."""
+    if sum(len(one.after) + len(one.after_any) for one in waits) > MOST_RANGES:
+        return [waits]  # the core refuses it
+    selecting = tuple(one for one in waits if one.select or one.select_any)
+    others = tuple(one for one in waits if not (one.select or one.select_any))
+    found = [others[at : at + PORTION_OF_WAITS] for at in range(0, len(others), PORTION_OF_WAITS)]
+    return [selecting, *found] if selecting else found
 
 
 def _hash_of(encoded: tuple[bytes, ...]) -> str:

@@ -67,7 +67,7 @@ class Admission:
                 if known.could_run_on(worker.name, worker.record.host, worker.record.capacity)
             ]
             if not able:
-                reasons[no_fit(known)] = None
+                reasons[no_fit(known, connected)] = None
             elif all(worker.paused is not None for worker in able):
                 reasons[all_paused(able)] = None
         return tuple(reasons)
@@ -119,18 +119,28 @@ class Admission:
         return None
 
 
-def no_fit(known: KnownShape) -> Reason:
-    """No connected worker is large enough, or of the right name."""
+def no_fit(known: KnownShape, workers: Sequence[Worker]) -> Reason:
+    """No connected worker is large enough and of the right name: what none of them has, or all that is needed, if each
+    of it is there somewhere."""
     shape = known.shape
-    wants = [_count(shape.cpus, "CPU"), f"{shape.ram_mb} MB"]
+    has = [worker.record.capacity for worker in workers]
+    wants = [
+        (_count(shape.cpus, "CPU"), any(one.cpus >= shape.cpus for one in has)),
+        (f"{shape.ram_mb} MB", any(one.ram_mb >= shape.ram_mb for one in has)),
+    ]
     if shape.job_slots > 1:
-        wants.append(f"{shape.job_slots} job slots")
-    wants += [f"{amount} {name}" for name, amount in known.own_needs]
-    text = f"no connected worker has {', '.join(wants)}"
+        slots = f"{shape.job_slots} job slots"
+        wants.append((slots, any(one.job_slots >= shape.job_slots for one in has)))
+    for name, amount in known.own_needs:
+        wants.append((f"{amount} {name}", any(dict(one.resources).get(name, 0) >= amount for one in has)))
     if shape.workers or shape.not_workers:
-        patterns = [*shape.workers, *(f"not {glob}" for glob in shape.not_workers)]
-        text += f" and the right name ({', '.join(patterns)})"
-    return Reason("no_fit", text)
+        patterns = ", ".join([*shape.workers, *(f"not {glob}" for glob in shape.not_workers)])
+        named = any(known.takes_name(worker.name, worker.record.host) for worker in workers)
+        wants.append((f"the right name ({patterns})", named))
+    lacking = [text for text, is_there in wants if not is_there] or [text for text, _ in wants]
+    if len(lacking) > 1 and lacking[-1].startswith("the right name"):
+        lacking[-2:] = [f"{lacking[-2]} and {lacking[-1]}"]
+    return Reason("no_fit", f"no connected worker has {', '.join(lacking)}")
 
 
 def all_paused(workers: Sequence[Worker]) -> Reason:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import assert_never
 
+from kueue.job import JobState
 from kueue.wire.messages import (
     BATCH_BYTES,
     Changes,
@@ -372,11 +373,11 @@ class Core:
         """The table by state, and how fast it goes."""
         state = self._state
         by_state = {name.value: len(ids) for name, ids in state.table.by_state.items()}
-        return JobCounts(
-            **by_state,
-            average_run_seconds=state.pace.average_run_seconds,
-            eta_seconds=state.pace.eta_seconds(state.table.unfinished, max(state.now, now - state.late)),
-        )
+        left = state.table.unfinished
+        # Where nothing goes on, nobody knows when it is over, however fast it went.
+        stands = left and not state.table.count(JobState.OFFERED, JobState.RUNNING)
+        eta = None if stands else state.pace.eta_seconds(left, max(state.now, now - state.late))
+        return JobCounts(**by_state, average_run_seconds=state.pace.average_run_seconds, eta_seconds=eta)
 
     def explain(
         self, job_id: int, now: float

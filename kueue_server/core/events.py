@@ -49,7 +49,7 @@ class PredecessorsAsked(msgspec.Struct, frozen=True):
 
 
 class SubmitFailed(msgspec.Struct, frozen=True):
-    """The jobs of that request are not in the journal, and never will be."""
+    """No jobs come any more of that request: they are not in the journal and never will be, or have all come."""
 
     request: int
 

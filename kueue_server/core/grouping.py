@@ -93,11 +93,15 @@ def _add_waiting(state: State, groups: dict[Reason, _Group]) -> None:
     """Those that are not pending yet: for another try, for other jobs, for a person."""
     waiting = state.table.by_state[JobState.WAITING]
     found: Counter[Reason] = Counter()
-    for job_id in islice(waiting, MOST_LOOKS):
-        job = state.table.look(job_id)
-        reason = None if job is None else job.reason
+    looks, job_id = MOST_LOOKS, waiting.at_or_after(0)
+    while job_id is not None and looks:
+        tasks = state.table.run_from(job_id)  # these wait for the same
+        reason = state.table.jobs[job_id].reason if tasks is None else tasks.part.reason
         code = FOLLOWS.code if reason is None else reason.code
-        found[HELD_BACK if code == HELD_BACK.code else NEXT_TRY if code == NEXT_TRY.code else FOLLOWS] += 1
+        group = HELD_BACK if code == HELD_BACK.code else NEXT_TRY if code == NEXT_TRY.code else FOLLOWS
+        found[group] += 1 if tasks is None else len(tasks)
+        looks -= 1
+        job_id = waiting.at_or_after((job_id if tasks is None else tasks.last) + 1)
     for reason, count in found.items():
         _add(groups, reason, count)
     if len(waiting) > found.total():

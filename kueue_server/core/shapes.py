@@ -57,6 +57,11 @@ class KnownShape:
             has = dict(capacity.resources)
             if any(amount > has.get(resource, 0) for resource, amount in self.own_needs):
                 return False
+        return self.takes_name(name, host)
+
+    def takes_name(self, name: str, host: str) -> bool:
+        """Whether it may run on a worker of this name, as far as people named some."""
+        shape = self.shape
         if shape.workers and not any(_names(glob, name, host) for glob in shape.workers):
             return False
         return not any(_names(glob, name, host) for glob in shape.not_workers)

@@ -297,7 +297,7 @@ def queues(state: State, now: float) -> tuple[QueueView, ...]:
 def _queue_view(queue: Queue, now: float) -> QueueView:
     rate = queue.rate.per_minute(now)
     unfinished = queue.unfinished
-    eta = 60.0 * unfinished / rate if rate else None if unfinished else 0.0
+    eta = 0.0 if not unfinished else 60.0 * unfinished / rate if rate and queue.handed_out else None
     counts = {state.value: queue.counts[state.place] for state in JobState}
     return QueueView(
         queue.name,

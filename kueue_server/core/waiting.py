@@ -71,7 +71,7 @@ class WhyWaiting:
             if not connected:
                 reason = Reason("no_worker", "no worker is connected")
             elif not able:
-                reason = no_fit(known)
+                reason = no_fit(known, connected)
             elif not fitting:
                 reason = all_paused(able)
             found = self._of_shape[known] = reason, fitting

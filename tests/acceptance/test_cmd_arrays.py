@@ -170,4 +170,5 @@ def test_an_array_follows_a_job_and_another_array_follows_it_also_when_the_serve
     states = {job["id"]: job["state"] for job in lab.json("list-jobs", "1-27")}
     assert states == dict.fromkeys(range(1, 25), "succeeded") | dict.fromkeys((25, 26, 27), "failed")
     (row,) = lab.json("list-jobs", "28-527")
-    assert (row["state"], row["last"], row["reason"]["text"]) == ("canceled", 527, "job 25 failed (exit 1)")
+    assert (row["state"], row["last"]) == ("canceled", 527)
+    assert row["reason"]["text"] in [f"job {first} failed (exit 1)" for first in (25, 26, 27)]

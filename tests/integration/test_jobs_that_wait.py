@@ -14,6 +14,9 @@ from kueue.errors import KueueError
 from kueue.predecessors import Predecessors
 from kueue.resources import Shape
 from kueue.wire.messages import Command, Spec, Submit, SubmitArray, Waits
+from kueue_server.core import predecessors
+from kueue_server.core.events import PredecessorsAsked
+from kueue_server.core.state import State
 from tests.hostile.peers import Served, dial, serving
 
 CONTEXT = b'{"env":[]}'
@@ -163,4 +166,37 @@ async def test_an_array_waits_for_a_group_and_is_told_of_its_end_once_whatever_i
         peer.send(SubmitArray(3, "u", spec(waits=Waits(((9_999_999, 9_999_999),))), ((1, 2, 1),), (CONTEXT,)))
         refused = await peer.read_until_rid(3)
         assert refused["reason"]["code"] == "unknown_job"
+    served.check()
+
+
+async def test_many_differing_waits_are_looked_up_in_portions_and_refused_as_one(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portions: list[int] = []
+    asked = predecessors.asked
+
+    def count(state: State, event: PredecessorsAsked) -> None:
+        portions.append(len(event.waits))
+        asked(state, event)
+
+    monkeypatch.setattr("kueue_server.core.core.predecessors.asked", count)
+    async with await dial(served.port) as peer, served.client() as client:
+        await client.submit_array(JobSpec(["true"], group="g", ram_mb=1), range(2000))
+        await peer.authenticate("client")
+        jobs = tuple(spec(waits=Waits(((1 + n, 2000),))) for n in range(998))
+        jobs = (*jobs, spec(waits=Waits(select=(Selector(group="g"),))), spec())
+        peer.send(Submit(1, "t", jobs, (CONTEXT,)))
+        assert (await peer.read_until_rid(1))["first"] == 2001
+        assert portions == [1, *[100] * 9, 98]
+        assert [await waits_of(client, job) for job in (2001, 2998, 2999)] == [
+            Waits(((1, 2000),)),
+            Waits(((998, 2000),)),
+            Waits(((1, 2000),)),
+        ]
+        bad = (*jobs[:-1], spec(waits=Waits(((5000, 5000),))))
+        peer.send(Submit(2, "u", bad, (CONTEXT,)))
+        assert (await peer.read_until_rid(2))["reason"]["code"] == "unknown_job"
+        await client.cancel(2000)
+        await client.wait(2999)
+        assert (await client.counts()).canceled == 1000
     served.check()

@@ -7,7 +7,7 @@ others starts only after a process of each of them has ended with 0.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -15,7 +15,8 @@ import msgspec
 from kueue.job import JobState
 from kueue.wire.messages import Range, Selector, Waits
 from kueue_server.core.gates import PREDECESSOR, is_held
-from kueue_server.core.instructions import DropJobs, SaveJob
+from kueue_server.core.instructions import DropJobs, SaveJob, SavePart
+from kueue_server.core.records import PlanRecord
 from kueue_server.core.table import max_restarts_of, waits_of
 from kueue_server.journal.interface import AddJobs, Write
 from tests.simulation.truth import PromiseBrokenError, Run, Truth
@@ -67,6 +68,49 @@ def draw_following(
             yield round(min(seconds, at + dice.expovariate(0.5)), 3), "kill", how
 
 
+def draw_following_arrays(
+    seed: int, seconds: float, times: list[float]
+) -> Iterator[tuple[float, str, dict[str, Any]]]:
+    """Arrays that follow others, of which parts are canceled and changed, in one of 16 runs."""
+    if seed % 16 != 14:
+        return
+    dice = random.Random(f"following arrays {seed}")
+    for _ in range(dice.choice((1, 1, 3, 5))):
+        at = round(min(seconds, dice.choice(times) + dice.expovariate(1.0)), 3)
+        how: dict[str, Any] = {
+            "indices": dice.choice((((1, 5, 1),), ((0, 2, 1), (10, 30, 5)), ((1, 40, 1),))),
+            "seconds": dice.choice((0.01, 0.5)),
+            "code": dice.choice((0, 0, 0, 7)),
+            "after": {
+                "place": round(dice.random() ** 2, 3),
+                "width": dice.choice((0, 0, 1, 3, 20)),
+                "any": dice.random() < 0.25,
+                "on_failure": dice.choice(("cancel", "cancel", "hold", "run")),
+            },
+        }
+        if dice.random() < 0.3:
+            how["server_dies"] = dice.randrange(10)
+        yield at, "submit array", how
+        for what in dice.sample(("cancel", "set", "clean", "kill"), dice.choice((0, 1, 2))):
+            yield round(min(seconds, at + dice.expovariate(0.5)), 3), what, _MEANWHILE[what](dice)
+
+
+_MEANWHILE: dict[str, Callable[[random.Random], dict[str, Any]]] = {
+    "cancel": lambda dice: {
+        "place": round(dice.random() / 2, 3),
+        "width": dice.choice((0, 4)),
+        "kill": False,
+    },
+    "set": lambda dice: {"place": round(dice.random() / 2, 3), "width": dice.choice((0, 3)), "state": ""},
+    "clean": lambda dice: {"failed": True},
+    "kill": lambda dice: {
+        "part": "server",
+        "down": round(dice.uniform(0.1, 5.0), 3),
+        "instruction": dice.randrange(12),
+    },
+}
+
+
 def _cleaned_meanwhile(dice: random.Random, at: float) -> Iterator[tuple[float, str, dict[str, Any]]]:
     """A job fails, and is cleaned while one that follows it is on its way to the disk of a server that dies."""
     yield at, "submit", {"count": 1, "seconds": 0.01, "cpus": 1, "wait": False, "code": 7}
@@ -103,10 +147,14 @@ class Forgotten:
         """Before it is applied."""
         if isinstance(write, AddJobs):
             for number, spec in enumerate(write.specs, write.first):
-                waits = _decode_waits(spec).waits
-                if waits is not None and waits.on_failure != "run":
-                    ids = (one for first, last in waits.after for one in range(first, last + 1))
-                    self._waiting[number] = frozenset(ids)
+                self._wait(range(number, number + 1), _decode_waits(spec).waits)
+            if write.array is not None:
+                ids = range(write.array.first, write.array.last + 1)
+                self._wait(ids, _decode_plan(write.array.plan).spec.waits)
+        elif isinstance(write, SavePart):
+            if write.state is not JobState.WAITING or _decode_plan(write.plan).reason is not None:
+                for number in range(write.first, write.last + 1):
+                    self._waiting.pop(number, None)
         elif isinstance(write, SaveJob):
             self._waiting.pop(write.job, None)
         elif isinstance(write, DropJobs):
@@ -120,12 +168,18 @@ class Forgotten:
             lost = [number for number, before in self._waiting.items() if before & self._failed]
             assert not lost, f"G13: a restart would let go of {lost}, though one before each failed"
 
+    def _wait(self, jobs: range, waits: Waits | None) -> None:
+        if waits is not None and waits.on_failure != "run":
+            before = frozenset(one for first, last in waits.after for one in range(first, last + 1))
+            self._waiting.update(dict.fromkeys(jobs, before))
+
 
 class _Waiting(msgspec.Struct):
     waits: Waits | None = None
 
 
 _decode_waits = msgspec.json.Decoder(_Waiting).decode
+_decode_plan = msgspec.json.Decoder(PlanRecord).decode
 
 
 class FollowTruth:

@@ -478,9 +478,10 @@ MUTANTS = {
     "tasks-told-before-commit": Mutant(
         "a submit of an array is answered before it is on the disk",
         _SUBMISSIONS,
-        "Submissions.submit_array",
+        "Submissions._write_array",
         "self.write((block,), written)",
-        "answer(first, count, None), self._in_flight[message.token].answers.clear(), self.write((block,), written)",
+        "[one(first, count, None) for one in self._in_flight[array.token].answers],"
+        " self._in_flight[array.token].answers.clear(), self.write((block,), written)",
         83,
     ),
     "queue-pause-not-kept": Mutant(
@@ -555,10 +556,26 @@ MUTANTS = {
         "if True:",
         118,
     ),
+    "array-waits-for-ever": Mutant(
+        "after a restart an array that waits comes to no gate",
+        kueue_server.core.restoring,
+        "restore",
+        "tasks.wait(state, part)",
+        "pass",
+        14,
+    ),
+    "array-follows-a-failure": Mutant(
+        "an array is let go though one before it failed",
+        kueue_server.core.dependencies,
+        "_tell_next_tasks",
+        "if gate.reason is None:",
+        "if True:",
+        174,
+    ),
     "held-in-memory-only": Mutant(
         "that a job is held is not written down",
         kueue_server.core.dependencies,
-        "_let_go",
+        "_tell",
         "state.outbox.save(job.id)\n",
         "pass\n",
         8,

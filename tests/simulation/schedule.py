@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.simulation.arrays import draw_arrays
-from tests.simulation.following import draw_following
+from tests.simulation.following import draw_following, draw_following_arrays
 from tests.simulation.queueing import draw_queueing
 from tests.simulation.sickness import draw_sickness
 from tests.simulation.steering import draw_steering
@@ -73,6 +73,7 @@ def draw(seed: int) -> Schedule:
         *draw_arrays(seed, seconds, times),
         *draw_queueing(seed, seconds, times),
         *draw_following(seed, seconds, times),
+        *draw_following_arrays(seed, seconds, times),
         *draw_sickness(seed, seconds, MACHINES),
     )
     actions += [Action(*drawn) for drawn in more][: max(0, MOST_ACTIONS - len(actions))]

@@ -279,8 +279,9 @@ class Simulation:
         wait: bool = False,
         dies: int | None = None,
         server_dies: int | None = None,
+        after: Wish | None = None,
     ) -> None:
-        """A person submits an array."""
+        """A person submits an array, which may have to follow others."""
         name = self.arrays.new_name(indices)
         spec = Spec(
             payload=Command(("run", str(seconds), str(code), "{n}")),
@@ -293,6 +294,7 @@ class Simulation:
             max_restarts=100,
             restart=restart,
             max_retries=retries,
+            waits=waits_for(after, self.disk.rows.next_job - 1),
         )
         client = self._client(60.0)
         submission = partial(submit_array, spec, indices, max_running)  # type: ignore[arg-type]

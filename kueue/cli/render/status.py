@@ -74,7 +74,7 @@ def cluster_lines(cluster: Cluster, now: float, *, colour: bool) -> list[str]:
     succeeded = sum(worker.hour_succeeded for worker in workers)
     failed = sum(worker.hour_failed for worker in workers)
     if succeeded or failed:
-        lines.append(_line("last hour", f"{succeeded} succeeded, {failed} failed", colour))
+        lines.append(_line("last hour", f"{succeeded} attempts succeeded, {failed} failed", colour))
     shown = [f"{visible(one.name)} {one.used}/{one.total}" for one in cluster.resources.resources]
     if shown:
         lines.append(_line("resources", ", ".join(shown), colour))

@@ -9,12 +9,14 @@ import pytest
 from rich.cells import cell_len
 
 from kueue.cli.render.cluster import busy_style, resource_lines, worker_lines
+from kueue.cli.render.explanation import explanation_lines
 from kueue.cli.render.jobs import PART_ROWS, count_line, detail_lines, job_lines
 from kueue.cli.render.json_rows import iso, job_row
 from kueue.cli.render.table import Cell, Column, shortened, table
 from kueue.resources import Capacity
 from kueue.wire.messages import (
     AttemptView,
+    Explanation,
     JobCounts,
     JobDetail,
     JobView,
@@ -210,6 +212,38 @@ def test_a_row_of_json_has_every_promised_key_and_can_be_encoded() -> None:
     row = job_row(job(command=(RawBytes(b"\xff"),), worker=None))
     assert set(promised) <= set(row)
     assert json.loads(json.dumps(row))["command"] == ["\udcff"]
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "wanted"),
+    [
+        ("failed", Reason("exit", "exit 2"), ["job 17 failed: exit 2"]),
+        ("succeeded", None, ["job 17 succeeded"]),
+        ("canceled", Reason("canceled", "canceled"), ["job 17 was canceled: canceled"]),
+        (
+            "waiting",
+            Reason("held", "held: job 3 failed"),
+            [
+                "job 17 is waiting: held: job 3 failed",
+                "kueue set-job 17 --release lets it go, kueue remove-job 17 cancels it",
+            ],
+        ),
+        (
+            "pending",
+            Reason("queue_paused", "queue night is paused"),
+            [
+                "job 17 is pending: queue night is paused",
+                "kueue resume-queue night lets it go on",
+                "the server knows no worker",
+            ],
+        ),
+    ],
+)
+def test_an_explanation_says_what_a_person_can_do(
+    state: str, reason: Reason | None, wanted: list[str]
+) -> None:
+    found = Explanation(1, job(state=state, reason=reason, queue="night"))
+    assert explanation_lines(found, 80, colour=False) == wanted
 
 
 def test_of_a_long_table_no_more_than_a_part_is_kept() -> None:

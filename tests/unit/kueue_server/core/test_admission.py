@@ -93,6 +93,22 @@ def test_warnings_are_given_once_a_reason() -> None:
     assert bench.core.warnings_for([make_spec()] * 5) == ()
     wide = make_spec(cpus=5, slots=2, resources={"gpu": 1})
     assert bench.core.warnings_for([wide, make_spec(), wide, make_spec(workers=("x*",))]) == (
-        Reason("no_fit", "no connected worker has 5 CPUs, 100 MB, 2 job slots, 1 gpu"),
-        Reason("no_fit", "no connected worker has 1 CPU, 100 MB and the right name (x*)"),
+        Reason("no_fit", "no connected worker has 5 CPUs"),
+        Reason("no_fit", "no connected worker has the right name (x*)"),
     )
+
+
+def test_what_no_worker_has_is_named_and_all_that_is_needed_where_no_worker_has_it_at_once() -> None:
+    bench = Bench()
+    bench.worker("large", cpus=16)
+    bench.worker("small", cpus=2, own={"gpu": 1})
+    specs = [
+        make_spec(cpus=64, ram_mb=10**9, resources={"gpu": 1}, workers=("x*", "y")),
+        make_spec(cpus=4, resources={"gpu": 1}),
+        make_spec(cpus=4, not_workers=("large",)),
+    ]
+    assert [warning.text for warning in bench.core.warnings_for(specs)] == [
+        "no connected worker has 64 CPUs, 1000000000 MB and the right name (x*, y)",
+        "no connected worker has 4 CPUs, 100 MB, 1 gpu",
+        "no connected worker has 4 CPUs, 100 MB and the right name (not large)",
+    ]

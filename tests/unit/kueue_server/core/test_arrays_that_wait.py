@@ -111,6 +111,7 @@ def test_held_tasks_stay_held_and_a_person_lets_some_of_them_go(bench: Bench) ->
         states = [bench.state(job) for job in range(2, 12)]
         assert states == ["waiting"] * 3 + ["pending"] * 2 + ["waiting"] * 5
         bench.restart()
+        bench.tick()
 
 
 def test_a_restart_finds_them_waiting_and_lets_them_go_when_it_is_time(bench: Bench) -> None:

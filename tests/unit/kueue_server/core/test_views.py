@@ -61,7 +61,7 @@ def test_why_a_job_waits() -> None:
     session, _ = bench.connect(cpus=1)
     bench.status(session, 0, accepting=False, note="keeper is silent")
     assert bench.reason(1) == Reason("draining", "no worker that fits takes jobs now (keeper is silent)")
-    assert bench.reason(2) == Reason("no_fit", "no connected worker has 64 CPUs, 100 MB")
+    assert bench.reason(2) == Reason("no_fit", "no connected worker has 64 CPUs")
     bench.status(session, 0)
     assert bench.reason(1) == Reason("busy", "every worker that fits is busy")
     bench.submit(make_spec())
@@ -233,3 +233,20 @@ def test_a_context_belongs_to_a_job() -> None:
     assert detail is not None
     assert (detail.max_restarts, detail.restart, detail.job.id) == (5, True, 1)
     assert bench.core.job_detail(2, bench.time) is None
+
+
+def test_nobody_says_when_it_is_over_while_nothing_is_handed_out() -> None:
+    bench = Bench()
+    session = bench.worker(cpus=1)
+    bench.submit(*[make_spec()] * 3, make_spec(cpus=64))
+    for job in (1, 2):
+        bench.pass_time(10, session)
+        bench.finished(session, (job, bench.core._state.table.jobs[job].fence))
+    (queue,) = bench.core.queues(bench.time)
+    assert (bench.core.counts(bench.time).eta_seconds or 0, queue.counts.eta_seconds or 0) > (0, 0)
+    bench.finished(session, (3, bench.core._state.table.jobs[3].fence))
+    (queue,) = bench.core.queues(bench.time)
+    assert (bench.core.counts(bench.time).eta_seconds, queue.counts.eta_seconds) == (None, None)
+    bench.cancel((4, 4))
+    (queue,) = bench.core.queues(bench.time)
+    assert (bench.core.counts(bench.time).eta_seconds, queue.counts.eta_seconds) == (0.0, 0.0)
