@@ -1,4 +1,4 @@
-"""Rounds over all machines: the server first, then all workers side by side, again and again."""
+"""Rounds over all machines, side by side, again and again; nothing is launched before it is known how the server is."""
 
 from __future__ import annotations
 
