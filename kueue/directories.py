@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from kueue.errors import UsageError
 
@@ -59,9 +61,17 @@ def volume_of(directory: str) -> str:
     return "/" + directory.lstrip("/").split("/", 1)[0]
 
 
+class _Above(NamedTuple):
+    """The directory that neighbours have above them. `device`: of its file system, None if it can't be seen."""
+
+    real: str
+    device: int | None
+    volume: str
+
+
 class Reach:
-    """Which machines jobs may run on because of their directories; of neighbours, what is above them is looked
-    up once.
+    """Volumes of jobs' directories, and the machines that the jobs may run on because of them. Each directory is looked
+    at once; of neighbours, what is above them, too.
 
     Args:
         host_only: directories, absolute, below which jobs stay on this machine.
@@ -75,10 +85,15 @@ class Reach:
         self._is_alone = is_alone
         named = [os.path.normpath(place) for place in host_only]
         self._host_only = (*named, *(real for place in named if (real := _real(place)) != place))
-        self._real: dict[str, str] = {}
+        self._known: dict[str, tuple[str, str]] = {}
+        self._above: dict[str, _Above] = {}
         self._mounts: dict[str, str] | None = None
-        self._seen: set[str] = set()
+        self._warned: set[str] = set()
         self._last: tuple[str, tuple[str, ...]] = ("", ())
+
+    def volume(self, directory: str) -> str:
+        """As `volume_of`."""
+        return self._look(directory)[1]
 
     def workers(self, directory: str) -> tuple[str, ...]:
         """Patterns of the workers that a job of this directory is for, if it names none itself: none, or this
@@ -88,23 +103,41 @@ class Reach:
         return self._last[1]
 
     def _workers(self, directory: str) -> tuple[str, ...]:
-        real = self._real_of(directory)
-        if any(is_below(path, place) for path in (directory, real) for place in self._host_only):
-            return ("".join(f"[{c}]" if c in _GLOB_CHARACTERS else c for c in self._host),)
+        real, _ = self._look(directory)
+        for place in self._host_only:
+            if is_below(directory, place) or is_below(real, place):
+                return ("".join(f"[{c}]" if c in _GLOB_CHARACTERS else c for c in self._host),)
         if not self._is_alone:
             self._look_at_mount(directory, real)
         return ()
 
-    def _real_of(self, directory: str) -> str:
-        """Without symbolic links."""
+    def _look(self, directory: str) -> tuple[str, str]:
+        """The path without symbolic links, and the volume."""
+        known = self._known.get(directory)
+        if known is None:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            known = self._known[directory] = self._look_up(directory)
+        return known
+
+    def _look_up(self, directory: str) -> tuple[str, str]:
         parent, _, name = directory.rpartition("/")
-        above = self._real.get(parent)
+        if parent in ("", "/") or name in ("", ".", ".."):
+            return _real(directory), volume_of(directory)
+        above = self._above.get(parent)
         if above is None:
-            if len(self._real) > _MOST_KNOWN:
-                self._real.clear()
-            above = self._real[parent] = _real(parent or "/")
-        path = f"{above.rstrip('/')}/{name}"
-        return _real(directory) if name in ("", ".", "..") or os.path.islink(path) else path
+            if len(self._above) >= _MOST_KNOWN:
+                self._above.clear()
+            above = self._above[parent] = _look_above(parent)
+        path = f"{above.real.rstrip('/')}/{name}"
+        try:
+            status = os.lstat(directory)
+        except (OSError, ValueError):
+            return path, above.volume
+        if stat.S_ISLNK(status.st_mode):
+            return _real(directory), above.volume
+        is_mount = above.device is not None and status.st_dev != above.device
+        return path, directory if is_mount else above.volume
 
     def _look_at_mount(self, directory: str, real: str) -> None:
         if self._mounts is None:
@@ -113,15 +146,24 @@ class Reach:
         if place is None:
             return
         kind = self._mounts[place]
-        if place in self._seen or kind not in LOCAL_FILE_SYSTEMS or not os.path.isdir(directory):
+        if place in self._warned or kind not in LOCAL_FILE_SYSTEMS or not os.path.isdir(directory):
             return
-        self._seen.add(place)
+        self._warned.add(place)
         where = directory if place == "/" else place
         text = (
             f"{where} is a local file system of {self._host} ({kind}): a job there runs wherever there is a"
             f" directory of that name; --worker {self._host} keeps it here"
         )
         self.warnings.append((LOCAL_DIRECTORY, text))
+
+
+def _look_above(parent: str) -> _Above:
+    real = _real(parent)
+    try:
+        device = os.stat(real).st_dev
+    except (OSError, ValueError):
+        device = None
+    return _Above(real, device, volume_of(parent))
 
 
 def is_below(path: str, place: str) -> bool:

@@ -8,14 +8,14 @@ import math
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
 from typing import NamedTuple, TypedDict
 
-from msgspec.structs import replace
+from msgspec import Struct
+from msgspec.structs import force_setattr, replace
 
 from kueue.amounts import MAX_AMOUNT
 from kueue.directories import Reach, current_directory
-from kueue.environment import Volumes, context_of, digest_of
+from kueue.environment import context_of, digest_of
 from kueue.errors import UsageError
 from kueue.predecessors import NOTHING_AWAITED, Predecessors, waits_of
 from kueue.resources import Shape
@@ -72,11 +72,17 @@ class ChangeOptions(TypedDict, total=False):
     priority: int | None
     group: str | None
     time_limit: float | datetime.timedelta | None
+    queue: str | None
     release: bool
 
 
-@dataclass(frozen=True, repr=False)
-class JobSpec:
+class _Words(Struct, frozen=True):
+    """What may be given without its name."""
+
+    command: Sequence[Path]
+
+
+class JobSpec(_Words, frozen=True, kw_only=True):
     """A command and what it asks for: `JobSpec(["./sim", "in.dat"], cpus=4, resources={"genus": 1})`.
 
     Args:
@@ -106,12 +112,10 @@ class JobSpec:
         UsageError: the command is no list of words.
     """
 
-    command: Sequence[Path]
-    _: KW_ONLY
     cpus: int | None = None
     ram_mb: int | None = None
     job_slots: int = 1
-    resources: Mapping[str, int] | None = field(default=None, hash=False)
+    resources: Mapping[str, int] | None = None
     stdout: Path | None = None
     stderr: Path | None = None
     cwd: Path | None = None
@@ -126,7 +130,7 @@ class JobSpec:
     retry_delay: float | datetime.timedelta = 0.0
     retry_on: Sequence[int] = ()
     time_limit: float | datetime.timedelta | None = None
-    env: Mapping[str, str] | None = field(default=None, hash=False)
+    env: Mapping[str, str] | None = None
     clean_env: bool = False
     workers: Sequence[str] = ()
     not_workers: Sequence[str] = ()
@@ -138,9 +142,12 @@ class JobSpec:
         if isinstance(self.command, str | bytes | os.PathLike):
             raise UsageError('a command is a list of words; for a line of shell: ["sh", "-c", line]')
         try:
-            object.__setattr__(self, "command", tuple(self.command))
+            force_setattr(self, "command", tuple(self.command))
         except TypeError:
             raise UsageError(f"a command is a list of words, not {self.command!r}") from None
+
+    def __hash__(self) -> int:
+        return hash(self.command)  # of all there is, mappings have none
 
     def __repr__(self) -> str:
         return f"JobSpec({list(self.command)!r})"
@@ -173,7 +180,6 @@ class Encoder:
         self._host = socket.gethostname()
         self._contexts: dict[tuple[bool, tuple[tuple[str, str], ...]], tuple[str, bytes]] = {}
         self._plain_context: tuple[str, bytes] | None = None
-        self._volumes = Volumes()
         self._here: str | None = None
         self._last: tuple[JobSpec, _Terms] | None = None
         self._last_waits: tuple[tuple[Predecessors, Predecessors, str] | None, Waits | None] = (None, None)
@@ -206,7 +212,7 @@ class Encoder:
         spec = Spec(
             payload=Command(words),
             cwd=_os_string("cwd", directory),
-            volume=self._volumes.of(directory),
+            volume=to_os(self.reach.volume(directory)),
             shape=shape,
             context=digest,
             stdout=None if job.stdout is None else _os_string("stdout", job.stdout),
@@ -341,7 +347,7 @@ def changes_of(options: ChangeOptions) -> Changes:
     """
     cpus, ram_mb, slots = options.get("cpus"), options.get("ram_mb"), options.get("job_slots")
     priority, group, limit = options.get("priority"), options.get("group"), options.get("time_limit")
-    needs = options.get("resources") or {}
+    queue, needs = options.get("queue"), options.get("resources") or {}
     unknown = sorted(set(options) - ChangeOptions.__annotations__.keys())
     if unknown:
         raise UsageError(f"{unknown[0]} can't be changed; {', '.join(ChangeOptions.__annotations__)} can")
@@ -356,6 +362,7 @@ def changes_of(options: ChangeOptions) -> Changes:
         group=None if group is None else _text("group", group),
         time_limit_seconds=None if limit is None else _seconds(limit) if limit else 0.0,
         release=bool(options.get("release", False)),
+        queue=None if queue is None else _text("queue", queue),
     )
 
 

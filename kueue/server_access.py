@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from kueue.directories import HOST_ONLY_DIRECTORIES, Reach
 from kueue.errors import AuthenticationError, KueueError, ServerUnreachableError, UsageError
 from kueue.job_spec import Encoder
-from kueue.wire.dialing import RefusedError
+from kueue.wire.dialing import CutError, RefusedError
 from kueue.wire.handshake import SECONDS
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 DEFAULT_PATIENCE_SECONDS = 10.0
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.25)
 """Pauses between attempts; the last one repeats."""
+DOUBTS = 2
+"""So often it is asked again whether a server means it that it hung up on us: one that dies says no more than that."""
 FIRST_WAITING_SECONDS = 0.1
 LONGEST_WAITING_SECONDS = 5.0
 """Pauses of those who wait for as long as it takes: they grow from one to the other."""
@@ -126,7 +128,8 @@ def _loaded(config: Config | ClientConfig | str | os.PathLike[str] | None) -> Cl
 class Dialing:
     """One go at connecting, of as many attempts as there is time for.
 
-    At first only a refused connection is worth another attempt: whatever else is wrong won't mend itself.
+    At first only a refused connection is worth another attempt: whatever else is wrong won't mend itself. But a server
+    that died while it shook hands looks like one that refuses us, or is none: that is doubted `DOUBTS` times.
     Once there was a connection, a server that is being restarted may fail in other ways, too.
     """
 
@@ -138,6 +141,8 @@ class Dialing:
         self._on_retry = on_retry
         self._passing = (ServerUnreachableError, AuthenticationError) if again else (RefusedError,)
         self._attempt = 0
+        self._said = False
+        self._doubted = 0
 
     @property
     def timeout(self) -> float:
@@ -147,13 +152,19 @@ class Dialing:
     def pause_after(self, error: KueueError) -> float:
         """Seconds to wait before the next attempt; raises `error` if there should be none."""
         left = self._deadline - time.monotonic()
-        if not isinstance(error, self._passing) or left <= 0:
+        passing = isinstance(error, self._passing)
+        if left <= 0 or not (passing or self._is_doubted(error)):
             raise error
-        if self._attempt == 0:
+        if passing and not self._said:
+            self._said = True
             self._say(error)
         pause = self._pause()
         self._attempt += 1
         return min(pause, left)
+
+    def _is_doubted(self, error: KueueError) -> bool:
+        self._doubted += 1
+        return isinstance(error, CutError | AuthenticationError) and self._doubted <= DOUBTS
 
     def _say(self, error: KueueError) -> None:
         if self._on_retry is not None:

@@ -6,7 +6,6 @@ job. Jobs are encoded once; what is on its way at a time is all that is kept.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import secrets
 from collections import deque
@@ -216,6 +215,8 @@ def _array_spec(job: JobSpec, encoder: Encoder) -> tuple[Spec, bytes]:
     if directory is None or MARK not in directory:
         return encoder.encode(job)
     common = os.path.dirname(directory[: directory.index(MARK)]) or "."
-    base, _ = encoder.encode(dataclasses.replace(job, cwd=common))
-    spec, context = encoder.encode(dataclasses.replace(job, cwd=os.path.join(from_os(base.cwd), directory)))
+    base, _ = encoder.encode(msgspec.structs.replace(job, cwd=common))
+    spec, context = encoder.encode(
+        msgspec.structs.replace(job, cwd=os.path.join(from_os(base.cwd), directory))
+    )
     return msgspec.structs.replace(spec, volume=base.volume, shape=base.shape), context

@@ -117,22 +117,29 @@ class Engine:
         self._take_tick(now)
         writes: list[JournalWrite] = []
         leaving: list[Instruction] = []
-        while self._inbox:
-            event = self._inbox.popleft()
-            for instruction in self.core.handle(event, now):
-                if type(instruction) in _WRITES:
-                    writes.append(instruction)  # type: ignore[arg-type]
-                else:
-                    leaving.append(instruction)
-            if type(event) is TurnCame:
-                self._turn_due = False
-            if self.core.is_under_way and not self._turn_due:
-                self._turn_due = True
-                self._inbox.append(TurnCame())
-            if self._inbox and self._loop.time() - now > SLICE_SECONDS:
-                self._scheduled = True
-                self._loop.call_soon(self._drain)
-                break
+        try:
+            while self._inbox:
+                event = self._inbox.popleft()
+                if type(event) is TurnCame:
+                    self._turn_due = False
+                for instruction in self.core.handle(event, now):
+                    if type(instruction) in _WRITES:
+                        writes.append(instruction)  # type: ignore[arg-type]
+                    else:
+                        leaving.append(instruction)
+                if self.core.is_under_way and not self._turn_due:
+                    self._turn_due = True
+                    self._inbox.append(TurnCame())
+                if self._inbox and self._loop.time() - now > SLICE_SECONDS:
+                    break
+        finally:
+            # Also when an event can't be handled, which is a fault of ours and told by the loop: what was decided of
+            # others is in the core already, and those behind it wait for their turn.
+            if self._inbox:
+                self._wake()
+            self._pass_on(writes, leaving)
+
+    def _pass_on(self, writes: list[JournalWrite], leaving: list[Instruction]) -> None:
         if writes:
             self._last_group += 1
             group = self._last_group

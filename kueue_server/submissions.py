@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from kueue.indices import count_of, fault_of_indices
-from kueue.job import JobState
+from kueue.indices import Step, count_of, fault_of_indices
 from kueue.wire.messages import MAX_ITEMS, Reason, Spec, Submit, SubmitArray, Waits
 from kueue_server.core.arrays import task_spec
 from kueue_server.core.events import ArraySubmitted, JobsSubmitted, PredecessorsAsked, SubmitFailed
 from kueue_server.core.instructions import AnswerPredecessors, SavePart
 from kueue_server.core.records import encoded_plan
+from kueue_server.core.tasks import first_state
 from kueue_server.engine import Engine
 from kueue_server.journal.interface import AddJobs, Journal, JournalBrokenError, JournalFullError
 from kueue_server.keys import Flight, Keys, Name
@@ -52,6 +52,16 @@ class _InFlight:
     def __init__(self, content_hash: str, answer: Answer) -> None:
         self.content_hash = content_hash
         self.answers = [answer]
+
+
+class _Array(NamedTuple):
+    """One on its way to the journal."""
+
+    token: str
+    content_hash: str
+    spec: Spec
+    steps: tuple[Step, ...]
+    contexts: tuple[tuple[str, bytes], ...]
 
 
 class _Block(NamedTuple):
@@ -98,17 +108,28 @@ class Submissions:
         block = _Block(message.token, content_hash, message.jobs, encoded, contexts)
         waits = tuple(dict.fromkeys(spec.waits for spec in message.jobs if spec.waits is not None))
         if waits:
-            self._ask_predecessors(block, waits)
+            self._resolve(block, waits)
         else:
             self._sift(block, 0)
 
-    def _ask_predecessors(self, block: _Block, waits: tuple[Waits, ...]) -> None:
+    def _ask_predecessors(
+        self, token: str, waits: tuple[Waits, ...], answered: Callable[[AnswerPredecessors], None]
+    ) -> None:
         """The core says in its turn which jobs are meant, so it knows of all that was submitted before."""
 
+        def found(answer: AnswerPredecessors) -> None:
+            if answer.error is not None:
+                self.end_token(token, 0, 0, answer.error)
+            else:
+                answered(answer)
+
+        assert self._expect is not None
+        self._engine.post(PredecessorsAsked(self._expect(found), waits, time.time()))
+
+    def _resolve(self, block: _Block, waits: tuple[Waits, ...]) -> None:
+        """Have it known for whom its jobs wait, and go on."""
+
         def answered(found: AnswerPredecessors) -> None:
-            if found.error is not None:
-                self.end_token(block.token, 0, 0, found.error)
-                return
             meant = dict(zip(waits, found.waits, strict=True))
             jobs = tuple(
                 spec if spec.waits is None else msgspec.structs.replace(spec, waits=meant[spec.waits])
@@ -116,7 +137,7 @@ class Submissions:
             )
             ranges = sum(len(spec.waits.after) + len(spec.waits.after_any) for spec in jobs if spec.waits)
             if ranges > MAX_AWAITED_RANGES:
-                self._give_up(block, found.request, _TOO_MANY_AWAITED)
+                self._give_up(block.token, found.request, _TOO_MANY_AWAITED)
                 return
             encoded = tuple(
                 body if spec.waits is None else self._encoder.encode(spec)
@@ -124,8 +145,7 @@ class Submissions:
             )
             self._sift(block._replace(jobs=jobs, encoded=encoded), found.request)
 
-        assert self._expect is not None
-        self._engine.post(PredecessorsAsked(self._expect(answered), waits, time.time()))
+        self._ask_predecessors(block.token, waits, answered)
 
     def _sift(self, block: _Block, request: int) -> None:
         """Leave out the jobs whose keys are there already, or wait until it is known whether they are."""
@@ -139,17 +159,17 @@ class Submissions:
             block = block._replace(jobs=jobs, encoded=tuple([block.encoded[place] for place in places]))
         sent = {digest for digest, _ in block.contexts}
         if not block.jobs:
-            self._give_up(block, request, None)
+            self._give_up(block.token, request, None)
         elif any(self._journal.context(one) is None for one in {spec.context for spec in block.jobs} - sent):
-            self._give_up(block, request, _UNKNOWN_CONTEXT)  # it was dropped meanwhile
+            self._give_up(block.token, request, _UNKNOWN_CONTEXT)  # it was dropped meanwhile
         else:
             self._write_block(block, names, request)
 
-    def _give_up(self, block: _Block, request: int, reason: Reason | None) -> None:
+    def _give_up(self, token: str, request: int, reason: Reason | None) -> None:
         """Nothing of it will be in the journal."""
         if request:
             self._engine.post(SubmitFailed(request))
-        self.end_token(block.token, 0, 0, reason)
+        self.end_token(token, 0, 0, reason)
 
     def _write_block(self, block: _Block, names: list[Name], request: int) -> None:
         first, count = self.take_ids(len(block.encoded)), len(block.encoded)
@@ -170,7 +190,7 @@ class Submissions:
                 self._engine.post(JobsSubmitted(first, block.jobs, block.encoded, wall, request))
                 self.end_token(block.token, first, count, None)
             else:
-                self._give_up(block, request, reason)
+                self._give_up(block.token, request, reason)
             self._keys.land(flight, durable=reason is None)
 
         self.write((rows,), written)
@@ -184,8 +204,8 @@ class Submissions:
             refusal = Reason("bad_array", fault)
         if refusal is None and (spec.array is not None or spec.array_index is not None):
             refusal = _OURS
-        if refusal is None and (spec.key or spec.waits is not None):
-            refusal = Reason("bad_array", "the tasks of an array have no key, and wait for no other jobs")
+        if refusal is None and spec.key:
+            refusal = Reason("bad_array", "the tasks of an array have no key")
         content = self._encoder.encode((spec, steps))
         # A task is the longer the higher its index is.
         longest = spec if refusal is not None else task_spec(spec, max(last for _, last, _ in steps))
@@ -202,22 +222,40 @@ class Submissions:
         if refusal is not None:
             answer(0, 0, refusal)
             return
-        count = count_of(steps)
+        self.hold_token(message.token, content_hash, answer)
+        array = _Array(message.token, content_hash, spec, steps, contexts)
+        if spec.waits is None:
+            self._write_array(array, 0)
+            return
+
+        def answered(found: AnswerPredecessors) -> None:
+            (waits,) = found.waits
+            meant = array._replace(spec=msgspec.structs.replace(spec, waits=waits))
+            if spec.context not in dict(contexts) and self._journal.context(spec.context) is None:
+                self._give_up(array.token, found.request, _UNKNOWN_CONTEXT)  # it was dropped meanwhile
+            else:
+                self._write_array(meant, found.request)
+
+        self._ask_predecessors(array.token, (spec.waits,), answered)
+
+    def _write_array(self, array: _Array, request: int) -> None:
+        count = count_of(array.steps)
         first = self.take_ids(count)
         last = first + count - 1
-        spec = msgspec.structs.replace(spec, array=first)
-        self.hold_token(message.token, content_hash, answer)
+        spec = msgspec.structs.replace(array.spec, array=first)
         wall = time.time()
-        plan = encoded_plan(spec, steps)
-        part = SavePart(first, last, wall, spec.context, plan, JobState.PENDING, 0.0)
-        block = AddJobs(first, wall, (), (), contexts, message.token, content_hash, whole=count, array=part)
+        plan = encoded_plan(spec, array.steps)
+        part = SavePart(first, last, wall, spec.context, plan, first_state(spec), 0.0)
+        block = AddJobs(
+            first, wall, (), (), array.contexts, array.token, array.content_hash, whole=count, array=part
+        )
 
         def written(reason: Reason | None) -> None:
             if reason is None:
-                self._engine.post(ArraySubmitted(first, last, spec, steps, wall))
-                self.end_token(message.token, first, count, None)
+                self._engine.post(ArraySubmitted(first, last, spec, array.steps, wall, request))
+                self.end_token(array.token, first, count, None)
             else:
-                self.end_token(message.token, 0, 0, reason)
+                self._give_up(array.token, request, reason)
 
         self.write((block,), written)
 

@@ -1,7 +1,8 @@
 """Getting everything for a start open and at hand: directory, program, outputs; then the order to the keeper.
 
 Each step may ask a thread, or be answered at once from what was asked a moment ago; a plain job in a busy
-directory costs no thread at all. What has been opened belongs to its key until it is taken or discarded.
+directory costs no thread at all. A program that does not depend on the directory is looked for meanwhile. What has
+been opened belongs to its key until it is taken or discarded.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Prepared:
     generation: int
     directory: OpenDirectory | None = None
     program: str = ""
+    found: str | BaseException | None = None
     keep_tmpdir: bool = True
     outputs: OpenOutputs = field(default_factory=OpenOutputs)
     ready: bool = False
@@ -98,6 +100,8 @@ class Preparations:
             spec = msgspec.structs.replace(spec, stdout=stdout, stderr=stderr)
         job = Prepared(order.key, order.attempt, spec, from_os(spec.cwd), context, self.generation)
         self._by_key[order.key] = job
+        if not self._is_of_directory(job):
+            self._ask_program(job)
         self._directories.find(job.cwd, lambda result: self._with_directory(job, result))
 
     def take(self, key: str) -> Prepared | None:
@@ -135,22 +139,32 @@ class Preparations:
             self._refuse(job, refusal, ancestor)
             return
         job.directory = result
-        name, path = (
-            from_os(job.spec.payload.argv[0]) if job.spec.payload.argv else "",
-            job.context.search_path,
-        )
+        if job.found is not None:
+            self._with_program(job, job.found)
+        elif self._is_of_directory(job):
+            self._ask_program(job)
+
+    def _is_of_directory(self, job: Prepared) -> bool:
+        return depends_on_directory(first_word(job.spec), job.context.search_path)
+
+    def _ask_program(self, job: Prepared) -> None:
+        name, path = first_word(job.spec), job.context.search_path
         self._programs.ask(
-            (name, path, job.cwd if depends_on_directory(name, path) else ""),
+            (name, path, job.cwd if self._is_of_directory(job) else ""),
             lambda: find_program(name, path, job.cwd),
-            lambda found: self._with_program(job, found),
+            lambda found: self._found_program(job, found),
         )
+
+    def _found_program(self, job: Prepared, result: str | BaseException) -> None:
+        job.found = result
+        if job.directory is not None:
+            self._with_program(job, result)
 
     def _with_program(self, job: Prepared, result: str | BaseException) -> None:
         if not self._wanted(job):
             return
         if isinstance(result, NoProgramError):
-            name, path = from_os(job.spec.payload.argv[0]), job.context.search_path
-            where = job.spec.cwd if depends_on_directory(name, path) else None
+            where = job.spec.cwd if self._is_of_directory(job) else None
             self._refuse(job, Reason("no_program", str(result)), where)
         elif isinstance(result, BaseException):
             self._refuse(job, Reason("file_timeout", f"looking for the program: {result}"), None)
@@ -225,6 +239,11 @@ def refusal_of(error: BaseException, cwd: str) -> tuple[Reason, OsString | None]
     if isinstance(error, ExhaustedError):
         return Reason("no_resources", str(error)), None
     return Reason("no_directory", f"{cwd}: {error}"), None
+
+
+def first_word(spec: Spec) -> str:
+    """What names the program; empty if nothing does."""
+    return from_os(spec.payload.argv[0]) if spec.payload.argv else ""
 
 
 def depends_on_directory(name: str, search_path: str) -> bool:

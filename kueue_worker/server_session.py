@@ -50,6 +50,8 @@ WELCOME_SECONDS = 30.0
 TAKEN_SECONDS = 0.5
 SILENT_HEARTBEATS = 3
 NAME_IN_USE = "name_in_use"
+DOUBTS = 2
+"""So often it is asked again whether a server that hung up on us has another secret: one that dies says no more."""
 NAME_SLACK_SECONDS = 5.0
 REPORT_INTERVAL_SECONDS = 0.003
 BUSY_INTERVAL_SECONDS = 0.02
@@ -114,6 +116,7 @@ class ServerSession:
         self._wake = asyncio.Event()
         self._refusal: Reason | None = None
         self._name_used_since: float | None = None
+        self._doubted = 0
         self._heartbeat_seconds = 15.0
         self._last_sent = 0.0
         self._timer: asyncio.TimerHandle | None = None  # welcome, then heartbeat
@@ -225,12 +228,19 @@ class ServerSession:
                 handler=self,
                 timeout=CONNECT_SECONDS,
             )
-        except (AuthenticationError, VersionError) as error:
+        except AuthenticationError as error:
+            self._doubted += 1
+            if self._ever_taken or self._doubted > DOUBTS:
+                self._on_refusal(Reason("refused", str(error)))
+            return False
+        except VersionError as error:
             self._on_refusal(Reason("refused", str(error)))
             return False
         except KueueError as error:
+            self._doubted = 0
             self._say_away(str(error))
             return False
+        self._doubted = 0
         if self._closed.is_set():  # it ended before `connect` returned
             self._link = None
             return False

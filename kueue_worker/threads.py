@@ -19,12 +19,25 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 DEADLINE_SECONDS = 5.0
+LATE_SECONDS = 0.5
+"""A deadline that is noticed later than this has passed while we slept, and so did the threads, maybe."""
 MOST_THREADS = 48
 MOST_IDLE = 4
 
 
 class _Call(Generic[T]):
-    __slots__ = ("begun", "dispose", "done", "hangs", "over", "place", "timer", "work")
+    __slots__ = (
+        "begun",
+        "deadline_seconds",
+        "dispose",
+        "done",
+        "due",
+        "hangs",
+        "over",
+        "place",
+        "timer",
+        "work",
+    )
 
     def __init__(
         self,
@@ -32,11 +45,14 @@ class _Call(Generic[T]):
         done: Callable[[T | BaseException], None],
         dispose: Callable[[T], None] | None,
         place: Hashable,
+        deadline_seconds: float,
     ) -> None:
         self.work = work
         self.done = done
         self.dispose = dispose
         self.place = place
+        self.deadline_seconds = deadline_seconds
+        self.due = 0.0
         self.begun = False  # set by its thread
         self.over = False  # touched on the loop only
         self.hangs = False  # likewise
@@ -73,8 +89,8 @@ class DeadlineThreads:
         if place in self._hung:
             done(TimeoutError("no answer yet"))
             return
-        call = _Call(work, done, dispose, place)
-        call.timer = self._loop.call_later(deadline_seconds, self._expire, call)
+        call = _Call(work, done, dispose, place, deadline_seconds)
+        self._set_deadline(call)
         with self._lock:
             waiting = self._calls.qsize()
             start = self._idle <= waiting and self._threads < self._most and not self._closed
@@ -95,8 +111,16 @@ class DeadlineThreads:
         for _ in range(count):
             self._calls.put(None)
 
+    def _set_deadline(self, call: _Call[T]) -> None:
+        call.due = self._loop.time() + call.deadline_seconds
+        call.timer = self._loop.call_at(call.due, self._expire, call)
+
     def _expire(self, call: _Call[T]) -> None:
-        if not call.over:
+        """Who was frozen, or got no CPU, finds the timers before the answers that came meanwhile: a place that answers
+        would seem to hang, and nothing be started there for a minute."""
+        if self._loop.time() - call.due > LATE_SECONDS:
+            self._set_deadline(call)
+        elif not call.over:
             call.over = True
             if call.begun and call.place is not None:
                 call.hangs = True

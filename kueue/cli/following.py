@@ -47,10 +47,10 @@ def settled(client: Client, spec: JobSpec) -> JobSpec:
     Raises:
         UsageError: a selector names no job.
     """
-    import dataclasses
+    from msgspec.structs import replace
 
     changes: dict[str, Any] = {"after": _ids(client, spec.after), "after_any": _ids(client, spec.after_any)}
-    return dataclasses.replace(spec, **changes)
+    return replace(spec, **changes)
 
 
 def _ids(client: Client, wanted: Any) -> tuple[Any, ...]:

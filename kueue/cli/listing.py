@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
@@ -14,7 +15,7 @@ from kueue.cli import options, shared_options
 from kueue.cli.parameters import with_options
 from kueue.cli.selecting import EVERYTHING, SELECTOR, Ids, selector_of
 from kueue.cli.session import Session, session_of
-from kueue.wire.messages import Context, JobCounts
+from kueue.wire.messages import Context, JobCounts, JobView
 from kueue.wire.selector import is_open
 
 HEADER_AND_FOOTER_LINES = 4
@@ -77,11 +78,17 @@ def list_jobs(
             return 0
         from kueue.cli.render.jobs import count_line, job_lines, jobs_of
 
-        shown = list(found)
-        counts = client.counts()
-        if shown:
-            terminal.print(job_lines(shown, time.time(), terminal.width, colour=terminal.colour))
-        terminal.print([count_line(counts, sum(map(jobs_of, shown)), colour=terminal.colour)])
+        shown = 0
+
+        def counted() -> Iterator[JobView]:
+            nonlocal shown
+            for job in found:
+                shown += jobs_of(job)
+                yield job
+
+        now, width = time.time(), terminal.width
+        terminal.print(job_lines(counted(), now, width, colour=terminal.colour, queue=which.queue))
+        terminal.print([count_line(client.counts(), shown, colour=terminal.colour)])
     return 0
 
 
@@ -96,8 +103,7 @@ def _at_a_glance(session: Session) -> int:
         page = client.glance(min(max(1, rows), MOST_ROWS))
     counts = page.counts or JobCounts()
     jobs = list(page.jobs if page.left_out is not None else page.jobs[::-1])
-    if jobs:
-        terminal.print(job_lines(jobs, time.time(), terminal.width, colour=terminal.colour))
+    terminal.print(job_lines(jobs, time.time(), terminal.width, colour=terminal.colour))
     lines = [count_line(counts, sum(map(jobs_of, jobs)), colour=terminal.colour)]
     if page.left_out is not None:
         left = left_out_line(page.left_out, terminal.width)

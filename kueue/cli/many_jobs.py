@@ -7,7 +7,6 @@ Entries are read, made into jobs and submitted as they come; nothing is kept of 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import re
 import stat
@@ -95,7 +94,7 @@ def _jobs(base: JobSpec, entries: Iterator[Entry]) -> Iterator[JobSpec]:
             changes["key"] = msgspec.json.encode(found.whole, order="sorted").decode()
         if "cwd" in changes and not os.path.isdir(changes["cwd"]):
             raise UsageError(f"{where}: -C {changes['cwd']}: no such directory")
-        yield dataclasses.replace(base, command=command, **changes)
+        yield msgspec.structs.replace(base, command=command, **changes)
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:

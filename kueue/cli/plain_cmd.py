@@ -12,7 +12,7 @@ from kueue.cli import options
 from kueue.cli.quick import Call
 from kueue.cli.terminal import Terminal
 from kueue.client_config import ClientConfig, plain_client_config
-from kueue.directories import Reach, current_directory, volume_of
+from kueue.directories import Reach, current_directory
 from kueue.inherited import inherited_environment
 
 MAX_PRIORITY = 1000
@@ -122,7 +122,7 @@ def spec_fields(
     return {
         "payload": {"kind": "command", "argv": command},
         "cwd": directory,
-        "volume": volume_of(directory),
+        "volume": reach.volume(directory),
         "shape": {name: value for name, value in shape.items() if value != _DEFAULTS[name]},
         **{name: value for name, value in optional.items() if value != _DEFAULTS[name]},
     }

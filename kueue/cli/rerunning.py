@@ -27,6 +27,7 @@ CHANGES = (
     Option("priority", ("-p", "--priority"), "text", "-1000 to 1000 instead.", "N"),
     Option("time_limit", ("--time-limit",), "text", "90s, 15m, 2d instead; or none.", "DUR"),
     Option("new_group", ("--new-group",), "text", "Put them into this group.", "NAME"),
+    Option("new_queue", ("--new-queue",), "text", "Put them into this queue.", "NAME"),
 )
 RELEASE = Option("release", ("--release",), "flag", "Let held jobs go.", None, False)
 
@@ -56,6 +57,8 @@ def changes_of(values: Mapping[str, Any]) -> ChangeOptions:
         found["time_limit"] = 0 if none else options.duration(values["time_limit"])
     if values["new_group"] is not None:
         found["group"] = values["new_group"]
+    if values["new_queue"] is not None:
+        found["queue"] = values["new_queue"]
     if values.get("release"):
         found["release"] = True
     return found
@@ -91,7 +94,7 @@ def set_job(context: typer.Context, jobs: Ids = None, *, values: dict[str, Any])
     changes = changes_of(values)
     if not changes:
         raise UsageError(
-            "what is to be changed? -p, -c, -r, -j, --resource, --time-limit, --new-group or --release"
+            "what is to be changed? -p, -c, -r, -j, --resource, --time-limit, --new-group, --new-queue or --release"
         )
     with session.connected() as client:
         decided = decide(session, client, selector, values, "change", _CHANGEABLE, has_ids=bool(jobs))

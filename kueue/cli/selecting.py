@@ -150,8 +150,7 @@ def _list(session: Session, client: Client, selector: Selector, able: Collection
     terminal = session.terminal
     which = msgspec.structs.replace(selector, states=states)
     jobs = list(client.job_views(which=which, limit=_MOST_LISTED))
-    if jobs:
-        terminal.print(job_lines(jobs, time.time(), terminal.width, colour=terminal.colour))
+    terminal.print(job_lines(jobs, time.time(), terminal.width, colour=terminal.colour))
     if len(jobs) == _MOST_LISTED:
         terminal.say("and perhaps more")
 

@@ -34,8 +34,8 @@ KEYS = """\
  ↑ ↓ PgUp PgDn Home End    as everywhere; the mouse works, too
  Enter      all about the selected job or worker
  /          filter, as one types; Esc takes it away
-            failed  group:NAME  name:GLOB  worker:GLOB  cwd:DIR
-            exit:N  since:2h  17  20-400  any words of a command
+            failed  group:NAME  queue:NAME  name:GLOB  worker:GLOB
+            cwd:DIR  exit:N  since:2h  17  20-400  words of a command
  o          newest or oldest first
  s          sort by time, name, worker, state (of at most 10,000 jobs)
  l          follow the log of the selected job
@@ -309,7 +309,7 @@ class TopApp(App[None]):
             ids = [str(first) for first, _ in new.ranges]
             return "; ".join([f"job {job.id} runs again as {' '.join(ids)}"] * bool(ids) + warnings)
 
-        self._ask(f"Run job {job.id} again?\n{_shown(job)}", rerun)
+        self._ask(f"Run job {job.id} again?\n{columns.named_command_of(job)}", rerun)
 
     def action_cancel(self) -> None:
         """Cancel the selected job."""
@@ -334,7 +334,7 @@ class TopApp(App[None]):
             if runs
             else f"Cancel job {job.id}?"
         )
-        self._ask(f"{verb}\n{_shown(job)}", cancel)
+        self._ask(f"{verb}\n{columns.named_command_of(job)}", cancel)
 
     def _ask(self, text: str, do: Callable[[], Awaitable[str]]) -> None:
         async def perform() -> None:
@@ -348,7 +348,3 @@ class TopApp(App[None]):
                 self.run_worker(perform(), exit_on_error=False)
 
         self.push_screen(Question(text), answered)
-
-
-def _shown(job: JobView) -> str:
-    return columns.job_cells(job, 0.0, has_names=False)[4].text

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from rich.cells import cell_len
 
-from kueue.cli.render.cluster import busy_style, state_cell
+from kueue.cli.render.cluster import busy_style, hour_cell, state_cell
 from kueue.cli.render.jobs import STATE_STYLES
 from kueue.cli.render.queues import queue_state
 from kueue.cli.render.table import Cell, shortened
@@ -35,6 +35,7 @@ JOBS = (
     Column("state", 9),
     Column("name", 14, from_width=100),
     Column("group", 12, from_width=120),
+    Column("queue", 10, from_width=140),
     Column("command", 12, share=3),
     Column("worker", 12),
     Column("time", 9, right=True),
@@ -43,11 +44,12 @@ JOBS = (
 WORKERS = (
     Column("name", 12, share=2),
     Column("state", 9, share=1),
-    Column("cpus", 9, right=True),
+    Column("cpus", 7, right=True),
     Column("memory", 17, right=True),
-    Column("jobs", 9, right=True),
-    Column("busy", 5, right=True),
-    Column("load", 6, right=True),
+    Column("jobs", 7, right=True),
+    Column("failed/ok", 9, right=True),
+    Column("busy", 4, right=True),
+    Column("load", 5, right=True),
     Column("uptime", 10, right=True, from_width=100),
     Column("version", 10, from_width=120),
     Column("note", 4, share=2, from_width=100),
@@ -96,18 +98,27 @@ def line(columns: Sequence[tuple[int, Column]], cells: Sequence[Cell]) -> list[C
 
 def job_cells(job: JobView, now: float, *, has_names: bool) -> list[Cell]:
     """A job; without a column for names, its name stands for the command."""
-    command = quoted([from_os(word) for word in job.command])
-    name = visible(job.name)
     return [
         Cell(str(job.id)),
         Cell(job.state, STATE_STYLES.get(job.state, "")),
-        Cell(name),
+        Cell(visible(job.name)),
         Cell(visible(job.group)),
-        Cell(command if has_names or not name else f"{name}: {command}"),
+        Cell(visible(job.queue)),
+        Cell(command_of(job) if has_names else named_command_of(job)),
         Cell(visible(job.worker or "") if job.state != "pending" else ""),
         Cell(_time(job, now)),
         Cell(visible(job.reason.text) if job.reason is not None else ""),
     ]
+
+
+def command_of(job: JobView) -> str:
+    """As it would be typed."""
+    return quoted([from_os(word) for word in job.command])
+
+
+def named_command_of(job: JobView) -> str:
+    """With the job's name before it, if it has one."""
+    return f"{visible(job.name)}: {command_of(job)}" if job.name else command_of(job)
 
 
 def _time(job: JobView, now: float) -> str:
@@ -128,6 +139,7 @@ def worker_cells(worker: WorkerView) -> list[Cell]:
         Cell(f"{used:.0f}/{capacity.cpus}" if is_here else "-", busy_style(used / max(1, capacity.cpus))),
         Cell(ram if is_here else "-"),
         Cell(f"{worker.jobs}/{capacity.job_slots}"),
+        hour_cell(worker),
         Cell("-") if status is None else Cell(f"{status.busy:.0%}", busy_style(status.busy)),
         Cell("-" if status is None else f"{status.load[0]:.1f}"),
         Cell("-" if status is None else format_duration(status.uptime_seconds)),

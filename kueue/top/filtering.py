@@ -13,15 +13,15 @@ from kueue.wire.selector import fault_of
 
 _STATES = tuple(state.value for state in JobState)
 _IDS = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
-_NAMES = {"g": "group", "n": "name", "w": "worker", "s": "state", "d": "cwd", "dir": "cwd"}
+_NAMES = {"g": "group", "q": "queue", "n": "name", "w": "worker", "s": "state", "d": "cwd", "dir": "cwd"}
 
 
 def selector_of(text: str) -> Selector:
     """The jobs that these words name; all words hold together.
 
-    `failed` or `state:failed,running`, `group:G`, `name:GLOB` or any word with `*`, `?` or `[`, `worker:GLOB`,
-    `cwd:DIR`, `exit:N`, `since:DUR`; all others together are looked for in names and commands, but if they are all like
-    `17` or `20-400`, they are ids.
+    `failed` or `state:failed,running`, `group:G`, `queue:Q`, `name:GLOB` or any word with `*`, `?` or `[`,
+    `worker:GLOB`, `cwd:DIR`, `exit:N`, `since:DUR`; all others together are looked for in names and commands, but if
+    they are all like `17` or `20-400`, they are ids.
 
     Raises:
         UsageError: it can't be meant.
@@ -37,7 +37,7 @@ def selector_of(text: str) -> Selector:
             states.append(word)
         elif colon and key == "state":
             states += _states(value)
-        elif colon and key in ("group", "name", "worker", "cwd", "exit", "since"):
+        elif colon and key in ("group", "queue", "name", "worker", "cwd", "exit", "since"):
             if value:
                 _put(fields, key, value)
         elif any(mark in word for mark in "*?["):

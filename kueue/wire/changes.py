@@ -18,3 +18,4 @@ class Changes(msgspec.Struct, frozen=True, omit_defaults=True):
     group: str | None = None
     time_limit_seconds: float | None = None
     release: bool = False
+    queue: str | None = None

@@ -19,6 +19,11 @@ class RefusedError(ServerUnreachableError):
     """Nobody listens there now (connection refused): trying again may help."""
 
 
+class CutError(ServerUnreachableError):
+    """The conversation ended before both sides had introduced themselves: a server that dies in that moment looks like
+    this, and so does what is no Kueue server."""
+
+
 def place(host: str, port: int) -> str:
     """An address for people."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -34,9 +39,9 @@ def failure_to_connect(
     if isinstance(error, AuthenticationError | VersionError):
         return error
     if isinstance(error, ProtocolError):
-        return ServerUnreachableError(f"{where}: {NOT_KUEUE}")
+        return CutError(f"{where}: {NOT_KUEUE}")
     if isinstance(error, KueueError):
-        return ServerUnreachableError(f"{where}: {error}")
+        return CutError(f"{where}: {error}")
     if isinstance(error, ConnectionRefusedError):
         return RefusedError(f"no server at {where} (connection refused)")
     if isinstance(error, TimeoutError) and handshake is not None:
@@ -50,7 +55,7 @@ def failure_to_connect(
         closed = None if handshake is None else handshake.closed()
         if isinstance(closed, AuthenticationError):
             return closed
-        return ServerUnreachableError(f"{where}: {NOT_KUEUE}")
+        return CutError(f"{where}: {NOT_KUEUE}")
     if isinstance(error, UnicodeError | OverflowError):
         return ServerUnreachableError(f"{where}: that can't be an address")
     if isinstance(error, OSError):

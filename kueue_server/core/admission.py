@@ -6,7 +6,7 @@ Reads the state, never changes it (but for what it remembers of shapes it has ju
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from kueue.amounts import MAX_AMOUNT
 from kueue.durations import format_duration
@@ -158,15 +158,24 @@ def _refusal_of_command(spec: Spec) -> Reason | None:
     argv = spec.payload.argv
     if not argv or argv[0] == "" or (isinstance(argv[0], RawBytes) and not argv[0].b64):
         return Reason("empty_command", "the command is empty")
-    for text in (*argv, spec.cwd, spec.stdout, spec.stderr):
-        if text is not None and ("\0" in text if isinstance(text, str) else b"\0" in text.b64):
-            return Reason("bad_command", "a NUL byte can't be in an argument or path")
+    if _has_nul((*argv, spec.cwd)) or ((spec.stdout or spec.stderr) and _has_nul((spec.stdout, spec.stderr))):
+        return Reason("bad_command", "a NUL byte can't be in an argument or path")
     for path, what in ((spec.cwd, "working directory"), (spec.volume, "volume")):
         if not _is_absolute(path):
             return Reason("bad_directory", f"the {what} must be an absolute path")
         if _is_too_long(path):
             return Reason("bad_directory", f"the {what} is longer than {LONGEST_PATH} bytes")
     return None
+
+
+def _has_nul(texts: Iterable[OsString | None]) -> bool:
+    try:
+        return "\0" in "".join(texts)  # type: ignore[arg-type]
+    except TypeError:  # some are bytes, or none at all
+        return any(
+            text is not None and ("\0" in text if isinstance(text, str) else b"\0" in text.b64)
+            for text in texts
+        )
 
 
 def _is_absolute(path: OsString) -> bool:
@@ -187,16 +196,12 @@ def _refusal_of_settings(spec: Spec) -> Reason | None:
     limit = spec.time_limit_seconds
     if limit is not None and not (limit > 0 and math.isfinite(limit)):
         return Reason("bad_time_limit", "the time limit must be longer than nothing")
-    if not 0 <= spec.max_retries <= MAX_AMOUNT:
-        return Reason("bad_retries", f"max_retries {spec.max_retries}: must be 0 to {MAX_AMOUNT}")
+    if spec.max_retries or spec.retry_delay_seconds or spec.retry_on:
+        refusal = _refusal_of_retries(spec)
+        if refusal is not None:
+            return refusal
     if spec.max_running is not None and not 1 <= spec.max_running <= MAX_AMOUNT:
         return Reason("bad_max_running", f"max_running {spec.max_running}: must be 1 to {MAX_AMOUNT}")
-    if spec.max_retries and not spec.restart:
-        return Reason("bad_retries", "a job that runs at most once is not tried again")
-    if not 0 <= (spec.retry_delay_seconds or 0.0) <= MAX_RETRY_DELAY:
-        return Reason("bad_retries", f"the retry delay must be 0 to {MAX_RETRY_DELAY} s")
-    if len(spec.retry_on) > 255 or not all(1 <= code <= 255 for code in spec.retry_on):
-        return Reason("bad_retries", "exit codes to retry on are 1 to 255")
     if len(spec.name) > MAX_NAME_CHARACTERS:
         return _too_long("name")
     if len(spec.group) > MAX_NAME_CHARACTERS:
@@ -209,6 +214,18 @@ def _refusal_of_settings(spec: Spec) -> Reason | None:
         return Reason("bad_name", "the name of the queue is empty")
     if spec.waits is not None and (fault := fault_of_waits(spec.waits)) is not None:
         return Reason(*fault)
+    return None
+
+
+def _refusal_of_retries(spec: Spec) -> Reason | None:
+    if not 0 <= spec.max_retries <= MAX_AMOUNT:
+        return Reason("bad_retries", f"max_retries {spec.max_retries}: must be 0 to {MAX_AMOUNT}")
+    if spec.max_retries and not spec.restart:
+        return Reason("bad_retries", "a job that runs at most once is not tried again")
+    if not 0 <= (spec.retry_delay_seconds or 0.0) <= MAX_RETRY_DELAY:
+        return Reason("bad_retries", f"the retry delay must be 0 to {MAX_RETRY_DELAY} s")
+    if len(spec.retry_on) > 255 or not all(1 <= code <= 255 for code in spec.retry_on):
+        return Reason("bad_retries", "exit codes to retry on are 1 to 255")
     return None
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from kueue.indices import MARK, count_of, part_of, text_of
 from kueue.job import JobState
-from kueue.wire.messages import Command, OsString, RawBytes, Spec, Step
+from kueue.wire.messages import Command, OsString, RawBytes, Reason, Spec, Step
 from kueue_server.core.pending import Lane
 from kueue_server.core.shapes import Cap
 
@@ -78,6 +78,11 @@ class Plan:
         self._ends = list(accumulate(count_of((step,)) for step in steps))
         self._pieces: list[bytes] | None = None
 
+    @property
+    def last(self) -> int:
+        """The id of the last task."""
+        return self.array + self._ends[-1] - 1
+
     def index(self, job: int) -> int:
         """The index of a task."""
         position = job - self.array
@@ -102,7 +107,8 @@ class Plan:
 class Part(msgspec.Struct, frozen=True):
     """The tasks of an array with the ids `first … last`: as long as they are latent, this is all there is of them.
 
-    They are pending, or were canceled before they started (`finished_at`).
+    They are pending, wait for other jobs, or were canceled before they started (`finished_at`). `reason`: why they were
+    canceled, if no person did it, or are held.
     """
 
     first: int
@@ -110,6 +116,7 @@ class Part(msgspec.Struct, frozen=True):
     plan: Plan
     state: JobState = JobState.PENDING
     finished_at: float = 0.0
+    reason: Reason | None = None
 
 
 class Tasks(msgspec.Struct, frozen=True):

@@ -1,7 +1,8 @@
 """Changes to jobs that have not started, and the specs of jobs that are run again.
 
-A pending job that is changed takes another place in its lane, or another lane. One that was handed over keeps
-what its worker was told; so does one of which an attempt may still live, since its books go by its shape.
+A pending job that is changed takes another place in its lane, or another lane, perhaps of another queue. One that was
+handed over keeps what its worker was told; so does one of which an attempt may still live, since its books go by its
+shape and its queue.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from kueue_server.core.admission import Admission
 from kueue_server.core.events import ChangeRequested
 from kueue_server.core.gates import is_held
 from kueue_server.core.instructions import AnswerChange, SaveSpec
+from kueue_server.core.queues import digest_of
 from kueue_server.core.state import State
 from kueue_server.core.table import Job, spec_of
 
@@ -56,6 +58,7 @@ def changed(spec: Spec, changes: Changes) -> Spec:
         shape=new_shape,
         priority=spec.priority if changes.priority is None else changes.priority,
         group=spec.group if changes.group is None else changes.group,
+        queue=spec.queue if changes.queue is None else changes.queue,
         time_limit_seconds=limit,
     )
 
@@ -89,6 +92,8 @@ class Changing:
         old = spec_of(job)
         new = changed(old, self._changes)
         refusal = self._admission.refusal_of(new)
+        if new.queue != old.queue and _has_key(state, new):
+            refusal = refusal or Reason("same_key", f"a job of the same key is in queue {new.queue}")
         if self._changes.release and not is_held(job):
             refusal = refusal or Reason("not_held", f"job {job.id} is not held")
         if refusal is not None:
@@ -111,12 +116,18 @@ class Changing:
         )
 
 
+def _has_key(state: State, spec: Spec) -> bool:
+    queue = state.queues.by_name.get(spec.queue) if spec.key else None
+    return queue is not None and digest_of(spec.key) in queue.keys
+
+
 def _put(state: State, job: Job, new: Spec) -> None:
     pending = job.state is S.PENDING
     if pending:
         state.dequeue(job)
     lane = tasks.lane_of(state, new)
     lane.jobs += 1
+    state.table.requeue(job, lane.queue)
     state.pending.leave(job.lane)
     job.lane = lane
     job.priority = new.priority

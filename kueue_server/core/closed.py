@@ -3,7 +3,9 @@
 One object per worker. A refusal names the deepest directory that exists there; the subtree below it on the
 way to the job's directory is closed, or the whole volume where that says more. Mounts come and go, so one
 job a minute probes each closed place; a job that starts there opens it again. A job that is held up by another
-place than its directory, where its output goes or its program is, is alone kept away. Paths are bytes.
+place than its directory, where its output goes or its program is, is alone kept away. What has only not answered in
+time is asked again sooner, and ever more rarely: a machine that is very busy looks like a mount that hangs. Paths are
+bytes.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from collections.abc import Iterator
 from kueue.wire.messages import OsString, RawBytes
 
 PROBE_SECONDS = 60.0
+FIRST_PROBE_SECONDS = 5.0
+"""After the first time that a place has not answered; then twice as long each time, up to `PROBE_SECONDS`."""
 SUBTREES_PER_ANCESTOR = 4
 """So many subtrees closed under one directory close its whole volume."""
 SUBTREES_PER_VOLUME = 64
@@ -33,12 +37,13 @@ class Sight(enum.Enum):
 class ClosedPlaces:
     """What one worker is known not to see."""
 
-    __slots__ = ("_jobs", "_subtrees", "_volumes")
+    __slots__ = ("_jobs", "_silent", "_subtrees", "_volumes")
 
     def __init__(self) -> None:
         self._volumes: dict[bytes, float] = {}  # -> when to probe
         self._subtrees: dict[bytes, dict[bytes, float]] = {}  # volume -> subtree -> when to probe
         self._jobs: dict[bytes, dict[int, float]] = {}  # volume -> job -> when to ask again
+        self._silent: dict[bytes, tuple[float, float]] = {}  # volume -> when to ask again, after how long
 
     def __bool__(self) -> bool:
         return bool(self._volumes or self._subtrees or self._jobs)
@@ -64,19 +69,39 @@ class ClosedPlaces:
         self._subtrees.pop(volume, None)
         self._volumes[volume] = now + PROBE_SECONDS
 
+    def close_silent_volume(self, volume: bytes, now: float) -> None:
+        """The same, since it has not answered in time."""
+        self._subtrees.pop(volume, None)
+        self._volumes[volume] = self._after_silence(volume, now)
+
     def close_job(self, job: int, volume: bytes, now: float) -> None:
-        """This job is not to be asked for, for a while; others of its directory may be."""
+        """A place of this job has not answered in time: it is not to be asked for, for a while; others of its directory
+        may be."""
         jobs = self._jobs.setdefault(volume, {})
         jobs.pop(job, None)
-        jobs[job] = now + PROBE_SECONDS
+        jobs[job] = self._after_silence(volume, now)
         if len(jobs) > MOST_JOBS:
             del jobs[next(iter(jobs))]
+
+    def _after_silence(self, volume: bytes, now: float) -> float:
+        """When to ask again. What was on its way already counts as one time. Never before what was said of others of
+        the volume: jobs are in the order of their times."""
+        until, delay = self._silent.get(volume, (now, 0.0))
+        if now < until:
+            return until
+        lasts = delay and now - until < PROBE_SECONDS
+        delay = min(PROBE_SECONDS, 2 * delay) if lasts else FIRST_PROBE_SECONDS
+        self._silent[volume] = now + delay, delay
+        return now + delay
 
     def open(self, job: int, cwd: bytes, volume: bytes) -> bool:
         """A job has started in `cwd`. Returns whether that opened anything."""
         # What held this one up answers again: all that were held up in its volume are asked once more.
         answers = job in self._jobs.get(volume, ()) and self._jobs.pop(volume) is not None
-        return self._open_place(cwd, volume) or answers
+        opened = self._open_place(cwd, volume)
+        if (opened or answers) and volume not in self._jobs:
+            self._silent.pop(volume, None)
+        return opened or answers
 
     def _open_place(self, cwd: bytes, volume: bytes) -> bool:
         if self._volumes.pop(volume, None) is not None:
@@ -96,6 +121,7 @@ class ClosedPlaces:
         self._volumes.clear()
         self._subtrees.clear()
         self._jobs.clear()
+        self._silent.clear()
 
     def volume(self, volume: bytes, now: float) -> Sight:
         """What is known of a volume."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from kueue.job import JobState
 from kueue.wire.messages import Reason
-from kueue_server.core import attempts
+from kueue_server.core import attempts, tasks
 from kueue_server.core.gates import HELD, Gate
 from kueue_server.core.selection import PORTION
 from kueue_server.core.state import State
-from kueue_server.core.table import Job
+from kueue_server.core.table import Job, waits_of
 from kueue_server.core.verbs import CHANGE_COST
 
 S = JobState
@@ -43,23 +43,61 @@ def _let_go(state: State, gate: Gate, left: int) -> int:
     """Some followers of a settled gate; what it has cost."""
     cost = 0
     followers = gate.followers
-    while gate.handled < len(followers) and cost < left:
-        job = state.table.get(followers[gate.handled])
-        gate.handled += 1
-        cost += CHANGE_COST
-        if job is None or job.state is not S.WAITING:
-            continue
-        if gate.reason is None:
-            _to_pending(state, job)
-        elif gate.waits.on_failure == "hold":
-            job.reason = Reason(HELD, f"held: {gate.reason.text}")
-            state.outbox.save(job.id)
-            state.outbox.changed(job.id)
+    while cost < left:
+        if gate.handled < len(followers) and not (gate.spans and gate.spans[0][0] < followers[gate.handled]):
+            job = state.table.get(followers[gate.handled])
+            gate.handled += 1
+            cost += CHANGE_COST
+            if job is not None:
+                _tell(state, gate, job)
+        elif gate.spans:
+            cost += _tell_next_tasks(state, gate)
         else:
-            attempts.cancel_pending(state, job, gate.reason)
-    if gate.handled == len(followers):
-        state.gates.done(gate)
+            state.gates.done(gate)
+            break
     return cost + 1
+
+
+def _tell(state: State, gate: Gate, job: Job) -> None:
+    if job.state is not S.WAITING or job.reason is not None:
+        return
+    if gate.reason is None:
+        _to_pending(state, job)
+    elif gate.waits.on_failure == "hold":
+        job.reason = _held(gate.reason)
+        state.outbox.save(job.id)
+        state.outbox.changed(job.id)
+    else:
+        attempts.cancel_pending(state, job, gate.reason)
+
+
+def _tell_next_tasks(state: State, gate: Gate) -> int:
+    """The next tasks of the first span that wait: all that are latent and follow one another, or one that is not. What
+    it has cost."""
+    table = state.table
+    first, last = gate.spans[0]
+    number = table.by_state[S.WAITING].at_or_after(max(first, gate.passed + 1))
+    if number is None or number > last:
+        gate.spans, gate.passed = gate.spans[1:], 0
+        return 1
+    run = table.run_from(number)
+    gate.passed = number if run is None else run.last
+    if run is None:
+        job = table.jobs[number]
+        if waits_of(job) == gate.waits:
+            _tell(state, gate, job)
+    elif run.part.reason is None and run.part.plan.spec.waits == gate.waits:
+        if gate.reason is None:
+            tasks.let_go(state, run)
+        elif gate.waits.on_failure == "hold":
+            tasks.hold(state, run, _held(gate.reason))
+        else:
+            tasks.cancel(state, run, gate.reason)
+    return CHANGE_COST
+
+
+def _held(reason: Reason) -> Reason:
+    return Reason(HELD, f"held: {reason.text}")
 
 
 def _to_pending(state: State, job: Job) -> None:

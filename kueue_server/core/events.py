@@ -55,13 +55,15 @@ class SubmitFailed(msgspec.Struct, frozen=True):
 
 
 class ArraySubmitted(msgspec.Struct, frozen=True):
-    """An array that is already durable in the journal. `spec` has its marks, and says which array it is."""
+    """An array that is already durable in the journal. `spec` has its marks, and says which array it is. `request` is
+    that of the question for whom it waits."""
 
     first: int
     last: int
     spec: Spec
     steps: tuple[Step, ...]
     wall: float
+    request: int = 0
 
 
 class WorkerConnected(msgspec.Struct, frozen=True):

@@ -26,18 +26,40 @@ def check_gates(state: State) -> set[int]:
         assert gate.followers == sorted(gate.followers), f"out of order: {gate}"
         assert not waiting.intersection(left), f"a job waits at two gates: {gate}"
         waiting.update(left)
-        assert left or gate.pins or gate.settled or gate.followers, f"a gate for nobody: {gate}"
-        assert not gate.settled or not gate.followers or gate in gates.leaving, f"nobody lets them go: {gate}"
+        waiting.update(_in_spans(state, gate))
+        assert gate.pins or gate.settled or not gate.is_empty, f"a gate for nobody: {gate}"
+        assert not gate.settled or gate.is_empty or gate in gates.leaving, f"nobody lets them go: {gate}"
         if not gate.settled:
             assert len(left) == len(gate.followers) - gate.gone, f"{left} wait: {gate}"
             if not gates.has_work:
                 _check_watch(state, gate)
     for gate in gates.leaving:
         assert gate.settled, f"let go too early: {gate}"
-        assert gate.followers, f"let go without anybody: {gate}"
-    held = {job_id for job_id in table.by_state[S.WAITING] if is_held(table.jobs[job_id])}
+        assert not gate.is_empty, f"let go without anybody: {gate}"
+    held = {job_id for job_id in table.by_state[S.WAITING] if _is_held(state, job_id)}
     assert not held & waiting, f"held, and at a gate: {held & waiting}"
     return waiting | held
+
+
+def _is_held(state: State, job_id: int) -> bool:
+    job = state.table.look(job_id)
+    return job is not None and is_held(job)
+
+
+def _in_spans(state: State, gate: Gate) -> set[int]:
+    """The tasks that are still to be told."""
+    found: set[int] = set()
+    for number, (first, last) in enumerate(gate.spans):
+        start = first if number else max(first, gate.passed + 1)
+        found.update(job for job in range(start, last + 1) if _task_waits_at(state, job, gate))
+    return found
+
+
+def _task_waits_at(state: State, job_id: int, gate: Gate) -> bool:
+    job = state.table.look(job_id)
+    if job is None or job.state is not S.WAITING or job.reason is not None:
+        return False
+    return waits_of(job) == gate.waits
 
 
 def _waits_at(state: State, job_id: int, gate: Gate) -> bool:

@@ -11,7 +11,7 @@ in it; what becomes of the jobs is the business of `dependencies`.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -36,7 +36,8 @@ _NOT_A_SUCCESS = (S.FAILED, S.CANCELED)
 
 
 class Gate(msgspec.Struct, gc=False, eq=False):
-    """Keeps its `followers` (in the order of their ids; those before `handled` are through) until nothing is awaited.
+    """Keeps its `followers` (in the order of their ids; those before `handled` are through) until nothing is awaited,
+    and `spans` of ids of tasks that wait here (not all of a span need do so); the first span is through up to `passed`.
 
     `watched` is its first unfinished predecessor. When there is none, or with a `reason` not to wait any more, it is
     `settled`. `gone` counts followers that were canceled meanwhile, `pins` submits that are on their way to it.
@@ -51,6 +52,13 @@ class Gate(msgspec.Struct, gc=False, eq=False):
     watched: int = 0
     settled: bool = False
     reason: Reason | None = None
+    spans: tuple[Range, ...] = ()
+    passed: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Has nobody come to it since it was left last?"""
+        return not self.followers and not self.spans
 
     def minds(self, job: int) -> bool:
         """Is it not the same to its followers how this job ends?"""
@@ -104,17 +112,24 @@ class Gates:
     def join(self, job: int, waits: Waits) -> None:
         """A job that is `waiting` comes to its gate, which may be open already."""
         gate = self._gate(waits)
-        if gate.settled and not gate.followers:
+        if gate.settled and gate.is_empty:
             self.leaving.append(gate)
         if gate.followers:
             gate.followers.append(job)
         else:
             gate.followers = [job]  # mostly it stays alone: this list has no room to spare
 
+    def join_tasks(self, first: int, last: int, waits: Waits) -> None:
+        """The same for tasks of an array, however many."""
+        gate = self._gate(waits)
+        if gate.settled and gate.is_empty:
+            self.leaving.append(gate)
+        gate.spans = (*gate.spans, (first, last))
+
     def leave(self, job: Job) -> None:
         """A follower waits no more, as a person wants it."""
         gate = self.of(job)
-        if gate is not None and not gate.settled:
+        if gate is not None and not gate.settled and _is_follower(gate, job.id):
             gate.gone += 1
             self._forget_idle(gate)
 
@@ -185,6 +200,7 @@ class Gates:
         assert self.leaving.popleft() is gate
         gate.followers = []
         gate.handled = gate.gone = 0
+        assert not gate.spans
         self._forget_idle(gate)
 
     # ---------------------------------------------------------------- inside
@@ -230,12 +246,12 @@ class Gates:
         self._unwatch(gate)
         gate.settled = True
         gate.reason = reason
-        if gate.followers:
+        if not gate.is_empty:
             self.leaving.append(gate)
 
     def _forget_idle(self, gate: Gate) -> None:
         """A gate nobody comes to any more, and at which nobody waits."""
-        if gate.pins or len(gate.followers) > gate.gone or (gate.settled and gate.followers):
+        if gate.pins or gate.spans or len(gate.followers) > gate.gone or (gate.settled and gate.followers):
             return
         self._unwatch(gate)
         gate.settled = True  # whoever has still to look at it
@@ -245,6 +261,12 @@ class Gates:
         if not self._gates:
             self._table.turned = None
             self.turned.clear()
+
+
+def _is_follower(gate: Gate, job: int) -> bool:
+    """Is it among the followers, not only in a span?"""
+    place = bisect_left(gate.followers, job)
+    return place < len(gate.followers) and gate.followers[place] == job
 
 
 def _is_single(gate: Gate) -> bool:

@@ -142,9 +142,9 @@ def _running(state: State, most: int) -> list[Job]:
 
 def _next(state: State, most: int) -> list[Job]:
     table = state.table
-    found = list(islice(upcoming(state.queues), most))
-    found += islice(table.by_state[S.WAITING], most - len(found))
-    return [table.jobs[job_id] for job_id in found]
+    found = [table.jobs[job_id] for job_id in islice(upcoming(state.queues), most)]
+    waiting = islice(table.by_state[S.WAITING], most - len(found))
+    return found + [job for number in waiting if (job := table.look(number)) is not None]
 
 
 def _next_with_arrays(state: State, most: int) -> list[Job | Tasks]:
@@ -160,7 +160,12 @@ def _next_with_arrays(state: State, most: int) -> list[Job | Tasks]:
         tasks = table.run_from(key)
         found.append(table.jobs[key] if tasks is None else tasks)
         run = range(0) if tasks is None else tasks.ids()
-    found += [table.jobs[job_id] for job_id in islice(table.by_state[S.WAITING], most - len(found))]
+    waiting = table.by_state[S.WAITING]
+    number = waiting.at_or_after(0)
+    while number is not None and len(found) < most:
+        tasks = table.run_from(number)
+        found.append(table.jobs[number] if tasks is None else tasks)
+        number = waiting.at_or_after((number if tasks is None else tasks.last) + 1)
     return found
 
 

@@ -94,7 +94,8 @@ def _add_waiting(state: State, groups: dict[Reason, _Group]) -> None:
     waiting = state.table.by_state[JobState.WAITING]
     found: Counter[Reason] = Counter()
     for job_id in islice(waiting, MOST_LOOKS):
-        reason = state.table.jobs[job_id].reason
+        job = state.table.look(job_id)
+        reason = None if job is None else job.reason
         code = FOLLOWS.code if reason is None else reason.code
         found[HELD_BACK if code == HELD_BACK.code else NEXT_TRY if code == NEXT_TRY.code else FOLLOWS] += 1
     for reason, count in found.items():

@@ -203,7 +203,7 @@ class Removing:
     def __init__(self, event: RemoveQueueRequested) -> None:
         self._event = event
         self._doomed: list[int] = []
-        self._canceled = self._dropped = self._left = 0
+        self._canceled = self._dropped = self._left = self._awaited = 0
 
     def apply(self, state: State, job: Job) -> None:
         """Cancel, doom, or leave a job."""
@@ -213,7 +213,9 @@ class Removing:
                 return
             canceling.cancel_one(state, job, kill=True)
             self._canceled += 1
-        if job.state in FINISHED and not job.holding:
+        if state.gates.needs(job):
+            self._awaited += 1
+        elif job.state in FINISHED and not job.holding:
             self._doomed.append(job.id)
         else:
             self._left += 1
@@ -239,6 +241,9 @@ class Removing:
             parts.append(f"{_jobs(self._canceled)} canceled")
         if self._dropped:
             parts.append(f"{_jobs(self._dropped)} dropped from the list")
+        if self._awaited:
+            stay = "stays, as others wait for it" if self._awaited == 1 else "stay, as others wait for them"
+            parts.append(f"{_jobs(self._awaited)} {stay}")
         if self._left:
             until = "it has ended and is" if self._left == 1 else "they have ended and are"
             parts.append(f"{_jobs(self._left)} left, until {until} cleaned away")

@@ -58,11 +58,12 @@ class WorkerRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     last_seen_at: float
 
 
-class PlanRecord(msgspec.Struct, frozen=True):
-    """What the journal keeps of an array as it was submitted; `spec` has its marks."""
+class PlanRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the journal keeps of an array as it was submitted; `spec` has its marks. `reason`: that of a part."""
 
     spec: Spec
     steps: tuple[Step, ...]
+    reason: Reason | None = None
 
 
 class RestoredPart(msgspec.Struct, frozen=True):
@@ -123,9 +124,9 @@ class Restored(msgspec.Struct, frozen=True):
 _record_encoder = msgspec.json.Encoder()
 
 
-def encoded_plan(spec: Spec, steps: tuple[Step, ...]) -> bytes:
+def encoded_plan(spec: Spec, steps: tuple[Step, ...], reason: Reason | None = None) -> bytes:
     """An array for the journal."""
-    return _record_encoder.encode(PlanRecord(spec, steps))
+    return _record_encoder.encode(PlanRecord(spec, steps, reason))
 
 
 def encoded_record(record: WorkerRecord) -> bytes:

@@ -76,7 +76,7 @@ def _refused(state: State, worker: Worker, refused: RefusedAttempt) -> None:
         ancestor = None if refused.ancestor is None else path_bytes(refused.ancestor)
         worker.closed.close(cwd_of(job), job.lane.volume, ancestor, state.now)
     elif refused.code == "directory_timeout":
-        worker.closed.close_volume(job.lane.volume, state.now)
+        worker.closed.close_silent_volume(job.lane.volume, state.now)
     elif refused.code == "file_timeout":
         worker.closed.close_job(job.id, job.lane.volume, state.now)
     elif refused.code in _WHOLE_WORKER:

@@ -34,14 +34,15 @@ def restore(state: State, restored: Restored, jobs: Iterable[RestoredJob]) -> No
         state.workers.add(worker)
     queueing.restore(state, restored.queues)
     state.newest_submitted = restored.next_job - 1
-    for part in restored.parts:
-        tasks.restored(state, part)
+    parts = [tasks.restored(state, part) for part in restored.parts]
     finished: list[tuple[float, int, bool]] = []
     for row in jobs:
         job = _job(state, row) if row.spec else _task(state, row)
         if job.state in FINISHED:
             at = job.outcome.finished_at if job.outcome is not None else 0.0
             finished.append((at, job.id, job.state is JobState.FAILED))
+    for part in parts:  # when all are there whom they may wait for
+        tasks.wait(state, part)
     _recall_finished(state, finished)
     for stop in restored.stops:
         holder = state.workers.by_id.get(stop.worker)

@@ -24,7 +24,7 @@ from kueue_server.core.idset import IdSet, spans, walk
 from kueue_server.core.outcomes import CANCELED
 from kueue_server.core.pending import Lane, order_key
 from kueue_server.core.programs import Program
-from kueue_server.core.queues import Queues
+from kueue_server.core.queues import Queue, Queues
 from kueue_server.core.records import Outcome, Progress
 
 MAX_ATTEMPTS_KEPT = 32
@@ -184,8 +184,9 @@ def task_of(part: Part, number: int) -> Job:
         spec.restart,
         part.state,
     )
+    job.reason = part.reason
     if part.state is JobState.CANCELED:
-        job.reason = CANCELED
+        job.reason = part.reason or CANCELED
         job.outcome = Outcome(part.finished_at)
     return job
 
@@ -270,7 +271,7 @@ class JobTable:
         counts = tasks.part.plan.lane.queue.counts
         counts[tasks.part.state.place] -= len(tasks)
         counts[state.place] += len(tasks)
-        if self.turned is not None:
+        if self.turned is not None and state in FINISHED:
             self.turned.extend(tasks.ids())
 
     def take_out(self, tasks: Tasks) -> None:
@@ -319,6 +320,20 @@ class JobTable:
         self._leave_group(job)
         job.group = group
         self._join_group(job)
+
+    def requeue(self, job: Job, queue: Queue) -> None:
+        """Count a job in another queue; its lane is the caller's to change."""
+        old = job.lane.queue
+        if queue is old:
+            return
+        place = job.state.place
+        old.jobs.discard(job.id)
+        old.counts[place] -= 1
+        queue.jobs.add(job.id)
+        queue.counts[place] += 1
+        if old.keys and (key := key_of(job)):
+            old.unlearn(key)
+            queue.learn(key)
 
     def move(self, job: Job, state: JobState) -> None:
         """Change a job's state.

@@ -154,7 +154,8 @@ def task_change(table: JobTable, number: int) -> JobChange:
     """The same of a latent task."""
     part = table.parts.of(number)
     assert part is not None, f"task {number} is latent, and of no array"
-    return JobChange(number, part.state.value, reason=CANCELED if part.state is S.CANCELED else None)
+    reason = part.reason or (CANCELED if part.state is S.CANCELED else None)
+    return JobChange(number, part.state.value, reason=reason)
 
 
 def worker_name(state: State, job: Job) -> str | None:

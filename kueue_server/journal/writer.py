@@ -37,6 +37,11 @@ CHECKPOINT_BYTES = 16 * 1024 * 1024
 """Size of the WAL at which it is copied into the main file; at four times that even while others wait."""
 SQLITE_FULL = 13
 SQLITE_IOERR_WRITE = 778  # a quota that is exceeded shows up as this, and so does a disk that is broken
+UNTENDED_BYTES = 96 * 1024
+"""Written about so much, the WAL is looked after even while others wait; before, only when there is a pause."""
+PAUSE_SECONDS = 0.02
+"""Without a commit: what follows from the last one has been done."""
+PAGES_OF_WRITE = 2
 SPARE_BYTES = 1024 * 1024
 """So much more than what was to be written must fit for a failed write not to be a matter of room."""
 
@@ -71,6 +76,7 @@ class Writer:
         self.lock = threading.Lock()
         self._page_bytes = int(connection.execute("PRAGMA page_size").fetchone()[0])
         self._wal: WalFile | None = None
+        self._untended_bytes = 0
         self._wake = threading.Condition()
         self._groups: deque[_Group] = deque()
         self._reads: deque[tuple[Query, Callable[[Any], None]]] = deque()
@@ -122,7 +128,8 @@ class Writer:
         while True:
             with self._wake:
                 while not self._groups and not self._reads and not self._closing:
-                    self._wake.wait()
+                    if not self._wake.wait(PAUSE_SECONDS if self._untended_bytes else None):
+                        break
                 reads, self._reads = self._reads, deque()
                 batch = self._take()
                 ending = self._closing
@@ -130,6 +137,10 @@ class Writer:
             if not batch:
                 if ending:
                     return
+                if self._untended_bytes and not reads:
+                    self._tend_wal()
+                    if self._broken is not None:
+                        return
                 continue
             try:
                 self._commit(batch)
@@ -145,10 +156,14 @@ class Writer:
             if self._full_since is not None:
                 log.warning("the journal can be written again")
                 self._full_since = None
+            writes = sum(len(group.writes) for group in batch)
+            size = sum(group.size for group in batch)
+            self._untended_bytes += size + PAGES_OF_WRITE * self._page_bytes * writes
             self._tell(batch, None)
-            self._tend_wal()
-            if self._broken is not None:
-                return
+            if self._untended_bytes >= UNTENDED_BYTES:
+                self._tend_wal()
+                if self._broken is not None:
+                    return
 
     def _answer(self, reads: deque[tuple[Query, Callable[[Any], None]]]) -> None:
         for query, done in reads:
@@ -262,7 +277,10 @@ class Writer:
                 if blocks:
                     self._committed(blocks)
             for group in groups:
-                group.done(error)
+                try:
+                    group.done(error)
+                except Exception:  # the others have to hear of theirs
+                    log.exception("what follows from a group of journal writes failed")
 
         try:
             self._loop.call_soon_threadsafe(tell)
@@ -281,6 +299,7 @@ class Writer:
                 self._wal.write_ahead(used)
         except OSError as error:
             self._break([], error)
+        self._untended_bytes = 0
 
     def _checkpoint(self, waiting: list[_Group], *, truncate: bool) -> None:
         """Copy the WAL into the file. If there is no room, nothing is lost: it is tried again later. `truncate`: give

@@ -22,6 +22,8 @@ MOST_KB = 2**53
 LONGEST_AGO_SECONDS = 5e8
 """Neither a boot nor a job is as old."""
 MOST_CPU_SECONDS = 1e12
+SHUTDOWN_SECONDS = 5.0
+"""A bad end so shortly before the keeper is told to end was the same shutdown's doing."""
 DEEPEST = 50
 """Lists within lists, of what is kept for an agent: what can just be read might be too deep to be written."""
 
@@ -52,6 +54,12 @@ class Ended:
             "code": self.code,
             "text": self.text,
         }
+
+    def may_be_of_shutdown(self, now: float) -> bool:
+        """Is it what a machine that goes down does to a job, whose keeper is told to end now?"""
+        if self.end != EXITED or self.status == 0 or self.ended is None:
+            return False
+        return now - self.ended <= SHUTDOWN_SECONDS
 
     @classmethod
     def of_fields(cls, fields: dict[str, Any]) -> Ended:

@@ -9,7 +9,6 @@ know.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -35,14 +34,13 @@ from kueue_worker.keeper.orders import (
     read_text,
 )
 from kueue_worker.keeper.processes import look_at
-from kueue_worker.keeper.records import Records
+from kueue_worker.keeper.reaping import Exit, Reaper
+from kueue_worker.keeper.records import NO_MEMORY, Records, reason_of
 from kueue_worker.keeper.spawn import Spawner, SpawnError
 from kueue_worker.keeper.timers import Timers
 from kueue_worker.keeper.wire import MOST_RECORDS, VERSION, Message, WireError, encode_json
 
 TIME_LIMIT_GRACE_SECONDS = 10.0
-SHUTDOWN_SECONDS = 5.0
-"""A bad end so shortly before the keeper is told to end was the same shutdown's doing."""
 SAVE_AGAIN_SECONDS = 1.0
 SLOW_SPAWN_SECONDS = 0.5
 """After so long the machine was busy, or the keeper stopped: the process is asked when it began."""
@@ -86,6 +84,7 @@ class Keeper:
         self._save_at: float | None = None
         self._line = Line()
         self._due: list[SpawnOrder] = []  # out of the line: their room is free
+        self._reaper = Reaper(self._on_exit, clock)
 
     @property
     def is_busy(self) -> bool:
@@ -139,6 +138,28 @@ class Keeper:
         """What it ordered ahead is nobody's now."""
         for order in self._line.clear():
             self._spawner.discard(order)
+
+    def put_right(self) -> None:
+        """There was no memory in the middle of something, and the agent is gone: what was begun is finished, so that
+        no attempt seems to run for ever. The agent finds all in the next `state`."""
+        now = self._clock()
+        self._endings.put_right(now)
+        for attempt in list(self._attempts.values()):
+            key = attempt.key
+            if attempt.ended is not None or key in self._endings:
+                continue
+            if attempt.pid is None and (found := self._pid_of_start(key)) is not None:
+                attempt.pid, attempt.started = found, now
+                self._records.spawned(attempt)
+            pid = attempt.pid
+            if pid is None:
+                self._end(attempt, Ended(NOT_STARTED, ended=now, code="exhausted", text=NO_MEMORY))
+            elif key in self._exited:
+                self._on_gone(key, now)
+            else:
+                self._leaders[pid] = attempt
+                if key in self._ordered_end:
+                    self._endings.begin(key, pid, reaped=False, grace=TIME_LIMIT_GRACE_SECONDS, now=now)
 
     def on_messages(self, messages: list[Message], take_descriptor: Callable[[], int]) -> None:
         """Do what the messages of a frame say.
@@ -235,7 +256,7 @@ class Keeper:
         try:
             self._records.will_spawn(self._attempts[order.key] for order in wanted)
         except (OSError, MemoryError) as error:
-            text = f"cannot write the worker's records: {_reason(error)}"
+            text = f"cannot write the worker's records: {reason_of(error)}"
             code = "output" if isinstance(error, OSError) else "exhausted"
             for order in wanted:
                 self._spawner.discard(order)
@@ -271,14 +292,19 @@ class Keeper:
             self._spawner.discard(order)
             self._end(attempt, Ended(INTERRUPTED, ended=now))
             return
+        if order.time_limit is not None:
+            self._limits.set(attempt.key, now + order.time_limit)
         try:
             pid = self._spawner.spawn(order)
         except SpawnError as error:
             self._end(attempt, Ended(NOT_STARTED, ended=now, code=error.code, text=error.text))
             return
-        except MemoryError as error:
-            self._end(attempt, Ended(NOT_STARTED, ended=now, code="exhausted", text=_reason(error)))
-            return
+        except MemoryError:
+            found = self._spawner.pid or self._pid_of_start(attempt.key)
+            if found is None:
+                self._end(attempt, Ended(NOT_STARTED, ended=now, code="exhausted", text=NO_MEMORY))
+                return
+            pid = found
         except Exception as error:  # unforeseen: it must not seem to run for ever, nor harm the others
             self._end(attempt, Ended(NOT_STARTED, ended=now, code="spawn", text=f"cannot start: {error!r}"))
             return
@@ -286,44 +312,47 @@ class Keeper:
             # A next keeper knows the process by when it began; see `leftovers.is_of_record`.
             process = look_at(pid)
             now = now if process is None else process.started
+            if order.time_limit is not None:
+                self._limits.set(attempt.key, now + order.time_limit)
         attempt.pid, attempt.started = pid, now
         self._leaders[pid] = attempt
         self._endings.drop(attempt.key)
         self._records.spawned(attempt)
-        if order.time_limit is not None:
-            self._limits.set(attempt.key, now + order.time_limit)
         self.out.append(attempt.message())
+
+    def _pid_of_start(self, key: str) -> int | None:
+        """Of a start that was broken off just when there may have been a process."""
+        if self._spawner.trying != key:
+            return None
+        process = self._endings.child_of_start(key, self._leaders)
+        self._spawner.trying = ""
+        return None if process is None else process.pid
 
     # ---------------------------------------------------------------- ends
 
     def reap(self) -> None:
         """Wait for all processes that have ended, our orphans among them."""
-        while True:
-            try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            now = self._clock()
-            attempt = self._leaders.pop(pid, None)
-            if attempt is None:
-                self._endings.on_orphan_reaped(now)
-                continue
-            key = attempt.key
-            cpu_seconds = round(usage.ru_utime + usage.ru_stime, 6)
-            end, text = self._ordered_end.get(key, (EXITED, ""))
-            ended = Ended(
-                end, status, attempt.started, now, cpu_seconds, usage.ru_maxrss, end if text else "", text
-            )
-            self._limits.drop(key)
-            if key in self._endings:
-                self._exited[key] = ended
-                self._endings.on_reaped(key, now)
-            else:
-                self._end(attempt, ended)
+        self._reaper.reap()
+
+    def _on_exit(self, exit: Exit) -> None:
+        """May be told again of the same one, if it was broken off."""
+        attempt = self._leaders.get(exit.pid)
+        if attempt is None:
+            self._endings.on_orphan_reaped(exit.at)
+            return
+        key = attempt.key
+        end, text = self._ordered_end.get(key, (EXITED, ""))
+        code, cpu_seconds, peak_kb = end if text else "", exit.cpu_seconds, exit.peak_kb
+        ended = Ended(end, exit.status, attempt.started, exit.at, cpu_seconds, peak_kb, code, text)
+        if key in self._endings:
+            self._exited[key] = ended
+            self._endings.on_reaped(key, exit.at)
+        else:
+            self._end(attempt, ended)
+        del self._leaders[exit.pid]
 
     def _end(self, attempt: Attempt, ended: Ended) -> None:
+        self._limits.drop(attempt.key)
         attempt.ended = ended
         self._records.ended(attempt)
         message = attempt.message()
@@ -350,36 +379,39 @@ class Keeper:
 
     def _on_gone(self, key: str, now: float) -> None:
         """Nothing is left of a job that was to end."""
-        ordered = self._ordered_end.pop(key, None)
-        ended = self._exited.pop(key, None)
+        ordered = self._ordered_end.get(key)
+        ended = self._exited.get(key)
         attempt = self._attempts.get(key)
-        if attempt is None or attempt.ended is not None or ordered is None:
-            return
-        if ended is None:
-            self._say(f"{key}: process {attempt.pid} hangs in the kernel and can't be ended; given up")
-            if attempt.pid is not None:
+        if attempt is not None and attempt.ended is None and ordered is not None:
+            if ended is None:
+                self._say(f"{key}: process {attempt.pid} hangs in the kernel and can't be ended; given up")
+                ended = Ended(ordered[0], None, attempt.started, now, text="its process hangs in the kernel")
+            self._end(attempt, ended)
+            if key not in self._exited and attempt.pid is not None:
                 self._leaders.pop(attempt.pid, None)  # when it dies one day it is an orphan like others
-            ended = Ended(ordered[0], None, attempt.started, now, text="its process hangs in the kernel")
-        self._end(attempt, ended)
+        self._ordered_end.pop(key, None)
+        self._exited.pop(key, None)
 
     # ---------------------------------------------------------------- time
 
     def next_time(self) -> float | None:
         """When `on_time` has something to do."""
-        times = (self._limits.next(), self._endings.next(), self._save_at)
+        times = (self._limits.next(), self._endings.next(), self._spawner.sessions.next_time(), self._save_at)
         return min((time for time in times if time is not None), default=None)
 
     def on_time(self, now: float) -> None:
-        """Time limits, and the jobs that are being ended."""
+        """Time limits, the jobs that are being ended, and sessions that are to be nice."""
         limit = self._limits.next()
         if limit is not None and limit <= now:
             self.reap()  # who made it in time
-            for key in self._limits.take_due(now):
+            while (key := self._limits.due(now)) is not None:
                 attempt = self._attempts.get(key)
                 if attempt is not None and attempt.ended is None and key not in self._endings:
                     self._order_end(attempt, TIME_LIMIT, TIME_LIMIT_GRACE_SECONDS)
+                self._limits.drop(key)
         for key in self._endings.look(now, self._leaders.keys()):
             self._on_gone(key, now)
+        self._spawner.sessions.on_time(now, self._leaders)
 
     def save(self, now: float) -> None:
         """Have on file what is in `out`. If that fails it is tried again; jobs and agent go on."""
@@ -387,7 +419,7 @@ class Keeper:
             self._records.flush()
         except (OSError, MemoryError) as error:
             if self._save_at is None:
-                self._say(f"cannot write the records, tries on: {_reason(error)}")
+                self._say(f"cannot write the records, tries on: {reason_of(error)}")
             self._save_at = now + SAVE_AGAIN_SECONDS
         else:
             self._save_at = None
@@ -405,23 +437,13 @@ class Keeper:
         now = self._clock()
         for attempt in self._attempts.values():
             ended = attempt.ended
-            if ended is not None and _may_be_of_shutdown(ended, now):
+            if ended is not None and ended.may_be_of_shutdown(now):
                 attempt.ended = dataclasses.replace(ended, end=INTERRUPTED)
                 self._records.ended(attempt)
         self._leave(grace)
 
     def _leave(self, grace: float) -> None:
-        self.leaving = True
-        self._due.extend(self._line.clear())  # each is answered as any start from now on
         for attempt in self._leaders.values():
             self._order_end(attempt, INTERRUPTED, grace)
-
-
-def _reason(error: OSError | MemoryError) -> str:
-    return str(error.strerror) if isinstance(error, OSError) else "the keeper has no memory left"
-
-
-def _may_be_of_shutdown(ended: Ended, now: float) -> bool:
-    if ended.end != EXITED or ended.status == 0 or ended.ended is None:
-        return False
-    return now - ended.ended <= SHUTDOWN_SECONDS
+        self.leaving = True
+        self._due.extend(self._line.clear())  # each is answered as any start from now on

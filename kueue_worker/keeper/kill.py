@@ -86,6 +86,22 @@ class Endings:
             if ending.reaped:
                 self._due.bring_forward(key, max(now, self._rest_until))
 
+    def put_right(self, now: float) -> None:
+        """A look was broken off: those it was about are looked at again."""
+        for key in self._endings:
+            if key not in self._due:
+                self._due.set(key, now)
+
+    def child_of_start(self, key: str, leaders: Collection[int]) -> Process | None:
+        """The process of a start that was broken off before its number was known, if there is one."""
+        snapshot = self._snapshot()
+        for process in snapshot.children(self._keeper):
+            if process.pid != process.session or process.pid in leaders:
+                continue
+            if process.is_dead or snapshot.fence(process) == key:
+                return process
+        return None
+
     def drop(self, key: str) -> None:
         """Leave what there is of it alone."""
         if self._endings.pop(key, None) is not None:

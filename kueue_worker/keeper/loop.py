@@ -1,16 +1,20 @@
 """The keeper's loop: one thread, one epoll; signals, the agent's connection, timers.
 
 It never waits for anything but its epoll. What an agent sends can cost that agent its connection, nothing
-more; an agent that does not read loses its connection, too, and finds all in the next one's `state`.
+more; an agent that does not read loses its connection, too, and finds all in the next one's `state`. So it is where
+there is no memory for something: whatever was broken off, the agent begins anew, and the jobs run on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import mmap
 import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -28,6 +32,10 @@ LONGEST_WAIT_SECONDS = 30.0
 GOODBYE_SECONDS = 1.0
 DEAF_SECONDS = 1.0
 """Without a descriptor for a new connection: let it wait so long, instead of looking at it all the time."""
+NO_MEMORY_SECONDS = 0.1
+"""A rest, rather than to try without a pause what there is no memory for."""
+RESERVE_BYTES = 2 * 1024 * 1024
+"""Given back when there is no memory, for what must not be put off. Not touched, so it costs none before."""
 STARTS_WAIT_SECONDS = 0.01
 """Nobody waits for the news that a job has started: that of a short one goes with its end."""
 
@@ -60,31 +68,70 @@ class Loop:
         self._epoll = select.epoll()
         self._told_to_end: list[int] = []
         self._signals = _catch_signals(self._told_to_end)
+        self._has_signals = False
+        self._broken_off = False
+        self._dropping: Wire | None = None
+        self._reserve: mmap.mmap | None = None
         self._epoll.register(self._signals, select.EPOLLIN)
 
     def serve(self) -> None:
         """Serve until the keeper was told to end, or has been without anything to do for long."""
         self._listener.listen(WAITING_CONNECTIONS)
         self._epoll.register(self._listener, select.EPOLLIN)
-        keeper = self._keeper
-        while not self._is_over(boottime()):
-            events = dict(self._epoll.poll(self._wait_seconds()))
-            if events.pop(self._signals, 0):  # ends before orders: a kill must know who has exited by itself
-                self._on_signals()
-            for descriptor, event in events.items():
-                if descriptor == self._listener.fileno():
-                    self._on_connection()
-                else:
-                    self._on_socket(descriptor, event)
-            now = boottime()
-            if self._deaf_until is not None and now >= self._deaf_until:
-                self._deaf_until = None
-                self._epoll.modify(self._listener, select.EPOLLIN)
-            keeper.on_time(now)
-            keeper.start_due()
-            keeper.save(now)
-            self._send(now)
+        while True:
+            try:
+                if self._is_over(boottime()):
+                    break
+                self.turn()
+            except MemoryError:
+                self._reserve = None
+                self.after_no_memory()
         self._say_goodbye()
+
+    def turn(self) -> None:
+        """Wait for something, and do what it is about.
+
+        Raises:
+            MemoryError: nothing is lost; `after_no_memory` is next.
+        """
+        keeper = self._keeper
+        if self._broken_off:
+            keeper.put_right()
+            self._broken_off = False
+        if self._reserve is None:
+            self._reserve = _reserved()
+        events = dict(self._epoll.poll(self._wait_seconds()))
+        if events.pop(self._signals, 0):
+            self._has_signals = True
+            os.read(self._signals, 4096)
+        if self._has_signals:  # ends before orders: a kill must know who has exited by itself
+            self._on_signals()
+        for descriptor, event in events.items():
+            if descriptor == self._listener.fileno():
+                self._on_connection()
+            else:
+                self._on_socket(descriptor, event)
+        now = boottime()
+        if self._deaf_until is not None and now >= self._deaf_until:
+            self._deaf_until = None
+            self._epoll.modify(self._listener, select.EPOLLIN)
+        keeper.on_time(now)
+        keeper.start_due()
+        keeper.save(now)
+        self._send(now)
+
+    def after_no_memory(self) -> None:
+        """Rest, and let the agent begin anew: nobody knows what it has been told."""
+        self._has_signals = self._broken_off = True
+        try:
+            if self._dropping is not None:
+                self._drop(self._dropping)
+            if self._agent is not None:
+                self._drop(self._agent)
+            self._say("no memory left; tries on")
+            time.sleep(NO_MEMORY_SECONDS)
+        except MemoryError:
+            return
 
     # ---------------------------------------------------------------- time
 
@@ -117,11 +164,11 @@ class Loop:
     # ---------------------------------------------------------------- signals
 
     def _on_signals(self) -> None:
-        os.read(self._signals, 65536)
         self._keeper.reap()
         while self._told_to_end:
-            self._told_to_end.pop()
             self._keeper.on_told_to_end(self._grace)
+            self._told_to_end.pop()
+        self._has_signals = False
 
     # ---------------------------------------------------------------- connections
 
@@ -166,6 +213,9 @@ class Loop:
         except WireError as error:
             self._say(f"a connection is dropped: {error}")
             self._drop(wire)
+        except MemoryError:
+            self._dropping = wire
+            raise
         except Exception as error:
             # Not known how this could be; but whatever it is, jobs must not go down with their keeper.
             self._say(f"a connection is dropped: unforeseen {error!r}")
@@ -210,26 +260,40 @@ class Loop:
             if wire.wants_write != self._agent_writes:
                 self._agent_writes = wire.wants_write
                 self._epoll.modify(wire, select.EPOLLIN | (select.EPOLLOUT if self._agent_writes else 0))
-        except (WireError, MemoryError) as error:  # what it was not sent it finds in the state, next time
-            self._say(f"the agent's connection is dropped: {error or 'no memory left'}")
+        except WireError as error:  # what it was not sent it finds in the state, next time
+            self._say(f"the agent's connection is dropped: {error}")
             self._drop(wire)
 
     def _drop(self, wire: Wire) -> None:
-        self._silent.pop(wire.fileno(), None)
-        self._epoll.unregister(wire)
-        wire.close()
+        self._dropping = wire
         if wire is self._agent:
             self._agent = None
             self._keeper.out.clear()
             self._keeper.on_agent_gone()
+        if wire.fileno() >= 0:  # else it was broken off behind this
+            self._silent.pop(wire.fileno(), None)
+            with contextlib.suppress(FileNotFoundError):
+                self._epoll.unregister(wire)
+            wire.close()
+        self._dropping = None
 
     def _say_goodbye(self) -> None:
         """The agent is to hear the last ends; it finds them in the records if it does not listen."""
-        until = boottime() + GOODBYE_SECONDS
-        while self._agent is not None and self._agent.wants_write and boottime() < until:
-            self._epoll.poll(0.05)
-            self._send(boottime())
-        self._say("ends")
+        try:
+            until = boottime() + GOODBYE_SECONDS
+            while self._agent is not None and self._agent.wants_write and boottime() < until:
+                self._epoll.poll(0.05)
+                self._send(boottime())
+            self._say("ends")
+        except MemoryError:
+            return
+
+
+def _reserved() -> mmap.mmap | None:
+    try:
+        return mmap.mmap(-1, RESERVE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, MemoryError):
+        return None
 
 
 def _catch_signals(told_to_end: list[int]) -> int:

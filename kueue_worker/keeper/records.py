@@ -26,6 +26,7 @@ from kueue_worker.keeper.wire import encode_json
 NAME = "records.jsonl"
 VERSION = 1
 MOST_PID = 2**22
+NO_MEMORY = "the keeper has no memory left"
 SLACK_BYTES = 4 * 1024 * 1024
 """The file is written anew when it is longer than twice what counted, and this."""
 
@@ -200,3 +201,8 @@ class Records:
             os.close(self._descriptor)
         self._descriptor, self._bytes = descriptor, len(data)
         self._limit = 2 * self._bytes + self._slack_bytes
+
+
+def reason_of(error: OSError | MemoryError) -> str:
+    """Why they can't be written, for people."""
+    return str(error.strerror) if isinstance(error, OSError) else NO_MEMORY

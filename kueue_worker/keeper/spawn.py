@@ -13,9 +13,11 @@ import os
 import signal
 from collections import OrderedDict
 
+from kueue_worker.keeper.boot import boottime
 from kueue_worker.keeper.limits import Limits, set_on, set_own
 from kueue_worker.keeper.orders import Output, SpawnOrder
 from kueue_worker.keeper.processes import FENCE_VARIABLE
+from kueue_worker.keeper.sessions import Sessions
 from kueue_worker.keeper.wire import to_bytes
 
 MOST_ENVIRONMENTS = 256
@@ -56,8 +58,13 @@ class Spawner:
         os.fchdir(self._home)
         self._umask = UMASK
         self._inherited_umask = os.umask(UMASK)
+        self.sessions = Sessions()
         self._oom_file = _open_oom_score()
         self._own_oom = self._oom = _read_oom_score(self._oom_file)
+        self.pid: int | None = None
+        """Of the last `spawn`, as soon as it is known: also if there was no memory for what comes after."""
+        self.trying = ""
+        """The key of the order of which there may be a process whose number nobody knows, for want of memory."""
 
     # ---------------------------------------------------------------- what orders refer to
 
@@ -100,6 +107,7 @@ class Spawner:
         Raises:
             SpawnError: it could not be started.
         """
+        self.pid = None
         opened: list[int] = []
         try:
             return self._spawn(order, opened)
@@ -159,11 +167,15 @@ class Spawner:
         ]
         if limits.around:
             set_own(limits.around)
+        self.trying = order.key
         try:
-            pid = _execute(order.program, order.argv, environment, actions)
+            pid = self.pid = _execute(order.program, order.argv, environment, actions)
+            self.trying = ""
         except OSError as error:
+            self.trying = ""
             raise _spawn_error(order.program, error) from None
         except ValueError:
+            self.trying = ""
             raise SpawnError("spawn", "the command has a NUL byte in it") from None
         finally:
             if limits.back:
@@ -174,6 +186,7 @@ class Spawner:
             # The group, since it may have children by now. Gone already, or we may not: then so be it.
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PGRP, pid, order.nice)
+            self.sessions.started(pid, order.nice, boottime())
         return pid
 
     def _open(self, output: Output, opened: list[int]) -> int:

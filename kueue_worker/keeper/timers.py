@@ -20,8 +20,8 @@ class Timers:
 
     def set(self, name: str, when: float) -> None:
         """Let `name` be due at `when`."""
+        heapq.heappush(self._heap, (when, name))  # first: what is only there counts for nothing
         self._times[name] = when
-        heapq.heappush(self._heap, (when, name))
         if len(self._heap) > 2 * len(self._times) + SLACK:
             self._heap = [(when, name) for name, when in self._times.items()]
             heapq.heapify(self._heap)
@@ -44,6 +44,14 @@ class Timers:
                 return when
             heapq.heappop(heap)
         return None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._times
+
+    def due(self, now: float) -> str | None:
+        """The first name whose time has come; it stays until it is dropped or set anew."""
+        when = self.next()
+        return self._heap[0][1] if when is not None and when <= now else None
 
     def take_due(self, now: float) -> list[str]:
         """The names whose time has come, earliest first; they are dropped."""

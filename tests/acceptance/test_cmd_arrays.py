@@ -148,3 +148,26 @@ def test_python_submits_arrays_too(lab: Lab) -> None:
         assert [job.id for job in jobs] == [1, 2, 3]
         ended = {job.id: job.return_code for job in client.as_completed(jobs)}
     assert ended == {1: 0, 2: 2, 3: 4}
+
+
+def test_an_array_follows_a_job_and_another_array_follows_it_also_when_the_server_dies(lab: Lab) -> None:
+    lab.ok("cmd", "--name", "prepare", "sh", "-c", "until [ -e go ]; do sleep 0.05; done; touch prepared")
+    assert lab.ok(
+        "cmd", "--after", "1", "--array", "1-20", "sh", "-c", "test -e prepared; touch $KUEUE_ARRAY_INDEX"
+    )
+    assert lab.ok("cmd", "--after", "2-21", "--array", "1-3", "sh", "-c", "ls $(seq 20)") == "22-24\n"
+    assert lab.ok("cmd", "--after", "22", "--array", "1-3", "--on-failure", "hold", "false") == "25-27\n"
+    assert lab.ok("cmd", "--after", "25-27", "--array", "1-500", "true") == "28-527\n"
+    rows = [" ".join(line.split()) for line in lines(lab)]
+    assert any(row.startswith("2-21 [1-20]") and row.endswith("waiting 20 waits for job 1") for row in rows)
+    assert any(
+        row.startswith("28-527 [1-500]") and row.endswith("waiting 500 waits for 3 jobs") for row in rows
+    )
+    lab.kill_server()
+    lab.start_server()
+    (lab.work / "go").touch()
+    assert lab.kueue("wait-job", "1-527").returncode == 1
+    states = {job["id"]: job["state"] for job in lab.json("list-jobs", "1-27")}
+    assert states == dict.fromkeys(range(1, 25), "succeeded") | dict.fromkeys((25, 26, 27), "failed")
+    (row,) = lab.json("list-jobs", "28-527")
+    assert (row["state"], row["last"], row["reason"]["text"]) == ("canceled", 527, "job 25 failed (exit 1)")

@@ -13,7 +13,7 @@ from kueue import AsyncClient, JobSpec, Selector
 from kueue.errors import KueueError
 from kueue.predecessors import Predecessors
 from kueue.resources import Shape
-from kueue.wire.messages import Command, Spec, Submit, Waits
+from kueue.wire.messages import Command, Spec, Submit, SubmitArray, Waits
 from tests.hostile.peers import Served, dial, serving
 
 CONTEXT = b'{"env":[]}'
@@ -142,3 +142,25 @@ async def test_a_long_chain_is_run_again_in_many_blocks(tmp_path: Path) -> None:
     async with serving(tmp_path) as served, served.client() as client:
         assert (await client.counts()).waiting == count - 1
         served.check()
+
+
+async def test_an_array_waits_for_a_group_and_is_told_of_its_end_once_whatever_is_repeated(
+    served: Served,
+) -> None:
+    async with await dial(served.port) as peer, served.client() as client:
+        await client.submit_many(JobSpec(["true"], group="g", ram_mb=1) for _ in range(3))
+        await peer.authenticate("client")
+        array = spec(waits=Waits(select=(Selector(group="g"),)))
+        for rid in (1, 2):
+            peer.send(SubmitArray(rid, "t", array, ((1, 100_000, 1),), (CONTEXT,)))
+        answers = [await peer.read_until_rid(rid) for rid in (1, 2)]
+        assert [(one["first"], one["count"]) for one in answers] == [(4, 100_000)] * 2
+        assert await waits_of(client, 77_777) == Waits(((1, 3),))
+        await client.cancel(2)
+        await client.wait(100_003)
+        counts = await client.counts()
+        assert (counts.canceled, counts.pending, counts.waiting) == (100_001, 2, 0)
+        peer.send(SubmitArray(3, "u", spec(waits=Waits(((9_999_999, 9_999_999),))), ((1, 2, 1),), (CONTEXT,)))
+        refused = await peer.read_until_rid(3)
+        assert refused["reason"]["code"] == "unknown_job"
+    served.check()

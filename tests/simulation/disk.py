@@ -70,12 +70,16 @@ class SimulatedJournal:
         self._queue: list[tuple[tuple[Write, ...], Done, bool]] = []
         self._committing: list[tuple[tuple[Write, ...], Done, bool]] = []
         self._broken: JournalBrokenError | None = None
+        self._is_over = False  # as with the real one: after a failure nothing is written any more
         process.died.append(self._on_death)
 
     # ---------------------------------------------------------------- writing
 
     def write(self, writes: tuple[Write, ...], done: Done, *, give_up_when_full: bool) -> None:
         self._process.instruction()
+        if self._is_over:
+            self._process.loop.call_soon(done, self._broken)
+            return
         self._queue.append((writes, done, give_up_when_full))
         if not self._committing:
             self._begin()
@@ -105,8 +109,10 @@ class SimulatedJournal:
     def _commit(self) -> None:
         groups, self._committing = self._committing, []
         if self._broken is not None:
+            self._is_over = True
             self._apply_some(groups)
-            for _, done, _ in groups:
+            waiting, self._queue = [*groups, *self._queue], []
+            for _, done, _ in waiting:
                 self._process.loop.call_soon(done, self._broken)
             if self.on_broken is not None:
                 self._process.loop.call_soon(self.on_broken, self._broken)

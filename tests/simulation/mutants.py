@@ -108,7 +108,7 @@ MUTANTS = {
     "acknowledge-before-commit": Mutant(
         "what depends on the journal leaves before it is written",
         kueue_server.engine,
-        "Engine._drain",
+        "Engine._pass_on",
         "self._keep_back(group, leaving)\n",
         "self._leave(leaving)\n",
         27,

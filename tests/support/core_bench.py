@@ -83,6 +83,7 @@ from kueue_server.core.records import (
     WorkerRecord,
     encoded_plan,
 )
+from kueue_server.core.tasks import first_state
 
 WALL = 1_000_000.0
 """The wall clock when the bench's own clock shows 0."""
@@ -265,7 +266,7 @@ class Bench:
         first, last = self.journal.next_job, self.journal.next_job + count_of(indices) - 1
         spec = msgspec.structs.replace(spec, array=first, max_running=max_running)
         plan = encoded_plan(spec, indices)
-        self.journal.parts[first] = RestoredPart(first, last, self.wall, plan, JobState.PENDING, 0.0)
+        self.journal.parts[first] = RestoredPart(first, last, self.wall, plan, first_state(spec), 0.0)
         self.journal.next_job = last + 1
         return self.handle(ArraySubmitted(first, last, spec, indices, self.wall))
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from kueue.cli.render.following import following_fields
-from kueue.cli.render.table import Cell, Column, styled, table
+from kueue.cli.render.table import Cell, Column, Layout, styled
 from kueue.durations import format_duration, format_ram
 from kueue.text import quoted, visible, visible_block
 from kueue.wire.codec import from_os
@@ -33,6 +35,7 @@ COLUMNS = (
     Column("cpus", right=True),
     Column("ram", right=True),
     Column("resources", least=6, shrink=3, optional=True),
+    Column("queue", least=6, shrink=3, optional=True),
     Column("state"),
     Column("worker", least=6, shrink=4, optional=True),
     Column("time", right=True, optional=True),
@@ -44,18 +47,29 @@ NARROW_COLUMNS = (
     Column("name", least=6, shrink=3, optional=True),
     Column("command", least=12, shrink=2),
     Column("directory", least=8, shrink=1, front=True),
+    Column("queue", least=6, shrink=2, optional=True),
     Column("state"),
     Column("note", least=16, shrink=2),
 )
 """On terminals that have no room for more; the note says who has the job, and for how long."""
 WIDE_FROM = 120
+PART_ROWS = 1000
+"""Laid out together."""
 
 
-def job_lines(jobs: list[JobView], now: float, width: int, *, colour: bool) -> list[str]:
-    """The table."""
-    if width < WIDE_FROM:
-        return table(NARROW_COLUMNS, [_narrow_row(job, now) for job in jobs], width, colour=colour)
-    return table(COLUMNS, [_row(job, now) for job in jobs], width, colour=colour)
+def job_lines(
+    jobs: Iterable[JobView], now: float, width: int, *, colour: bool, queue: str | None = None
+) -> Iterator[str]:
+    """The table, of which no more than a part is kept; nothing without jobs. It names queues if not all jobs are in
+    `queue`, the one asked for, or in `default`."""
+    known = DEFAULT_QUEUE if queue is None else queue
+    row, columns = (_narrow_row, NARROW_COLUMNS) if width < WIDE_FROM else (_row, COLUMNS)
+    layout = Layout(columns, width, colour=colour)
+    named = False
+    coming = iter(jobs)
+    while part := list(islice(coming, PART_ROWS)):
+        named = named or any(job.queue != known for job in part)
+        yield from layout.lines([row(job, now, named) for job in part])
 
 
 def jobs_of(row: JobView) -> int:
@@ -73,7 +87,7 @@ def _number(job: JobView) -> str:
     return f"{job.id}-{job.last} [{indices}]"
 
 
-def _row(job: JobView, now: float) -> list[Cell]:
+def _row(job: JobView, now: float, has_queues: bool) -> list[Cell]:
     return [
         Cell(_number(job)),
         Cell(visible(job.name)),
@@ -82,6 +96,7 @@ def _row(job: JobView, now: float) -> list[Cell]:
         Cell(str(job.cpus)),
         Cell(format_ram(job.ram_mb)),
         Cell(_resources(job)),
+        Cell(visible(job.queue) if has_queues else ""),
         _state(job),
         Cell(visible(job.worker or "") if job.state != "pending" else ""),
         Cell(_time(job, now)),
@@ -89,12 +104,13 @@ def _row(job: JobView, now: float) -> list[Cell]:
     ]
 
 
-def _narrow_row(job: JobView, now: float) -> list[Cell]:
+def _narrow_row(job: JobView, now: float, has_queues: bool) -> list[Cell]:
     return [
         Cell(_number(job)),
         Cell(visible(job.name)),
         Cell(_command(job)),
         Cell(visible(from_os(job.cwd))),
+        Cell(visible(job.queue) if has_queues else ""),
         _state(job),
         Cell(note_of(job, now)),
     ]

@@ -52,28 +52,47 @@ def table(
     columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int, *, colour: bool
 ) -> list[str]:
     """The lines, title first, none wider than `width` columns of the terminal if that is possible at all."""
-    wanted = [
-        max([cell_len(column.title), *(cell_len(row[at].text) for row in rows)])
-        for at, column in enumerate(columns)
-    ]
-    # A column in which no row has anything says nothing.
-    shown = [
-        at for at, column in enumerate(columns) if not column.optional or any(row[at].text for row in rows)
-    ]
-    widths = _fit([columns[at] for at in shown], [wanted[at] for at in shown], width)
-    while sum(widths) + GAP * (len(widths) - 1) > width:
-        droppable = [position for position, at in enumerate(shown) if columns[at].optional]
-        if not droppable:
-            break
-        del shown[min(reversed(droppable), key=lambda position: columns[shown[position]].keep)]
-        widths = _fit([columns[at] for at in shown], [wanted[at] for at in shown], width)
-    lines = [
-        _line(
-            [columns[at] for at in shown], [Cell(columns[at].title, "bold") for at in shown], widths, colour
-        )
-    ]
-    lines += [_line([columns[at] for at in shown], [row[at] for at in shown], widths, colour) for row in rows]
-    return lines
+    return Layout(columns, width, colour=colour).lines(rows)
+
+
+class Layout:
+    """A table that comes in parts, each laid out by what is in it and was before. Only the first part has the titles,
+    and one in which a column appears that had been empty."""
+
+    def __init__(self, columns: Sequence[Column], width: int, *, colour: bool) -> None:
+        self._columns = columns
+        self._width = width
+        self._colour = colour
+        self._wanted = [cell_len(column.title) for column in columns]
+        self._used = [not column.optional for column in columns]
+        self._shown: list[int] = []
+
+    def lines(self, rows: Sequence[Sequence[Cell]]) -> list[str]:
+        """The lines of a part."""
+        for at in range(len(self._columns)):
+            self._wanted[at] = max([self._wanted[at], *(cell_len(row[at].text) for row in rows)])
+            # A column in which no row has anything says nothing.
+            self._used[at] = self._used[at] or any(row[at].text for row in rows)
+        shown, widths = self._fitting()
+        columns = [self._columns[at] for at in shown]
+        lines = []
+        if shown != self._shown:
+            self._shown = shown
+            titles = [Cell(column.title, "bold") for column in columns]
+            lines.append(_line(columns, titles, widths, self._colour))
+        lines += [_line(columns, [row[at] for at in shown], widths, self._colour) for row in rows]
+        return lines
+
+    def _fitting(self) -> tuple[list[int], list[int]]:
+        """Which columns there is room for, and how wide they are."""
+        shown = [at for at, used in enumerate(self._used) if used]
+        while True:
+            columns = [self._columns[at] for at in shown]
+            widths = _fit(columns, [self._wanted[at] for at in shown], self._width)
+            droppable = [position for position, column in enumerate(columns) if column.optional]
+            if sum(widths) + GAP * (len(widths) - 1) <= self._width or not droppable:
+                return shown, widths
+            del shown[min(reversed(droppable), key=lambda position: columns[position].keep)]
 
 
 def _fit(columns: Sequence[Column], wanted: Sequence[int], width: int) -> list[int]:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,10 @@ from kueue.wire.messages import (
     Watch,
     WatchState,
 )
+from tests.support.dying_server import CHALLENGE, dying
 from tests.support.lab import free_port
 from tests.support.scripted_clients_server import SECRET, ClientsServer, clients_server
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture
@@ -556,7 +559,28 @@ def test_without_patience_a_refusal_is_an_answer() -> None:
     assert time.monotonic() - began < 5
 
 
-def test_a_wrong_secret_is_not_tried_again(server: ClientsServer) -> None:
+@pytest.mark.parametrize("words", [b"", CHALLENGE], ids=["at once", "after its challenge"])
+def test_a_server_that_dies_while_it_shakes_hands_is_waited_for(server: ClientsServer, words: bytes) -> None:
+    """It hangs up as one does that refuses us, or that is no Kueue server."""
+    server.stop()
+    said: list[str] = []
+    with (
+        dying(server.port, words) as dead,
+        Client(
+            address=("127.0.0.1", server.port), secret=SECRET, connect_timeout=60, on_retry=said.append
+        ) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        connecting = pool.submit(client.connect)
+        assert dead.wait(20)
+        wait_for("it is tried again", lambda: said)
+        server.start()
+        connecting.result(30)
+        assert client.workers() == ()
+    assert said == [f"no server at 127.0.0.1:{server.port} (connection refused); trying for 60 s"]
+
+
+def test_a_wrong_secret_is_not_tried_again_and_again(server: ClientsServer) -> None:
     with (
         Client(address=("127.0.0.1", server.port), secret="x" * 40, connect_timeout=30) as client,
         pytest.raises(AuthenticationError, match="shared_secret differs"),

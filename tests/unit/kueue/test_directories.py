@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from kueue import directories
-from kueue.directories import HOST_ONLY_DIRECTORIES, LOCAL_DIRECTORY, Reach, current_directory, mounts
+from kueue.directories import (
+    HOST_ONLY_DIRECTORIES,
+    LOCAL_DIRECTORY,
+    Reach,
+    current_directory,
+    mounts,
+    volume_of,
+)
 from kueue.job_spec import Encoder, JobSpec
 
 HOST = (socket.gethostname(),)
@@ -21,6 +28,51 @@ def mounted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with a shared home and a scratch disk of its own; every directory is there."""
     monkeypatch.setattr(directories, "mounts", lambda: MOUNTED)
     monkeypatch.setattr(os.path, "isdir", lambda path: True)
+
+
+def test_neighbours_that_are_looked_up_together_have_the_volumes_they_have_alone(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("/proc")
+    directories = [
+        *("/", "/home", "/home/a", "/home/b", "/home/a/c", "/proc", "/proc/self", "/proc/self/fd", "/sys"),
+        *(
+            "/sys/fs/cgroup",
+            "/dev",
+            "/dev/shm",
+            "/dev/pts",
+            "/dev/shm/a",
+            "//a",
+            "//a/b",
+            "/a\0b/c",
+            "/a\0b/d",
+        ),
+        *(f"{tmp_path}/{name}" for name in ("there", "link", "gone/a", "gone/b", "link/self", "link/1")),
+    ]
+    together = Reach()
+    for _ in range(2):
+        assert [together.volume(directory) for directory in directories] == [*map(volume_of, directories)]
+
+
+def test_of_neighbours_each_is_looked_at_once_and_what_is_above_them_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = [f"{tmp_path}/{number}" for number in range(100)]
+    for place in places[:50]:
+        os.mkdir(place)
+    looks = []
+    lstat = os.lstat
+
+    def counted(path: str) -> os.stat_result:
+        looks.append(os.fspath(path))
+        return lstat(path)
+
+    monkeypatch.setattr(os, "lstat", counted)
+    reach = Reach(HOST_ONLY_DIRECTORIES[:0])
+    for place in places:
+        reach.workers(place)
+        reach.volume(place)
+    assert [looks.count(place) for place in places] == [1] * 100
+    assert len(looks) < 100 + 10 * len(tmp_path.parts)
 
 
 @pytest.mark.parametrize("place", ["/tmp", "/tmp/a/b", "/var/tmp/x", "/dev/shm", "/tmp/not/there"])

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from kueue.directories import current_directory, volume_of
-from kueue.environment import Volumes, context_of, digest_of
+from kueue.environment import context_of, digest_of
 from kueue.errors import UsageError
 from kueue.job_spec import Encoder, JobSpec, changes_of, spec_of
 from kueue.wire.messages import Changes, Context, RawBytes, Spec
@@ -164,29 +164,6 @@ def test_a_volume_is_a_mount_point_or_the_first_part_of_the_path() -> None:
     assert volume_of("/proc/self/fd") == "/proc"
     assert volume_of("/no-such-place/of/any/kind") == "/no-such-place"
     assert volume_of("/") == "/"
-
-
-def test_neighbours_that_are_looked_up_together_have_the_volumes_they_have_alone(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    (tmp_path / "link").symlink_to("/proc")
-    directories = [
-        *("/", "/home", "/home/a", "/home/b", "/home/a/c", "/proc", "/proc/self", "/proc/self/fd", "/sys"),
-        *(
-            "/sys/fs/cgroup",
-            "/dev",
-            "/dev/shm",
-            "/dev/pts",
-            "/dev/shm/a",
-            "//a",
-            "//a/b",
-            "/a\0b/c",
-            "/a\0b/d",
-        ),
-        *(f"{tmp_path}/{name}" for name in ("there", "link", "gone/a", "gone/b", "link/self", "link/1")),
-    ]
-    together = Volumes()
-    for _ in range(2):
-        assert [together.of(directory) for directory in directories] == [*map(volume_of, directories)]
 
 
 def test_jobs_of_one_encoder_differ_in_what_they_differ() -> None:
@@ -352,3 +329,16 @@ def test_changes_name_what_is_to_be_different() -> None:
 def test_changes_that_can_not_be_meant_are_refused(options: Any, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         changes_of(options)
+
+
+def test_a_spec_can_be_a_key_and_equal_ones_are_one() -> None:
+    specs = {JobSpec(["true"], resources={"genus": 1}), JobSpec(("true",), resources={"genus": 1})}
+    assert specs == {JobSpec(["true"], resources={"genus": 1})}
+    assert JobSpec(["true"], cpus=2) not in specs
+
+
+def test_only_the_command_goes_without_its_name_and_a_spec_does_not_change() -> None:
+    with pytest.raises(TypeError):
+        JobSpec(["true"], 4)  # type: ignore[call-arg]
+    with pytest.raises(AttributeError):
+        JobSpec(["true"]).cpus = 4  # type: ignore[misc]

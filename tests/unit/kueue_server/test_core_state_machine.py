@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -259,8 +260,19 @@ class ServerAndWorkers(RuleBasedStateMachine):
         licences=st.sampled_from([0, 0, 1]),
         priority=st.sampled_from([0, 0, -5]),
         place=st.sampled_from(["a", "b", "{n}"]),
+        follows=st.sampled_from(["", "", "cancel", "cancel", "hold", "run", "any"]),
+        width=st.integers(1, 6),
     )
-    def submit_array(self, count: int, most: int | None, licences: int, priority: int, place: str) -> None:
+    def submit_array(
+        self,
+        count: int,
+        most: int | None,
+        licences: int,
+        priority: int,
+        place: str,
+        follows: str,
+        width: int,
+    ) -> None:
         if count > 30 and self.large:
             return  # one is enough, and slow enough
         spec = make_spec(
@@ -273,6 +285,10 @@ class ServerAndWorkers(RuleBasedStateMachine):
         )
         first = self.bench.journal.next_job
         spec = msgspec.structs.replace(spec, array=first, max_running=most)
+        if follows and first > 1:
+            meant = ((max(1, first - width), first - 1),)
+            waits = Waits(after_any=meant) if follows == "any" else Waits(meant, on_failure=follows)
+            spec = msgspec.structs.replace(spec, waits=waits)
         self.submitted.update((first + offset, task_spec(spec, 1 + 2 * offset)) for offset in range(count))
         self.large |= {first} if count > 30 else set()
         self.deal(self.bench.submit_array(spec, (1, 2 * count - 1, 2), max_running=most))
@@ -306,9 +322,14 @@ class ServerAndWorkers(RuleBasedStateMachine):
     def cancel(self, first: int, width: int, kill: bool) -> None:
         self.deal(self.bench.cancel((first, first + width), kill=kill))
 
-    @rule(first=st.integers(1, 40), width=st.integers(0, 5), priority=st.integers(0, 9))
-    def change(self, first: int, width: int, priority: int) -> None:
-        which, changes = Selector(ranges=((first, first + width),)), Changes(priority=priority)
+    @rule(
+        first=st.integers(1, 40),
+        width=st.integers(0, 5),
+        priority=st.integers(0, 9),
+        queue=st.sampled_from([None, "a", "b", "default"]),
+    )
+    def change(self, first: int, width: int, priority: int, queue: str | None) -> None:
+        which, changes = Selector(ranges=((first, first + width),)), Changes(priority=priority, queue=queue)
         self.deal(self.bench.handle(ChangeRequested(99, which, changes, self.bench.wall)))
 
     @rule(failed=st.booleans())
@@ -481,7 +502,7 @@ class ServerAndWorkers(RuleBasedStateMachine):
         assert rows.keys() <= live.keys()
         for number in live.keys() - rows.keys():  # made, and nothing has become of it
             assert self.bench.journal.has_part_of(number)
-            assert live[number].state in (JobState.PENDING, JobState.CANCELED)
+            assert live[number].state in (JobState.WAITING, JobState.PENDING, JobState.CANCELED)
         parts = [(part.first, part.last, part.state) for part in self.bench.core._state.table.parts]
         assert parts == [
             (part.first, part.last, part.state) for _, part in sorted(self.bench.journal.parts.items())
@@ -592,7 +613,8 @@ class ServerAndWorkers(RuleBasedStateMachine):
         assert not any(worker.done or worker.held for worker in self.workers.values())
 
 
-TestServerAndWorkers = ServerAndWorkers.TestCase
+# Half a minute of computing, on a machine that may have other things to do.
+TestServerAndWorkers = pytest.mark.timeout(900)(ServerAndWorkers.TestCase)
 TestServerAndWorkers.settings = settings(
     max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )

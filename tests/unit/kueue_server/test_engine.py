@@ -15,6 +15,9 @@ from kueue_server.core.instructions import Instruction, JobsChanged, SaveJob
 from kueue_server.engine import Engine
 from kueue_server.journal.interface import Journal, JournalBrokenError
 
+FAULTY = 13
+"""Of this session the core can't handle anything."""
+
 
 class ScriptedCore:
     """Answers each event with the next list of instructions."""
@@ -27,6 +30,8 @@ class ScriptedCore:
 
     def handle(self, event: Event, now: float) -> list[Instruction]:
         self.events.append(event)
+        if isinstance(event, WorkerHeard) and event.session == FAULTY:
+            raise AssertionError("a fault of ours")
         return self.answers.pop(0) if self.answers else []
 
 
@@ -144,6 +149,23 @@ async def test_an_instruction_that_raises_does_not_hold_back_the_others() -> Non
     bench.engine._perform = perform
     await bench.post()
     assert bench.performed == [told(2)]
+
+
+async def test_an_event_that_can_not_be_handled_takes_nothing_of_the_others_along() -> None:
+    bench = Bench([save(1), told(1)], [save(2), told(2)])
+    faults: list[Any] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: faults.append(context["exception"]))
+    for event in (Tick(0.0), WorkerHeard(FAULTY, 0.0), Tick(0.0)):
+        bench.engine.post(event)
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert [str(fault) for fault in faults] == ["a fault of ours"]
+    assert len(bench.core.events) == 3
+    assert [writes for writes, _ in bench.journal.groups] == [(save(1),), (save(2),)]
+    bench.journal.commit()
+    bench.journal.commit()
+    assert bench.performed == [told(1), told(2)]
 
 
 async def test_settled_waits_for_the_commit() -> None:

@@ -45,6 +45,7 @@ from kueue_worker.core import events as e
 from kueue_worker.core.instructions import TellFinished, TellStarted
 from kueue_worker.server_session import RefusedError, ServerSession
 from kueue_worker.spool import check_journal
+from tests.support.dying_server import CHALLENGE, dying
 from tests.support.waiting import wait_for
 
 SECRET = "a-secret-for-tests-only-0123456789abcdef"
@@ -297,6 +298,17 @@ async def test_without_a_keeper_there_is_no_registration_until_there_is_one(lab:
         lab.register = REGISTER
         session.wake()
         await lab.welcomed()
+
+
+async def test_a_server_that_dies_while_it_shakes_hands_for_the_first_time_is_waited_for(lab: Lab) -> None:
+    """It hangs up as one that has another secret."""
+    await lab.stop()
+    with dying(lab.port, CHALLENGE) as dead:
+        async with Running(lab.session()) as task:
+            assert await asyncio.to_thread(dead.wait, 20)
+            await lab.listen()
+            await lab.welcomed()
+            assert not task.done()
 
 
 async def test_a_wrong_secret_is_final(lab: Lab) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import threading
 import time
 
+import uvloop
+
 from kueue_worker.remembered import Remembered
 from kueue_worker.threads import DeadlineThreads
 
@@ -52,6 +54,24 @@ async def test_a_hung_call_is_given_up_and_its_late_result_disposed_of() -> None
     await asyncio.wait_for(disposed.wait(), 10)
     assert results.empty()
     threads.close()
+
+
+def test_who_slept_past_a_deadline_takes_in_what_came_meanwhile() -> None:
+    """As after a suspend. On the agent's loop, which looks at its timers first."""
+
+    async def main() -> None:
+        threads = DeadlineThreads(asyncio.get_running_loop())
+        results: asyncio.Queue[object] = asyncio.Queue()
+        asked = threading.Event()
+        threads.run(lambda: asked.wait(10) and 42, results.put_nowait, deadline_seconds=0.1, place="here")
+        asked.set()
+        time.sleep(1)  # noqa: ASYNC251 (the loop stands still for this time: that is what is tested)
+        assert await asyncio.wait_for(results.get(), 10) == 42
+        threads.run(lambda: 43, results.put_nowait, place="here")
+        assert await asyncio.wait_for(results.get(), 10) == 43
+        threads.close()
+
+    uvloop.run(main())
 
 
 async def test_a_hung_call_does_not_hold_up_others_and_threads_are_bounded() -> None:

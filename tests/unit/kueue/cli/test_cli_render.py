@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 from rich.cells import cell_len
 
 from kueue.cli.render.cluster import busy_style, resource_lines, worker_lines
-from kueue.cli.render.jobs import count_line, detail_lines, job_lines
+from kueue.cli.render.jobs import PART_ROWS, count_line, detail_lines, job_lines
 from kueue.cli.render.json_rows import iso, job_row
 from kueue.cli.render.table import Cell, Column, shortened, table
 from kueue.resources import Capacity
@@ -46,25 +47,39 @@ def job(number: int = 17, **changes: object) -> JobView:
     return JobView(**values)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("width", [80, 200])
+def test_queues_are_named_where_not_all_jobs_are_of_the_one_that_goes_without_saying(width: int) -> None:
+    def titles(*queues: str, asked: str | None = None) -> list[str]:
+        rows = [job(queue=queue) for queue in queues]
+        return next(job_lines(rows, 2000.0, width, colour=False, queue=asked)).split()
+
+    assert "queue" in titles("default", "night")
+    assert "queue" in titles("night", "night")
+    assert "queue" not in titles("default", "default")
+    assert "queue" not in titles("night", "night", asked="night")
+
+
 @pytest.mark.parametrize("width", [60, 72, 80, 100, 132, 200])
 @pytest.mark.parametrize("name", ["", "synthesis of core a", "合成" * 10, "\x1b[2Jevil\n\r[bold]x[/bold]"])
 def test_no_line_of_a_listing_is_wider_than_the_terminal(width: int, name: str) -> None:
-    lines = job_lines([job(name=name), job(18, name=name, command=("x" * 500,))], 2000.0, width, colour=False)
+    lines = list(
+        job_lines([job(name=name), job(18, name=name, command=("x" * 500,))], 2000.0, width, colour=False)
+    )
     assert max(map(cell_len, lines)) <= width
     assert all(line.isprintable() for line in lines)
 
 
 def test_directories_lose_their_front_and_everything_else_its_end() -> None:
-    line = job_lines([job()], 2000.0, 60, colour=False)[1]
+    line = list(job_lines([job()], 2000.0, 60, colour=False))[1]
     assert "…" in line
     assert "…mber/17 " in line
     assert "/home/someone" not in line
     assert " ./synthesize.s" in line
-    assert "…mber/17 " in job_lines([job()], 2000.0, 120, colour=False)[1]
+    assert "…mber/17 " in list(job_lines([job()], 2000.0, 120, colour=False))[1]
 
 
 def test_nothing_is_shortened_where_there_is_room() -> None:
-    line = job_lines([job()], 2000.0, 10**6, colour=False)[1]
+    line = list(job_lines([job()], 2000.0, 10**6, colour=False))[1]
     assert "…" not in line
     assert "/home/someone/projects/tapeout/run/number/17" in line
     assert "genus primelib=4" in line
@@ -73,17 +88,17 @@ def test_nothing_is_shortened_where_there_is_room() -> None:
 
 def test_columns_without_anything_in_them_are_left_out() -> None:
     plain = job(name="", resources=(), reason=None)
-    assert "name" not in job_lines([plain], 0.0, 200, colour=False)[0].split()
-    assert "resources" not in job_lines([plain], 0.0, 200, colour=False)[0]
+    assert "name" not in next(job_lines([plain], 0.0, 200, colour=False)).split()
+    assert "resources" not in next(job_lines([plain], 0.0, 200, colour=False))
 
 
 def test_states_have_colours_only_where_colours_are_wanted() -> None:
-    assert "\x1b[31mfailed\x1b[0m" in job_lines([job()], 0.0, 200, colour=True)[1]
+    assert "\x1b[31mfailed\x1b[0m" in list(job_lines([job()], 0.0, 200, colour=True))[1]
     assert "\x1b" not in "".join(job_lines([job()], 0.0, 200, colour=False))
 
 
 def test_bytes_that_are_not_utf8_are_shown_and_do_no_harm() -> None:
-    line = job_lines([job(command=("ls", RawBytes(b"caf\xe9")))], 0.0, 200, colour=False)[1]
+    line = list(job_lines([job(command=("ls", RawBytes(b"caf\xe9")))], 0.0, 200, colour=False))[1]
     assert "\\xe9" in line
 
 
@@ -195,3 +210,34 @@ def test_a_row_of_json_has_every_promised_key_and_can_be_encoded() -> None:
     row = job_row(job(command=(RawBytes(b"\xff"),), worker=None))
     assert set(promised) <= set(row)
     assert json.loads(json.dumps(row))["command"] == ["\udcff"]
+
+
+def test_of_a_long_table_no_more_than_a_part_is_kept() -> None:
+    asked = 0
+
+    def endless() -> Iterator[JobView]:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield job(asked)
+
+    lines = job_lines(endless(), 0.0, 200, colour=False)
+    for printed in range(1, 5 * PART_ROWS):
+        next(lines)
+        assert asked <= printed + PART_ROWS
+
+
+def test_later_parts_of_a_table_get_wider_and_have_titles_only_for_new_columns() -> None:
+    rows = [job(number, name="") for number in range(1, 2 * PART_ROWS + 1)]
+    rows += [job(10**6 + number, name="named") for number in range(PART_ROWS)]
+    lines = list(job_lines(rows, 0.0, 200, colour=False))
+    titles = [at for at, line in enumerate(lines) if line.lstrip().startswith("id ")]
+    assert titles == [0, 2 * PART_ROWS + 1]
+    assert "name" not in lines[0].split()
+    assert "name" in lines[titles[1]].split()
+    assert lines[-1].split()[:2] == [str(10**6 + PART_ROWS - 1), "named"]
+    assert len(lines) == len(rows) + 2
+
+
+def test_a_table_without_jobs_has_no_lines() -> None:
+    assert list(job_lines([], 0.0, 200, colour=False)) == []

@@ -47,7 +47,7 @@ def test_the_server_cannot_write_to_the_terminal() -> None:
 def test_on_a_narrow_terminal_the_note_says_who_has_the_job() -> None:
     running = JobView(1, "running", ("./a",), "/d", 1, 1, worker="ralab04", run_seconds=12.0)
     failed = JobView(2, "failed", ("./a",), "/d", 1, 1, worker="ralab04", reason=Reason("exit", "exit 2"))
-    lines = job_lines([running, failed], 0.0, 80, colour=False)
+    lines = list(job_lines([running, failed], 0.0, 80, colour=False))
     assert lines[0].split() == ["id", "command", "directory", "state", "note"]
     assert lines[1].endswith("ralab04, 12 s")
     assert lines[2].endswith("exit 2")

@@ -61,6 +61,8 @@ def worker(number: int, used: int) -> WorkerView:
         cpus_free=8.0 - used,
         ram_free_mb=16 * 1024.0,
         jobs=used,
+        hour_succeeded=40 * used,
+        hour_failed=60 if number == 2 else 0,
         status=Status(8.0 - used, 16.0, load=(1.5, 1.0, 0.5), busy=used / 8, uptime_seconds=3600.0),
     )
 

@@ -22,6 +22,8 @@ from kueue.wire.messages import Selector
         ("group:tapeout synth", Selector(group="tapeout", text="synth")),
         ("g:a w:ra*", Selector(group="a", worker="ra*")),
         ("group:", Selector()),
+        ("queue:night failed", Selector(queue="night", states=("failed",))),
+        ("q:", Selector()),
         ("exit:", Selector()),
         ("synth-*", Selector(name="synth-*")),
         ("name:x", Selector(name="x")),

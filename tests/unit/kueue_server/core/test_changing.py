@@ -7,8 +7,10 @@ import pytest
 
 from kueue.wire.changes import Changes
 from kueue.wire.messages import Selector, Spec
+from kueue.wire.waits import Waits
 from kueue_server.core.events import ChangeRequested, Limits, TurnCame
 from kueue_server.core.instructions import AnswerChange, Instruction, SaveSpec
+from kueue_server.core.queues import digest_of
 from kueue_server.core.rerunning import Reruns
 from tests.support.core_bench import Bench, make_spec, offers
 
@@ -99,6 +101,52 @@ def test_the_same_again_writes_nothing() -> None:
     assert not any(isinstance(one, SaveSpec) for one in result)
 
 
+def counted(bench: Bench) -> dict[str, tuple[int, int]]:
+    """Waiting and pending jobs of each queue."""
+    return {
+        queue.name: (queue.counts.waiting, queue.counts.pending) for queue in bench.core.queues(bench.time)
+    }
+
+
+def test_jobs_go_to_another_queue_which_is_made_and_survives_a_restart() -> None:
+    bench = Bench()
+    bench.submit(*[make_spec(queue="day")] * 2, make_spec(queue="day", waits=Waits(after_any=((1, 1),))))
+    assert answer(change(bench, Selector(queue="day"), Changes(queue="night"))).changed == 3
+    assert counted(bench) == {"default": (0, 0), "night": (1, 2)}
+    bench.restart()
+    assert counted(bench) == {"default": (0, 0), "night": (1, 2)}
+    assert bench.core.select(Selector(queue="night"), None, 10, bench.wall).ranges == ((1, 3),)
+    bench.pause_queues("night")
+    session = bench.worker(cpus=4)
+    assert bench.state(1) == "pending"
+    assert [job for _, job, _ in offers(change(bench, Selector(((2, 2),)), Changes(queue="default")))] == [2]
+    bench.finished(session, (2, 1))
+    assert counted(bench) == {"default": (0, 0), "night": (1, 1)}
+
+
+def test_tasks_of_an_array_go_to_another_queue_and_the_others_stay() -> None:
+    bench = Bench()
+    bench.submit_array(make_spec(), (1, 10, 1), max_running=2)
+    assert answer(change(bench, Selector(((4, 6),)), Changes(queue="night"))).changed == 3
+    assert counted(bench) == {"default": (0, 7), "night": (0, 3)}
+    bench.restart()
+    assert counted(bench) == {"default": (0, 7), "night": (0, 3)}
+
+
+def test_a_job_stays_where_it_is_if_its_key_is_in_the_other_queue() -> None:
+    bench = Bench()
+    bench.submit(*[make_spec(queue="day", key=key) for key in ("a", "b", "b")], make_spec(key="a", queue="x"))
+    result = answer(change(bench, Selector(queue="day"), Changes(queue="x")))
+    assert (result.changed, result.refused) == (1, 2)
+    assert result.reason is not None
+    assert result.reason.code == "same_key"
+    assert counted(bench) == {"default": (0, 0), "day": (0, 2), "x": (0, 2)}
+    assert bench.core.has_key("x", digest_of("b"))
+    assert answer(change(bench, Selector(queue="x"), Changes(queue="z"))).changed == 2
+    assert not bench.core.has_key("x", digest_of("b"))
+    assert answer(change(bench, Selector(queue="day"), Changes(queue="x"))).changed == 2
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
@@ -107,6 +155,8 @@ def test_the_same_again_writes_nothing() -> None:
         (Changes(job_slots=0), "bad_amount"),
         (Changes(priority=1001), "bad_priority"),
         (Changes(group="x" * 1001), "bad_name"),
+        (Changes(queue=""), "bad_name"),
+        (Changes(queue="x" * 1001), "bad_name"),
         (Changes(time_limit_seconds=-1.0), "bad_time_limit"),
         (Changes(resources=(("lic", 3),)), "too_much"),
         (Changes(resources=(("lic", -1),)), "bad_amount"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kueue.wire.messages import RawBytes
 from kueue_server.core.closed import (
+    FIRST_PROBE_SECONDS,
     MOST_JOBS,
     PROBE_SECONDS,
     SUBTREES_PER_VOLUME,
@@ -99,10 +100,40 @@ def test_a_job_that_is_held_up_elsewhere_is_kept_away_alone_and_for_a_while() ->
     assert places.volume(b"/home", 1.0) is Sight.OPEN
     assert places.job(7, b"/data/x", b"/data", 1.0) is Sight.CLOSED
     assert places.job(8, b"/data/x", b"/data", 1.0) is Sight.OPEN
-    assert places.job(7, b"/data/x", b"/data", PROBE_SECONDS) is Sight.OPEN
-    assert not places.probe_due(0.0, PROBE_SECONDS - 1)
-    assert places.probe_due(PROBE_SECONDS - 1, PROBE_SECONDS)
+    assert places.job(7, b"/data/x", b"/data", FIRST_PROBE_SECONDS) is Sight.OPEN
+    assert not places.probe_due(0.0, FIRST_PROBE_SECONDS - 1)
+    assert places.probe_due(FIRST_PROBE_SECONDS - 1, FIRST_PROBE_SECONDS)
     assert not places
+
+
+def test_what_does_not_answer_is_asked_again_soon_and_then_ever_more_rarely() -> None:
+    """A machine that is busy for a moment is not to be without jobs for a minute."""
+    places = ClosedPlaces()
+    now, pauses = 0.0, []
+    for _ in range(6):
+        places.close_silent_volume(b"/data", now)
+        places.close_silent_volume(b"/data", now + 1)  # asked before the first one came back
+        due = next(at for at in range(1, 100) if places.volume(b"/data", now + at) is Sight.PROBE)
+        pauses.append(due)
+        now += due
+    assert pauses == [5, 10, 20, 40, PROBE_SECONDS, PROBE_SECONDS]
+    assert places.volume(b"/home", now) is Sight.OPEN
+    assert places.open(1, b"/data/x", b"/data")
+    places.close_silent_volume(b"/data", now)
+    assert places.volume(b"/data", now + FIRST_PROBE_SECONDS) is Sight.PROBE
+
+
+def test_jobs_that_are_held_up_again_and_again_are_asked_for_ever_more_rarely() -> None:
+    places = ClosedPlaces()
+    places.close_job(1, b"/data", 0.0)
+    places.close_job(2, b"/data", 1.0)
+    assert places.probe_due(0.0, FIRST_PROBE_SECONDS)
+    places.close_job(2, b"/data", FIRST_PROBE_SECONDS)
+    assert places.job(2, b"/data/x", b"/data", 3 * FIRST_PROBE_SECONDS - 1) is Sight.CLOSED
+    assert places.job(2, b"/data/x", b"/data", 3 * FIRST_PROBE_SECONDS) is Sight.OPEN
+    later = 3 * FIRST_PROBE_SECONDS + PROBE_SECONDS  # it has answered meanwhile, as far as anybody knows
+    places.close_job(3, b"/data", later)
+    assert places.job(3, b"/data/x", b"/data", later + FIRST_PROBE_SECONDS) is Sight.OPEN
 
 
 def test_a_job_that_was_held_up_and_starts_opens_the_way_for_others_of_its_volume() -> None:

@@ -15,7 +15,13 @@ from kueue_server.core.events import (
     SubmitFailed,
     TurnCame,
 )
-from kueue_server.core.instructions import AnswerChange, AnswerPredecessors, Instruction, SaveJob
+from kueue_server.core.instructions import (
+    AnswerChange,
+    AnswerPredecessors,
+    AnswerQueues,
+    Instruction,
+    SaveJob,
+)
 from kueue_server.core.selection import PORTION
 from kueue_server.core.verbs import CHANGE_COST
 from tests.support.core_bench import Bench, make_spec, offers
@@ -419,3 +425,19 @@ def test_a_fan_in_is_one_entry_on_the_disk_and_a_look_an_end() -> None:
     assert bench.core._state.gates.looks <= 5000 + 40
     assert len(bench.core._state.gates) == 0
     assert len(bench.core._state.gates._index) == 0
+
+
+@pytest.mark.parametrize("on_failure", ["cancel", "hold"])
+def test_who_waits_for_jobs_of_a_queue_that_is_removed_is_not_let_go(bench: Bench, on_failure: str) -> None:
+    bench.submit(*[make_spec(queue="night")] * 3, *[following(after((1, 2), on_failure=on_failure))] * 2)
+    (answer,) = [one for one in bench.remove_queue("night", cancel=True) if isinstance(one, AnswerQueues)]
+    assert answer.lines == (
+        "queue night is removed; 3 jobs canceled; 1 job dropped from the list; 2 jobs stay, as others wait for them",
+    )
+    turns(bench)
+    for _ in range(2):
+        jobs = [bench.core._state.table.jobs[job] for job in (4, 5)]
+        codes = [(job.state, job.reason and job.reason.code) for job in jobs]
+        assert codes == [("canceled", "predecessor") if on_failure == "cancel" else ("waiting", "held")] * 2
+        bench.restart()
+        turns(bench)

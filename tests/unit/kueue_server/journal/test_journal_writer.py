@@ -36,6 +36,18 @@ async def test_groups_are_acknowledged_in_their_order(bench: Any, make_block: Bl
     assert bench.journal.pending_bytes == 0
 
 
+async def test_who_stumbles_over_the_news_keeps_it_from_nobody_else(bench: Any, make_block: Block) -> None:
+    told = asyncio.Event()
+
+    def stumbles(error: object) -> None:
+        raise KeyError("a fault of ours")
+
+    bench.journal.write((make_block(1, b"{}"),), stumbles, give_up_when_full=False)
+    bench.journal.write((make_block(2, b"{}"),), lambda error: told.set(), give_up_when_full=False)
+    await asyncio.wait_for(told.wait(), 20)
+    assert [job.job for job in bench.reopen().restored_jobs()] == [1, 2]
+
+
 def limit_pages(bench: Any, pages: int) -> None:
     """As if the disk had only so much room."""
     with bench.journal._writer.lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import shutil
@@ -117,6 +118,13 @@ def test_nothing_is_taken_up_where_there_is_little_left(
     file.close()
 
 
+async def tended(bench: Any) -> None:
+    """A pause has come, and the WAL was looked after."""
+    async with asyncio.timeout(30):
+        while bench.journal._writer._untended_bytes:  # noqa: ASYNC110 (it is another thread's)
+            await asyncio.sleep(0.002)
+
+
 async def test_a_disk_that_fails_under_it_breaks_the_journal(
     bench: Any, make_block: Block, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,8 +133,23 @@ async def test_a_disk_that_fails_under_it_breaks_the_journal(
 
     monkeypatch.setattr(WalFile, "write_ahead", fail)
     assert await bench.write(make_block(1, b"{}")) is None
+    await tended(bench)
     assert await bench.write(make_block(2, b"{}")) is not None
     assert bench.journal._writer.broken
+
+
+async def test_room_is_made_in_a_pause_or_when_there_is_none(bench: Any, make_block: Block) -> None:
+    path = Path(f"{bench.path}-wal")
+    await bench.write(make_block(1, b"{}"))
+    await tended(bench)
+    begun = length_of(path)
+    assert begun > STEP_BYTES
+    for number in range(2, 200):
+        await bench.write(make_block(number, b'{"x":"' + b"y" * 10_000 + b'"}'))
+    await tended(bench)
+    longer = length_of(path) - begun
+    assert longer > 0
+    assert longer % STEP_BYTES == 0, "a commit made it longer"
 
 
 def length_of(path: Path) -> int:
@@ -141,6 +164,7 @@ async def test_a_checkpoint_keeps_the_files_length_and_begins_it_anew(
     sizes = []
     for number in range(1, 60):
         await bench.write(make_block(number, b'{"x":"' + b"y" * 20_000 + b'"}'))
+        await tended(bench)
         sizes.append(length_of(path))
     assert max(sizes) == sizes[-1] < 300_000 + 2 * STEP_BYTES
     assert len(list(bench.reopen().restored_jobs())) == 59

@@ -44,6 +44,7 @@ class Bench:
         monkeypatch.setattr(os, "umask", lambda mask: 0o022)
         monkeypatch.setattr(os, "fchdir", lambda descriptor: None)
         monkeypatch.setattr(os, "posix_spawn", self.posix_spawn)
+        monkeypatch.setattr(os, "waitid", self.waitid)
         monkeypatch.setattr(os, "wait4", self.wait4)
         monkeypatch.setattr(os, "killpg", lambda group, number: self.signals.append(number))
         endings = Endings(OURS, self.snapshot, lambda: self.now)
@@ -68,11 +69,17 @@ class Bench:
         self.alive[pid] = "S"
         return pid
 
+    def waitid(self, which: int, number: int, options: int) -> Any:
+        assert (which, options) == (os.P_ALL, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if not self.zombies:
+            return None
+        pid, status, _ = self.zombies[0]
+        code = os.CLD_EXITED if os.WIFEXITED(status) else os.CLD_KILLED
+        return SimpleNamespace(si_pid=pid, si_code=code, si_status=status >> 8 or status)
+
     def wait4(self, pid: int, options: int) -> tuple[int, int, Any]:
-        assert (pid, options) == (-1, os.WNOHANG)
-        if self.zombies:
-            return self.zombies.pop(0)
-        return 0, 0, None
+        assert (pid, options) == (self.zombies[0][0], os.WNOHANG)
+        return self.zombies.pop(0)
 
     def end(self, pid: int, status: int = 0) -> None:
         """A process ends by itself; nobody has waited for it yet."""
