@@ -1,4 +1,4 @@
-"""Rounds over all machines: the server first, then all workers side by side, again and again."""
+"""Rounds over all machines, side by side, again and again; nothing is launched before it is known how the server is."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ async def one_round(
         on_row(row)
 
     async def one(host: Host) -> None:
-        tell(await _performed(performer, host, wish))
+        tell(await _row_of(performer.perform(host, wish), Row(host.label)))
 
     async def keep_server() -> Ours:
         if cluster.is_server_kept() and wish in (Wish.KEEP, Wish.LOOK):
             host = host_of(cluster.config, cluster.hosts)
             keeper = ServerKeeper(connections, programs, cluster.config, host, look_seconds)
-            row = await keeper.keep(change=wish is Wish.KEEP)
+            row = await _row_of(keeper.keep(change=wish is Wish.KEEP), Row(host.label, is_server=True))
             tell(row)
             serves, since = row.is_well, row.since
         else:
@@ -164,13 +164,13 @@ async def _side_by_side(
             tasks.create_task(one_if_open(host))
 
 
-async def _performed(performer: Performer, host: Host, wish: Wish) -> Row:
-    """A fault of ours, or of a library, is that host's row: the others have their turn."""
+async def _row_of(doing: Awaitable[Row], blank: Row) -> Row:
+    """A fault of ours, or of a library, is that machine's row: the others have their turn."""
     try:
-        return await performer.perform(host, wish)
+        return await doing
     except Exception as error:
-        log.exception("%s", host.label)
-        return Row(host.label, error=f"unexpected: {type(error).__name__}: {visible(str(error))}")
+        log.exception("%s", blank.host)
+        return replace(blank, error=f"unexpected: {type(error).__name__}: {visible(str(error))}")
 
 
 async def _one_after_the_other(performer: Performer, hosts: Sequence[Host], tell: OnRow) -> None:
@@ -180,6 +180,6 @@ async def _one_after_the_other(performer: Performer, hosts: Sequence[Host], tell
         if failed:
             tell(Row(host.label, note=NOT_TOUCHED))
             continue
-        row = await _performed(performer, host, Wish.UPGRADE)
+        row = await _row_of(performer.perform(host, Wish.UPGRADE), Row(host.label))
         failed = row.tried and not row.is_well
         tell(replace(row, done="" if failed else row.done))

@@ -36,7 +36,7 @@ async def ask(config: Config) -> ServerState | KueueError:
         async with asyncio.timeout(ASK_SECONDS):
             _, writer = await asyncio.open_connection(common.server_name, common.server_port)
         writer.close()
-    except OSError as error:
+    except (OSError, UnicodeError, OverflowError) as error:
         where = place(common.server_name, common.server_port)
         return failure_to_connect(error, where, ASK_SECONDS, None)
     try:

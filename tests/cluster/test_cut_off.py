@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.desk import Desk
-from tests.cluster.hosts import DESK, HOME
+from tests.cluster.hosts import DESK, HOME, ROOT
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(400)
@@ -154,5 +154,7 @@ def test_a_host_that_has_long_been_off_has_a_worker_again_as_soon_as_it_is_back(
         assert log.read_text().count(f"{refusing}: ") == 1, "that one has to wait"
     finally:
         hosts.signal(DESK, "TERM", *hosts.pids(DESK, "kueue_restart_workers"[:15]))
-        supervisor.wait(60)
+        code = supervisor.wait(60)
+    unit = (ROOT / "examples" / "systemd" / "kueue-restart-workers.service").read_text()
+    assert f"SuccessExitStatus={code}\n" in unit, "to be told to end is no failure"
     assert desk.rows("--once")[refusing]["done"] == "started in screen"

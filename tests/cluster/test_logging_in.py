@@ -113,8 +113,22 @@ def test_keys_that_are_not_taken_are_one_line_and_passwords_are_never_tried(
     make_desk: Callable[..., Desk],
 ) -> None:
     desk = make_desk("rax01", supervisor=QUICK)
-    desk.hosts.write_home(".ssh/authorized_keys", "")
+    hosts = desk.hosts
+    hosts.write_home(".ssh/authorized_keys", "")
+    # From now on it would take a password, too.
+    change = "s/^PasswordAuthentication no/PasswordAuthentication yes/; s/^LogLevel .*/LogLevel VERBOSE/"
+    hosts.as_root("rax01", "sed", "-i", change, "/run/sshd/sshd_config")
+    hosts.as_root("rax01", "kill", "-HUP", "1")
+    console = hosts.hosts["rax01"].files / "console"
+    wait_for("it has read that", lambda: "Server listening" in console.read_text())
+    ask = ("ssh", "-v", "-o", "BatchMode=yes", "rax01", "true")
+    assert (
+        "Authentications that can continue: publickey,password" in hosts.run(DESK, *ask, check=False).stderr
+    )
     row = desk.rows("--status", code=1)["rax01"]
+    assert "Failed publickey" in console.read_text()
+    assert "Failed password" not in console.read_text()
+    assert "Failed none" not in console.read_text()
     assert (
         row["error"]
         == f"it takes none of our keys: put one there, with ssh-copy-id -i {HOME}/.ssh/id_ed25519 HOST"

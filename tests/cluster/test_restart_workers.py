@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -233,3 +235,31 @@ def test_on_a_terminal_the_table_is_filled_in_row_by_row(make_desk: Callable[...
         assert not any("Traceback" in line for line in screen.display)
     finally:
         terminal.close(force=True)
+
+
+def test_rounds_at_the_same_time_on_two_machines_start_one_server_and_one_worker_a_host(
+    make_desk: Callable[..., Desk],
+) -> None:
+    desk = make_desk("rax01", "rax02", "rax03", supervisor="connect_timeout_seconds = 20")
+    hosts = desk.hosts
+    hosts.as_root(DESK, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+    together = [
+        hosts.start(
+            name,
+            *("kueue_restart_workers", "--once", "--json"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for name in (DESK, "rax01", DESK)
+    ]
+    for each in together:
+        out, said = each.communicate(timeout=180)
+        rows = json.loads(out)
+        assert (each.returncode, said) == (0, ""), [row for row in rows if row["error"]]
+        assert all(row["connected"] for row in rows if row["role"] == "worker"), rows
+    for name in desk.names:
+        assert len(hosts.agents(name)) == 1
+    assert len(hosts.pids(DESK, "kueue_server")) == 1
+    assert desk.connected() == set(desk.names)
+    rows = desk.rows("--once")
+    assert not any(row["done"] or row["error"] for row in rows.values()), rows
