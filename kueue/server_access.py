@@ -129,7 +129,8 @@ class Dialing:
     """One go at connecting, of as many attempts as there is time for.
 
     At first only a refused connection is worth another attempt: whatever else is wrong won't mend itself. But a server
-    that died while it shook hands looks like one that refuses us, or is none: that is doubted `DOUBTS` times.
+    that died while it shook hands looks like one that refuses us, or is none: that is doubted `DOUBTS` times, even if
+    there is no more time.
     Once there was a connection, a server that is being restarted may fail in other ways, too.
     """
 
@@ -153,14 +154,15 @@ class Dialing:
         """Seconds to wait before the next attempt; raises `error` if there should be none."""
         left = self._deadline - time.monotonic()
         passing = isinstance(error, self._passing)
-        if left <= 0 or not (passing or self._is_doubted(error)):
+        doubted = not passing and self._is_doubted(error)
+        if not doubted and (left <= 0 or not passing):
             raise error
         if passing and not self._said:
             self._said = True
             self._say(error)
         pause = self._pause()
         self._attempt += 1
-        return min(pause, left)
+        return pause if doubted else min(pause, left)
 
     def _is_doubted(self, error: KueueError) -> bool:
         self._doubted += 1

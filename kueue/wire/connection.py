@@ -48,10 +48,10 @@ class BlockingConnection:
             try:
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 set_keepalive(plain)
-                _check_connected(plain)
                 self._socket = client_context().wrap_socket(plain)
-            except BaseException:
+            except BaseException as error:
                 plain.close()
+                _close_half_made(error)
                 raise
             try:
                 certificate = self._socket.getpeercert(True)
@@ -166,12 +166,14 @@ class BlockingConnection:
         return bool(poll.poll(math.ceil(max(0.0, seconds) * 1000)))
 
 
-def _check_connected(plain: socket.socket) -> None:
-    """Of a connection that has been reset by now `wrap_socket` would leave an open socket behind (Python 3.11)."""
-    try:
-        plain.getpeername()
-    except OSError:
-        raise ConnectionResetError from None
+def _close_half_made(error: BaseException) -> None:
+    """`wrap_socket` leaves the socket that it makes to the garbage collector if the connection is reset just then."""
+    step = error.__traceback__
+    while step is not None:
+        made = step.tb_frame.f_locals.get("self")
+        if isinstance(made, ssl.SSLSocket):
+            made.close()
+        step = step.tb_next
 
 
 def _text(error: OSError) -> str:

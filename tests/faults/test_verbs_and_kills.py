@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
 )
 
-SHORT = {"fdatasync": (2, 5), "pwrite64": (3, 12)}
+SHORT = {"fdatasync": (2, 5), "pwrite64": (3, 12, 40)}
 COUNT = 30
 
 

@@ -580,6 +580,16 @@ def test_a_server_that_dies_while_it_shakes_hands_is_waited_for(server: ClientsS
     assert said == [f"no server at 127.0.0.1:{server.port} (connection refused); trying for 60 s"]
 
 
+def test_without_patience_either_a_server_that_died_is_not_said_to_have_another_secret() -> None:
+    port = free_port()
+    with (
+        dying(port, CHALLENGE),
+        Client(address=("127.0.0.1", port), secret=SECRET) as client,
+        pytest.raises(ServerUnreachableError, match="connection refused"),
+    ):
+        client.connect()
+
+
 def test_a_wrong_secret_is_not_tried_again_and_again(server: ClientsServer) -> None:
     with (
         Client(address=("127.0.0.1", server.port), secret="x" * 40, connect_timeout=30) as client,

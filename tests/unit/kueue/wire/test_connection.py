@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import select
 import socket
@@ -98,6 +99,21 @@ def test_who_is_reset_before_tls_leaves_no_socket_behind(monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
     with stranger(reset, tls=False) as port:
         with pytest.raises(ServerUnreachableError, match="not as a Kueue server") as caught:
+            connect(port)
+        caught.value.__cause__ = None
+        gc.collect()
+    assert unraisable == []
+
+
+def test_who_is_reset_while_tls_begins_leaves_no_socket_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reset(wrapped: ssl.SSLSocket) -> object:
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+    monkeypatch.setattr(ssl.SSLSocket, "getpeername", reset)
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    with stranger(lambda plain: None, tls=False) as port:
+        with pytest.raises(ServerUnreachableError) as caught:
             connect(port)
         caught.value.__cause__ = None
         gc.collect()
