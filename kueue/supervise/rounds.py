@@ -26,6 +26,7 @@ OnRow = Callable[[Row], None]
 TOGETHER_SECONDS = 1.0
 """Machines that are due so soon are looked at now."""
 KNOCK_SECONDS = 5.0
+MOST_KNOCKS = 256
 """How long a machine that was shut may take to show that it is open again."""
 NOT_TOUCHED = "left as it was, since an upgrade failed before it"
 
@@ -115,7 +116,7 @@ async def keep_on(
     due = dict.fromkeys(cluster.hosts, 0.0)
     while True:
         now = clock()
-        # Those that failed come last: many that hang would keep the others waiting for their turn.
+        # Those that failed come last: many that take a connection and then hang would keep the others waiting.
         chosen = [host for host in cluster.hosts if due[host] <= now + TOGETHER_SECONDS]
         perhaps = [
             host for host in cluster.hosts if due[host] > now + TOGETHER_SECONDS and host.label in shut
@@ -145,21 +146,28 @@ async def _side_by_side(
     shut: Sequence[Host],
     most: int,
 ) -> None:
-    free, knocking = asyncio.Semaphore(most), asyncio.Semaphore(most)
+    """At most `most` at a time of those that take connections, and as many of those that don't: however many are off,
+    they keep none of the others waiting. Who is which matters only where there are more than that."""
+    awake, others, knocking = (asyncio.Semaphore(number) for number in (most, most, MOST_KNOCKS))
 
-    async def one(host: Host) -> None:
-        async with free:
+    async def one(host: Host, place: asyncio.Semaphore) -> None:
+        async with place:
             await perform(host)
+
+    async def one_of_many(host: Host) -> None:
+        async with knocking:
+            is_open = await connections.is_open(host, KNOCK_SECONDS)
+        await one(host, others if is_open is False else awake)
 
     async def one_if_open(host: Host) -> None:
         async with knocking:
             is_open = await connections.is_open(host, KNOCK_SECONDS)
         if is_open:
-            await one(host)
+            await one(host, awake)
 
     async with asyncio.TaskGroup() as tasks:
         for host in hosts:
-            tasks.create_task(one(host))
+            tasks.create_task(one_of_many(host) if len(hosts) > most else one(host, awake))
         for host in shut:
             tasks.create_task(one_if_open(host))
 

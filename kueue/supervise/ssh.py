@@ -193,12 +193,12 @@ class Connections:
             task.cancel()
         self._jumps.clear()
 
-    async def is_open(self, host: Host, seconds: float) -> bool:
-        """Does anybody take a connection there, within so long? "No", too, where the way leads through others."""
+    async def is_open(self, host: Host, seconds: float) -> bool | None:
+        """Does anybody take a connection there, within so long? None where the way leads through others."""
         try:
             _, options = self._options(host, jumps=0)
             if self._settings.jump_host or options.tunnel or options.proxy_command:
-                return False
+                return None
             async with asyncio.timeout(seconds):
                 _, writer = await asyncio.open_connection(options.host, options.port, family=options.family)
         except (asyncssh.Error, OSError, ValueError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -15,11 +17,14 @@ from kueue.supervise.pauses import JITTER
 from kueue.supervise.perform import Row
 from kueue.supervise.plan import Wish
 from kueue.supervise.rounds import Cluster, keep_on
+from kueue.supervise.ssh import Connections
 from tests.support.lab import SECRET
 
 WELL, BAD = Host("rax11"), Host("rax12")
 INTERVAL = 600.0
 ROUND_SECONDS = 3.0
+LONGEST = INTERVAL + ROUND_SECONDS + rounds.TOGETHER_SECONDS
+"""Where another's round is in the way."""
 
 
 class EnoughError(Exception):
@@ -104,10 +109,8 @@ async def test_one_that_fails_is_tried_at_growing_intervals_that_jitter_and_as_e
         "it jitters"
     )
     assert waits[len(failing) :]
-    assert all(wait <= INTERVAL + 1 for wait in waits[len(failing) :]), "back at once to the usual interval"
-    assert all(wait <= INTERVAL + 1 for wait in pauses(days.tried[WELL])), (
-        "which the other has had all the time"
-    )
+    assert all(wait <= LONGEST for wait in waits[len(failing) :]), "back at once to the usual interval"
+    assert all(wait <= LONGEST for wait in pauses(days.tried[WELL])), "which the other has had all the time"
     assert not days.knocked
 
 
@@ -123,9 +126,7 @@ async def test_one_that_was_off_for_days_is_tried_as_soon_as_it_is_open_again(
     await days.pass_by(monkeypatch, tmp_path)
     first = min(time for time in days.tried[BAD] if time >= on_again)
     assert first - on_again <= INTERVAL + ROUND_SECONDS
-    assert all(
-        wait <= INTERVAL + 1 for wait in pauses([time for time in days.tried[BAD] if time >= on_again])
-    )
+    assert all(wait <= LONGEST for wait in pauses([time for time in days.tried[BAD] if time >= on_again]))
     full = [time for time in days.tried[BAD] if time < on_again]
     assert len(full) < 15, "between, there is no more than a knock"
     assert len(days.knocked) > 300
@@ -137,3 +138,54 @@ async def test_without_backoff_all_have_the_same_interval(
     days = Days(lambda now: Row(BAD.label, error="no"), until=20_000.0)
     await days.pass_by(monkeypatch, tmp_path, backoff=1.0)
     assert all(wait <= INTERVAL * (1 + JITTER) for wait in pauses(days.tried[BAD]))
+
+
+class Places:
+    """Machines, some of them off: to try one of those takes until `give_up`. `behind` are reached through others."""
+
+    def __init__(self, off: Sequence[Host], behind: Sequence[Host] = ()) -> None:
+        self.give_up = asyncio.Event()
+        self.done: list[Host] = []
+        self.at_once = self.most_at_once = 0
+        self._off = set(off)
+        self._behind = set(behind)
+
+    async def is_open(self, host: Host, seconds: float) -> bool | None:
+        return None if host in self._behind else host not in self._off
+
+    async def perform(self, host: Host) -> None:
+        if host in self._off:
+            await self.give_up.wait()
+        else:
+            self.at_once += 1
+            self.most_at_once = max(self.at_once, self.most_at_once)
+            await asyncio.sleep(0)
+            self.at_once -= 1
+        self.done.append(host)
+
+    async def round(self, hosts: Sequence[Host], most: int) -> None:
+        await rounds._side_by_side(self.perform, hosts, cast(Connections, self), (), most)
+
+
+async def test_however_many_machines_are_off_the_others_have_their_turn() -> None:
+    off = [Host(f"off{number}") for number in range(100)]
+    behind = [Host(f"behind{number}") for number in range(3)]
+    awake = [*(Host(f"on{number}") for number in range(20)), *behind]
+    places = Places(off, behind)
+    running = asyncio.ensure_future(places.round([*off, *awake], 8))
+    async with asyncio.timeout(20):
+        while len(places.done) < len(awake):  # noqa: ASYNC110 (there is nothing that tells)
+            await asyncio.sleep(0.001)
+    assert set(places.done) == set(awake)
+    assert places.most_at_once <= 8
+    places.give_up.set()
+    await running
+    assert set(places.done) == {*off, *awake}
+
+
+async def test_where_there_are_few_machines_nobody_is_knocked_at_before() -> None:
+    places = Places([])
+    places.is_open = None  # type: ignore[method-assign, assignment]
+    hosts = [Host(f"on{number}") for number in range(8)]
+    await places.round(hosts, 8)
+    assert set(places.done) == set(hosts)
