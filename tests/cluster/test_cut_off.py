@@ -158,3 +158,21 @@ def test_a_host_that_has_long_been_off_has_a_worker_again_as_soon_as_it_is_back(
     unit = (ROOT / "examples" / "systemd" / "kueue-restart-workers.service").read_text()
     assert f"SuccessExitStatus={code}\n" in unit, "to be told to end is no failure"
     assert desk.rows("--once")[refusing]["done"] == "started in screen"
+
+
+def test_more_machines_that_are_off_than_are_looked_at_together_keep_none_of_the_others_waiting(
+    make_desk: Callable[..., Desk],
+) -> None:
+    off, on = [f"rax0{number}" for number in range(1, 6)], ["rax06", "rax07"]
+    desk = make_desk(*off, *on, supervisor="connect_timeout_seconds = 60\nmax_parallel_hosts = 2")
+    for name in off:
+        desk.hosts.cut(name)
+    began = time.monotonic()
+    supervising = desk.hosts.start(DESK, *desk.supervisor, "--once", stdout=subprocess.DEVNULL)
+    try:
+        desk.wait_until_connected(set(on), seconds=120)
+        assert time.monotonic() - began < 60, "that was after the first that is off had been given up"
+        assert supervising.poll() is None
+    finally:
+        supervising.kill()
+        supervising.wait()
