@@ -217,20 +217,27 @@ class Gates:
             self._table.turned = self.turned
         for first, last in ranges:
             self._index.add(first, last, gate)
-        failed = None
-        if waits.on_failure != "run":
-            failed = first_in(self._table, _NOT_A_SUCCESS, waits.after, 0)
-        if failed is not None:
-            self._settle(gate, why_not(self._table.jobs[failed]))
+        reason = self._reason(gate)
+        if reason is not None:
+            self._settle(gate, reason)
         else:
             self._watch(gate, 0)
         return gate
+
+    def _reason(self, gate: Gate) -> Reason | None:
+        """Why its followers are not to run, if one of those that had to succeed has ended otherwise."""
+        if gate.waits.on_failure == "run":
+            return None
+        failed = first_in(self._table, _NOT_A_SUCCESS, gate.waits.after, 0)
+        return None if failed is None else why_not(self._table.jobs[failed])
 
     def _watch(self, gate: Gate, start: int) -> None:
         """Watch its first unfinished predecessor from `start` on; settled if there is none."""
         found = first_in(self._table, UNFINISHED, gate.ranges, start)
         if found is None:
-            self._settle(gate, None)
+            self._settle(
+                gate, self._reason(gate)
+            )  # of several that ended together, one may not have been told yet
         elif found != gate.watched:
             self._unwatch(gate)
             gate.watched = found

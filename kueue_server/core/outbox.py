@@ -1,7 +1,7 @@
 """Collects what one step decides and puts it into the order in which it must take effect.
 
 First the journal: changed jobs (each once, as it is at the end of the step), then tails, workers, stop orders
-and drops. Then what leaves: acknowledgements, stops, retractions and offers, one message per session where
+and drops. Then what leaves: acknowledgements, offers, stops and retractions, one message per session where
 that is possible; closings, answers and log lines; last the changes for the watchers.
 """
 
@@ -94,11 +94,12 @@ class Outbox:
         result += self._writes
         for session, refs in self._acknowledged.items():
             result += [SendWorker(session, Acknowledge(part)) for part in _parts(refs)]
+        # A worker answers for an attempt that it does not know that it will never start: it must know of it first.
+        result += [OfferJobs(session, tuple(items)) for session, items in self._offers.items()]
         for (session, why), refs in self._stops.items():
             result += [SendWorker(session, Stop(part, why)) for part in _parts(refs)]
         for session, refs in self._retracted.items():
             result += [SendWorker(session, Retract(part)) for part in _parts(refs)]
-        result += [OfferJobs(session, tuple(items)) for session, items in self._offers.items()]
         result += self._others
         changed = sorted(self._changed)
         for start in range(0, len(changed), CHANGES_PER_INSTRUCTION):

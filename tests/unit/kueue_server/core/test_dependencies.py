@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from kueue.job import End
-from kueue.wire.messages import Changes, Selector, Spec, Waits
+from kueue.wire.messages import Changes, FinishedAttempt, Report, Selector, Spec, Waits
 from kueue_server.core.events import (
     ChangeRequested,
     JobsSubmitted,
@@ -64,6 +64,19 @@ def bench() -> Bench:
 
 
 # ---------------------------------------------------------------- let go
+
+
+def test_of_several_that_end_together_one_that_failed_is_not_overlooked(bench: Bench) -> None:
+    bench.submit(make_spec(), make_spec(), make_spec(), following(after((1, 3))))
+    session = bench.worker(cpus=4)
+    ends = tuple(
+        FinishedAttempt(job, bench.core._state.table.jobs[job].fence, 1, End.EXITED, exit_code=code)
+        for job, code in ((1, 0), (3, 0), (2, 7))
+    )
+    result = bench.report(session, Report(finished=ends))
+    assert offers(result) == []
+    turns(bench)
+    assert bench.state(4) == "canceled"
 
 
 def test_a_job_waits_until_all_before_it_have_succeeded(bench: Bench) -> None:
