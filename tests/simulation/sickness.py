@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from kueue.job import End
+from kueue.job import FINISHED, End
 from kueue.wire.messages import FinishedAttempt
 from kueue_server.core.core import Core
 from kueue_server.core.events import Event, PauseRequested, WorkerConnected, WorkerReported
@@ -89,7 +89,9 @@ class Sickness:
             job = state.table.get(end.job)
             if stops.get((end.job, end.fence)) == "canceled":
                 continue
-            if name and job is not None and job.fence == end.fence and (end.job, end.fence) not in self._told:
+            if job is None or job.state in FINISHED:
+                continue  # told again to a server that had it from an earlier life
+            if name and job.fence == end.fence and (end.job, end.fence) not in self._told:
                 self._told.add((end.job, end.fence))
                 heard.append(end)
 
