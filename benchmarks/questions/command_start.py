@@ -51,7 +51,7 @@ def measure(quick: bool) -> Answer:
             Figure("modules imported by python3 -c pass", "", (bare_modules,)),
         ],
         goals=[Goal(kueue_wall, GOAL, "at most", python_wall), Goal(kueue_cpu, GOAL, "at most", python_cpu)],
-        notes=[f"the command is {' '.join(command)}"],
+        notes=[f"the command is {Path(command[0]).name} {' '.join(command[1:])}"],
     )
 
 
