@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from kueue.directories import HOST_ONLY_DIRECTORIES, Reach
 from kueue.errors import AuthenticationError, KueueError, ServerUnreachableError, UsageError
 from kueue.job_spec import Encoder
-from kueue.wire.dialing import CutError, RefusedError
+from kueue.wire.dialing import DOUBTS, CutError, RefusedError
 from kueue.wire.handshake import SECONDS
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 DEFAULT_PATIENCE_SECONDS = 10.0
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.25)
 """Pauses between attempts; the last one repeats."""
-DOUBTS = 2
-"""So often it is asked again whether a server means it that it hung up on us: one that dies says no more than that."""
 FIRST_WAITING_SECONDS = 0.1
 LONGEST_WAITING_SECONDS = 5.0
 """Pauses of those who wait for as long as it takes: they grow from one to the other."""

@@ -79,7 +79,7 @@ class Server:
             self.core.change_of,
             self.core.job_ids,
             self.engine.is_told,
-            first_seq=secrets.randbits(52),  # no number of an earlier life is one of these
+            first_seq=secrets.randbits(52),
             journal=journal.uuid,
         )
         self.desk.hub = self.hub

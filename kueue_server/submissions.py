@@ -105,7 +105,7 @@ class Submissions:
         content_hash = _hash_of(encoded)
         if self.answer_known_token(message.token, content_hash, answer):
             return
-        contexts = tuple((hashlib.sha256(blob).hexdigest(), blob) for blob in message.contexts)
+        contexts = _with_digests(message.contexts)
         refusal = self._refusal_of_jobs(message.jobs, dict(contexts))
         if refusal is not None:
             answer(0, 0, refusal)
@@ -191,6 +191,11 @@ class Submissions:
         self._unpin(pins)
         self.end_token(token, 0, 0, reason)
 
+    def _come(self, event: JobsSubmitted | ArraySubmitted, pins: Pins) -> None:
+        """It is durable; `event` lets go of the first of the pins."""
+        self._engine.post(event)
+        self._unpin(pins[1:])  # they have come to their gates
+
     def _unpin(self, pins: Pins) -> None:
         for request in pins:
             self._engine.post(SubmitFailed(request))
@@ -211,9 +216,9 @@ class Submissions:
 
         def written(reason: Reason | None) -> None:
             if reason is None:
-                request = pins[0] if pins else 0
-                self._engine.post(JobsSubmitted(first, block.jobs, block.encoded, wall, request))
-                self._unpin(pins[1:])  # they have come to their gates
+                self._come(
+                    JobsSubmitted(first, block.jobs, block.encoded, wall, pins[0] if pins else 0), pins
+                )
                 self.end_token(block.token, first, count, None)
             else:
                 self._give_up(block.token, pins, reason)
@@ -243,7 +248,7 @@ class Submissions:
         content_hash = "array " + hashlib.sha256(content).hexdigest()
         if self.answer_known_token(message.token, content_hash, answer):
             return
-        contexts = tuple((hashlib.sha256(blob).hexdigest(), blob) for blob in message.contexts)
+        contexts = _with_digests(message.contexts)
         refusal = self._refusal_of_jobs((longest,), dict(contexts))
         if refusal is not None:
             answer(0, 0, refusal)
@@ -277,9 +282,7 @@ class Submissions:
 
         def written(reason: Reason | None) -> None:
             if reason is None:
-                request = pins[0] if pins else 0
-                self._engine.post(ArraySubmitted(first, last, spec, array.steps, wall, request))
-                self._unpin(pins[1:])
+                self._come(ArraySubmitted(first, last, spec, array.steps, wall, pins[0] if pins else 0), pins)
                 self.end_token(array.token, first, count, None)
             else:
                 self._give_up(array.token, pins, reason)
@@ -376,6 +379,10 @@ def _refusal_of_contexts(contexts: tuple[bytes, ...]) -> Reason | None:
     if any(len(blob) > MAX_CONTEXT_BYTES for blob in contexts):
         return Reason("bad_context", f"the environment is larger than {MAX_CONTEXT_BYTES} bytes")
     return None
+
+
+def _with_digests(contexts: tuple[bytes, ...]) -> tuple[tuple[str, bytes], ...]:
+    return tuple((hashlib.sha256(blob).hexdigest(), blob) for blob in contexts)
 
 
 def _portions(waits: tuple[Waits, ...]) -> list[tuple[Waits, ...]]:

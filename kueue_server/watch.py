@@ -79,7 +79,7 @@ class WatchHub:
         self._ids_of = ids_of
         self._is_told = is_told
         self._journal = journal
-        # Starts from the clock, so that numbers of an earlier run of the server are older than ours.
+        # No number of an earlier run of the server is one of ours: who comes back with one gets a snapshot.
         self.seq = first_seq
         self._remembered: deque[tuple[int, tuple[int, ...], tuple[Range, ...]]] = deque()
         self._remembered_ids = 0

@@ -32,7 +32,8 @@ DISCARDED = "null"
 
 @dataclass(slots=True)
 class Prepared:
-    """What a start needs; filled step by step. `program` is absolute or relative to the directory."""
+    """What a start needs; filled step by step. `program` is absolute or relative to the directory; `is_of_directory`:
+    which it is depends on that."""
 
     key: str
     attempt: int
@@ -40,6 +41,7 @@ class Prepared:
     cwd: str
     context: JobContext
     generation: int
+    is_of_directory: bool
     directory: OpenDirectory | None = None
     program: str = ""
     found: str | BaseException | None = None
@@ -98,9 +100,11 @@ class Preparations:
         stdout, stderr = names.fill(spec.stdout), names.fill(spec.stderr)
         if stdout is not spec.stdout or stderr is not spec.stderr:
             spec = msgspec.structs.replace(spec, stdout=stdout, stderr=stderr)
-        job = Prepared(order.key, order.attempt, spec, from_os(spec.cwd), context, self.generation)
+        is_of_directory = depends_on_directory(first_word(spec), context.search_path)
+        cwd = from_os(spec.cwd)
+        job = Prepared(order.key, order.attempt, spec, cwd, context, self.generation, is_of_directory)
         self._by_key[order.key] = job
-        if not self._is_of_directory(job):
+        if not is_of_directory:
             self._ask_program(job)
         self._directories.find(job.cwd, lambda result: self._with_directory(job, result))
 
@@ -141,16 +145,13 @@ class Preparations:
         job.directory = result
         if job.found is not None:
             self._with_program(job, job.found)
-        elif self._is_of_directory(job):
+        elif job.is_of_directory:
             self._ask_program(job)
-
-    def _is_of_directory(self, job: Prepared) -> bool:
-        return depends_on_directory(first_word(job.spec), job.context.search_path)
 
     def _ask_program(self, job: Prepared) -> None:
         name, path = first_word(job.spec), job.context.search_path
         self._programs.ask(
-            (name, path, job.cwd if self._is_of_directory(job) else ""),
+            (name, path, job.cwd if job.is_of_directory else ""),
             lambda: find_program(name, path, job.cwd),
             lambda found: self._found_program(job, found),
         )
@@ -164,7 +165,7 @@ class Preparations:
         if not self._wanted(job):
             return
         if isinstance(result, NoProgramError):
-            where = job.spec.cwd if self._is_of_directory(job) else None
+            where = job.spec.cwd if job.is_of_directory else None
             self._refuse(job, Reason("no_program", str(result)), where)
         elif isinstance(result, BaseException):
             self._refuse(job, Reason("file_timeout", f"looking for the program: {result}"), None)

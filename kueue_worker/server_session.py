@@ -18,6 +18,7 @@ from typing import assert_never
 import msgspec
 
 from kueue.errors import AuthenticationError, KueueError, ProtocolError, ServerUnreachableError, VersionError
+from kueue.wire.dialing import DOUBTS
 from kueue.wire.link import Link, connect
 from kueue.wire.messages import (
     Acknowledge,
@@ -51,8 +52,6 @@ TAKEN_SECONDS = 0.5
 SILENT_HEARTBEATS = 3
 LATE_SECONDS = 0.5  # a heartbeat that is due for longer was not sent since we slept ourselves
 NAME_IN_USE = "name_in_use"
-DOUBTS = 2
-"""So often it is asked again whether a server that hung up on us has another secret: one that dies says no more."""
 NAME_SLACK_SECONDS = 5.0
 REPORT_INTERVAL_SECONDS = 0.003
 BUSY_INTERVAL_SECONDS = 0.02

@@ -14,12 +14,13 @@ import typer
 from kueue.cli.cmd_options import OPTIONS, Option
 from kueue.cli.parameters import with_options
 from kueue.cli.queues import Name
+from kueue.cli.quick import NOT_PLAIN
 from kueue.cli.selecting import many
 from kueue.cli.session import session_of
 from kueue.dumping import End
 from kueue.errors import KueueError, UsageError
 
-_NOT_OF_LOAD = frozenset({"queue", "follow", "each_line", "from_json", "array", "max_running"})
+_NOT_OF_LOAD = frozenset({"queue", "follow", *NOT_PLAIN})
 LOAD = (
     Option("as_objects", ("--json",), "flag", "An object a line, not a line of text.", None, False),
     Option("unique", ("-u", "--unique"), "flag", "Leave out what the queue has already.", None, False),
@@ -52,16 +53,7 @@ def load(
     if key is not None and "{" not in key:
         raise UsageError(f"--key {key} is the same for all; write {{}} for the line, {{name}} for a value")
     kind = "from_json" if values["as_objects"] else "each_line"
-    values |= {
-        "queue": queue,
-        "follow": False,
-        "each_line": None,
-        "from_json": None,
-        "array": None,
-        "max_running": None,
-        kind: file,
-        "key": key,
-    }
+    values |= {**dict.fromkeys(NOT_PLAIN), "queue": queue, "follow": False, kind: file, "key": key}
     return submit_many(session_of(context), spec_of(command or [], values, many=True), values)
 
 

@@ -26,8 +26,8 @@ OnRow = Callable[[Row], None]
 TOGETHER_SECONDS = 1.0
 """Machines that are due so soon are looked at now."""
 KNOCK_SECONDS = 5.0
-MOST_KNOCKS = 256
 """How long a machine that was shut may take to show that it is open again."""
+MOST_KNOCKS = 256
 NOT_TOUCHED = "left as it was, since an upgrade failed before it"
 
 
@@ -154,15 +154,15 @@ async def _side_by_side(
         async with place:
             await perform(host)
 
-    async def one_of_many(host: Host) -> None:
+    async def knock(host: Host) -> bool | None:
         async with knocking:
-            is_open = await connections.is_open(host, KNOCK_SECONDS)
-        await one(host, others if is_open is False else awake)
+            return await connections.is_open(host, KNOCK_SECONDS)
+
+    async def one_of_many(host: Host) -> None:
+        await one(host, others if await knock(host) is False else awake)
 
     async def one_if_open(host: Host) -> None:
-        async with knocking:
-            is_open = await connections.is_open(host, KNOCK_SECONDS)
-        if is_open:
+        if await knock(host):
             await one(host, awake)
 
     async with asyncio.TaskGroup() as tasks:

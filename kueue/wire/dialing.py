@@ -13,6 +13,8 @@ from kueue.errors import AuthenticationError, KueueError, ProtocolError, ServerU
 from kueue.wire.handshake import NOT_KUEUE, ClientHandshake
 
 KEEPALIVE_SECONDS = 30
+DOUBTS = 2
+"""So often it is asked again whether a server means it that it hung up on us: one that dies says no more than that."""
 
 
 class RefusedError(ServerUnreachableError):

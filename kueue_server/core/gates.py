@@ -235,9 +235,8 @@ class Gates:
         """Watch its first unfinished predecessor from `start` on; settled if there is none."""
         found = first_in(self._table, UNFINISHED, gate.ranges, start)
         if found is None:
-            self._settle(
-                gate, self._reason(gate)
-            )  # of several that ended together, one may not have been told yet
+            # Of several that ended together, one that failed may not have been told yet.
+            self._settle(gate, self._reason(gate))
         elif found != gate.watched:
             self._unwatch(gate)
             gate.watched = found

@@ -13,8 +13,6 @@ import msgspec
 from kueue.job import FINISHED, JobState
 from kueue.wire.messages import Pause
 from kueue_server.core import queueing, tasks
-from kueue_server.core.arrays import cap_of
-from kueue_server.core.closed import path_bytes
 from kueue_server.core.gates import is_held
 from kueue_server.core.records import Progress, Restored, RestoredJob
 from kueue_server.core.retries import delay_of
@@ -88,9 +86,7 @@ def _job(state: State, row: RestoredJob) -> Job:
     job = Job(
         row.job,
         row.spec,
-        state.pending.lane(
-            head.queue, head.shape, path_bytes(head.volume), cap_of(head.array, head.max_running)
-        ),
+        tasks.lane_of(state, head),
         head.context,
         head.group,
         row.submitted_at,

@@ -170,6 +170,11 @@ def encoded_progress(job: Job) -> bytes:
     )
 
 
+def reason_of(part: Part) -> Reason | None:
+    """Why its tasks are as they are."""
+    return part.reason or (CANCELED if part.state is JobState.CANCELED else None)
+
+
 def task_of(part: Part, number: int) -> Job:
     """The record of a latent task."""
     plan, spec = part.plan, part.plan.spec
@@ -184,9 +189,8 @@ def task_of(part: Part, number: int) -> Job:
         spec.restart,
         part.state,
     )
-    job.reason = part.reason
+    job.reason = reason_of(part)
     if part.state is JobState.CANCELED:
-        job.reason = part.reason or CANCELED
         job.outcome = Outcome(part.finished_at)
     return job
 

@@ -17,7 +17,7 @@ from kueue_server.core.events import ArraySubmitted
 from kueue_server.core.instructions import DropJobs, DropPart, SavePart, SaveTask
 from kueue_server.core.pending import Lane, order_key
 from kueue_server.core.records import PlanRecord, RestoredPart, encoded_plan
-from kueue_server.core.table import Job
+from kueue_server.core.table import Job, SpecHead
 
 if TYPE_CHECKING:
     from kueue_server.core.state import State
@@ -27,7 +27,7 @@ S = JobState
 _decode_plan = msgspec.json.Decoder(PlanRecord).decode
 
 
-def lane_of(state: State, spec: Spec) -> Lane:
+def lane_of(state: State, spec: Spec | SpecHead) -> Lane:
     """Where jobs of this spec wait."""
     return state.pending.lane(
         spec.queue, spec.shape, path_bytes(spec.volume), cap_of(spec.array, spec.max_running)

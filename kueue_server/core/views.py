@@ -27,10 +27,9 @@ from kueue.wire.messages import (
 )
 from kueue_server.core.awaited import awaited_ranges, shown_waits
 from kueue_server.core.closed import path_bytes, path_os_string
-from kueue_server.core.outcomes import CANCELED
 from kueue_server.core.queues import Queue
 from kueue_server.core.state import State
-from kueue_server.core.table import Job, JobTable, spec_of
+from kueue_server.core.table import Job, JobTable, reason_of, spec_of
 from kueue_server.core.waiting import WhyWaiting
 from kueue_server.core.workers import Worker
 
@@ -154,8 +153,7 @@ def task_change(table: JobTable, number: int) -> JobChange:
     """The same of a latent task."""
     part = table.parts.of(number)
     assert part is not None, f"task {number} is latent, and of no array"
-    reason = part.reason or (CANCELED if part.state is S.CANCELED else None)
-    return JobChange(number, part.state.value, reason=reason)
+    return JobChange(number, part.state.value, reason=reason_of(part))
 
 
 def worker_name(state: State, job: Job) -> str | None:

@@ -9,32 +9,19 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from kueue import Client, Selector
 from kueue.errors import ServerUnreachableError
+from tests.faults.dying import client_of, files_of, journal_of
 from tests.faults.strace import kill_at
-from tests.support.lab import SECRET, Lab
+from tests.support.lab import Lab
 from tests.support.waiting import wait_for
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
-)
 
 SHORT = {"fdatasync": (6, 11), "pwrite64": (25, 60)}
 SIZE = 2000
 FIRST_CANCELED = 21
-
-
-def files_of(lab: Lab) -> list[Path]:
-    path = lab.state / "server" / "journal.sqlite"
-    return [path.with_name(path.name + end) for end in ("", "-wal", "-journal")]
-
-
-def client_of(lab: Lab) -> Client:
-    return Client(address=(lab.host, lab.port), secret=SECRET, connect_timeout=0.0)
 
 
 def any_left(client: Client) -> bool:
@@ -54,7 +41,7 @@ def test_arrays_survive_a_server_that_is_killed_at_any_write(
     lab.kill_server()
     arrays: dict[int, bool] = {}  # first id -> was the cancel of its end answered?
     for number in range(4, 60, 3) if long_form else SHORT[call]:
-        under = kill_at(call, number, files_of(lab), lab.place / f"trace.{number}")
+        under = kill_at(call, number, files_of(journal_of(lab)), lab.place / f"trace.{number}")
         server = lab.start_server(under=under, may_die=True)
         try:
             with client_of(lab) as client:

@@ -13,15 +13,11 @@ import pytest
 
 from kueue import Client, JobSpec
 from kueue.errors import ServerUnreachableError
+from tests.faults.dying import client_of, files_of, journal_of
 from tests.faults.strace import kill_at
-from tests.faults.test_verbs_and_kills import SHORT, client_of, files_of
+from tests.faults.test_verbs_and_kills import SHORT
 from tests.support.lab import Lab
 from tests.support.waiting import wait_for
-
-# As in `test_verbs_and_kills`.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
-)
 
 LINKS = 8
 FOLLOWERS = 5
@@ -42,7 +38,7 @@ def test_a_server_killed_at_any_write_lets_nobody_go_too_early_and_forgets_nobod
     lab.kill_server()
     died = 0
     for number in range(2, 40) if long_form else SHORT[call]:
-        under = kill_at(call, number, files_of(lab), lab.place / f"trace.{number}")
+        under = kill_at(call, number, files_of(journal_of(lab)), lab.place / f"trace.{number}")
         server = lab.start_server(under=under, may_die=True)
         with contextlib.suppress(ServerUnreachableError), client_of(lab) as client:
             client.clean(failed=True)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.dying import files_of, journal_of
 from tests.faults.small_disk import SmallDisk
 from tests.faults.strace import fail_from
 from tests.faults.submitter import Submitter
-from tests.faults.test_journal_kills import check, files_of, journal_of
+from tests.faults.test_journal_kills import check
 from tests.support.lab import Lab
 from tests.support.waiting import wait_for
 

@@ -14,29 +14,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.dying import files_of, journal_of
 from tests.faults.journal_states import Rows, opened_and_closed, rows_at
 from tests.faults.strace import calls, kill_at
 from tests.faults.submitter import Submitter
 from tests.support.lab import Lab
 from tests.support.waiting import wait_for
 
-# A server that dies right after it has taken a connection: `ssl` then loses the socket that it was making, unclosed
-# (`SSLSocket._create`, ECONNRESET from its first `recv`); nobody else can close it.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
-)
-
 SHORT = {"fdatasync": (1, 3, 18, 60), "pwrite64": (1, 10, 60, 150)}
 PACE_SECONDS = 0.1
 """So long a block waits at most for a job to have run, so that the worker's reports come in between as well."""
-
-
-def journal_of(lab: Lab) -> Path:
-    return lab.state / "server" / "journal.sqlite"
-
-
-def files_of(path: Path) -> list[Path]:
-    return [path.with_name(path.name + end) for end in ("", "-wal", "-journal")]
 
 
 def connections(lab: Lab) -> int:

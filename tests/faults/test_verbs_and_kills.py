@@ -8,33 +8,18 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from kueue import Client, JobSpec, Selector
+from kueue import JobSpec, Selector
 from kueue.errors import ServerUnreachableError
+from tests.faults.dying import client_of, files_of, journal_of
 from tests.faults.strace import kill_at
-from tests.support.lab import SECRET, Lab
+from tests.support.lab import Lab
 from tests.support.waiting import wait_for
-
-# A server that dies right after it has taken a connection: `ssl` then loses the socket that it was making, unclosed
-# (`SSLSocket._create`, ECONNRESET from its first `recv`); nobody else can close it.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning"
-)
 
 SHORT = {"fdatasync": (2, 5), "pwrite64": (3, 12, 40)}
 COUNT = 30
-
-
-def files_of(lab: Lab) -> list[Path]:
-    path = lab.state / "server" / "journal.sqlite"
-    return [path.with_name(path.name + end) for end in ("", "-wal", "-journal")]
-
-
-def client_of(lab: Lab) -> Client:
-    return Client(address=(lab.host, lab.port), secret=SECRET, connect_timeout=0.0)
 
 
 @pytest.mark.timeout(300)
@@ -51,7 +36,7 @@ def test_changes_and_reruns_that_were_answered_survive_and_none_is_done_by_halve
     lab.kill_server()
     priority, reruns = 0, 0
     for number in range(2, 30) if long_form else SHORT[call]:
-        under = kill_at(call, number, files_of(lab), lab.place / f"trace.{number}")
+        under = kill_at(call, number, files_of(journal_of(lab)), lab.place / f"trace.{number}")
         server = lab.start_server(under=under, may_die=True)
         asked = priority
         try:
@@ -106,7 +91,7 @@ def test_a_server_killed_at_any_write_tries_each_job_as_often_as_asked(
     lab.kill_server()
     died = 0
     for number in range(2, 40) if long_form else SHORT[call]:
-        under = kill_at(call, number, files_of(lab), lab.place / f"trace.{number}")
+        under = kill_at(call, number, files_of(journal_of(lab)), lab.place / f"trace.{number}")
         server = lab.start_server(under=under, may_die=True)
         # On a busy machine many ends share one commit, and all may be over before there were so many.
         wait_for(
