@@ -48,12 +48,7 @@ def draw_following(
             "seconds": dice.choice((0.01, 0.5, 5.0)),
             "cpus": 1,
             "wait": dice.random() < 0.3,
-            "after": {
-                "place": round(dice.random() ** 2, 3),
-                "width": dice.choice((0, 0, 1, 3, 20)),
-                "any": dice.random() < 0.25,
-                "on_failure": dice.choice(("cancel", "cancel", "hold", "run")),
-            },
+            "after": _draw_predecessors(dice),
         }
         if dice.random() < 0.3:
             how["code"] = 7
@@ -66,6 +61,15 @@ def draw_following(
             down = round(dice.uniform(0.1, 5.0), 3)
             how = {"part": "server", "down": down, "instruction": dice.randrange(12)}
             yield round(min(seconds, at + dice.expovariate(0.5)), 3), "kill", how
+
+
+def _draw_predecessors(dice: random.Random) -> dict[str, Any]:
+    return {
+        "place": round(dice.random() ** 2, 3),
+        "width": dice.choice((0, 0, 1, 3, 20)),
+        "any": dice.random() < 0.25,
+        "on_failure": dice.choice(("cancel", "cancel", "hold", "run")),
+    }
 
 
 def draw_following_arrays(
@@ -81,12 +85,7 @@ def draw_following_arrays(
             "indices": dice.choice((((1, 5, 1),), ((0, 2, 1), (10, 30, 5)), ((1, 40, 1),))),
             "seconds": dice.choice((0.01, 0.5)),
             "code": dice.choice((0, 0, 0, 7)),
-            "after": {
-                "place": round(dice.random() ** 2, 3),
-                "width": dice.choice((0, 0, 1, 3, 20)),
-                "any": dice.random() < 0.25,
-                "on_failure": dice.choice(("cancel", "cancel", "hold", "run")),
-            },
+            "after": _draw_predecessors(dice),
         }
         if dice.random() < 0.3:
             how["server_dies"] = dice.randrange(10)

@@ -143,13 +143,19 @@ def test_a_single_success_in_between_clears_the_machine() -> None:
     assert lab.paused() == {}
 
 
-def test_long_jobs_count_as_running_well_elsewhere_when_they_can_not_have_failed_at_once() -> None:
+def failing_on_one_of_four() -> Lab:
+    """The last jobs of w1 have failed at once, and such jobs have started on the others."""
     lab = Lab("w1", "w2", "w3", "w4")
     lab.submit(*jobs(30, "./synthesize"))
     for name in ("w2", "w3", "w4"):
         lab.bench.started(lab.sessions[name], lab.at[name])
     for _ in range(N):
         lab.end("w1", 1)
+    return lab
+
+
+def test_long_jobs_count_as_running_well_elsewhere_when_they_can_not_have_failed_at_once() -> None:
+    lab = failing_on_one_of_four()
     assert lab.paused() == {}
     lab.take(lab.bench.pass_time(WELL_SECONDS - 2, *lab.sessions.values()))
     assert lab.paused() == {}
@@ -159,12 +165,7 @@ def test_long_jobs_count_as_running_well_elsewhere_when_they_can_not_have_failed
 
 def test_of_jobs_on_machines_that_say_nothing_nobody_knows_whether_they_run_well() -> None:
     """They may have failed at once as well."""
-    lab = Lab("w1", "w2", "w3", "w4")
-    lab.submit(*jobs(30, "./synthesize"))
-    for name in ("w2", "w3", "w4"):
-        lab.bench.started(lab.sessions[name], lab.at[name])
-    for _ in range(N):
-        lab.end("w1", 1)
+    lab = failing_on_one_of_four()
     lab.take(lab.bench.pass_time(WELL_SECONDS + 10, lab.sessions["w1"]))
     assert lab.paused() == {}
 
