@@ -47,6 +47,8 @@ def load(
     from kueue.cli.many_jobs import submit_many
     from kueue.cli.submit import spec_of
 
+    if command and command[0].startswith("-"):
+        raise UsageError(f"{command[0]} comes too late: options of load go before the queue's name")
     if values["unique"] and values["key"] is not None:
         raise UsageError("--unique means the whole line, --key something else: leave out one of the two")
     key = "{}" if values["unique"] else values["key"]

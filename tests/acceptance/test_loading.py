@@ -65,6 +65,14 @@ def test_a_key_is_made_of_values_or_of_the_whole_object(lab: Lab) -> None:
         assert lab.kueue("load", *words).returncode == 2
 
 
+@pytest.mark.parametrize("words", [("-u",), ("-u", "--", "echo", "{}"), ("--key", "{}")])
+def test_options_behind_the_file_are_not_taken_for_a_command(lab: Lab, words: tuple[str, ...]) -> None:
+    done = lab.kueue("load", "tapeout", write(lab, "lines", "echo a"), *words)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert f"{words[0]} comes too late: options of load go before the queue's name".encode() in done.stderr
+    assert lab.json("list-jobs") == []
+
+
 def test_two_loads_at_the_same_time_and_a_server_that_dies_make_each_job_once(lab: Lab) -> None:
     lines = write(lab, "lines", *(f"echo {number}" for number in range(4000)))
     loads = [lab.start_client(f"load{number}", "load", "-u", "tapeout", lines) for number in range(2)]
