@@ -6,7 +6,6 @@ backup to the same place: the lock on it tells one that is being made from one t
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import sqlite3
@@ -43,7 +42,7 @@ def make_backup(
     try:
         _copy(connection, partial, lock, closing)
         os.fsync(descriptor)
-        if not os.path.samestat(os.stat(partial), os.fstat(descriptor)):
+        if not _is_at(partial, descriptor):
             raise FileExistsError(f"{partial} was exchanged meanwhile")
         os.link(partial, target)
         directory = os.open(os.path.dirname(target) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -52,7 +51,7 @@ def make_backup(
         finally:
             os.close(directory)
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        if _is_at(partial, descriptor):
             os.unlink(partial)
         os.close(descriptor)
 
@@ -83,37 +82,52 @@ def _copy(
 
 
 def _create(partial: str) -> int:
-    """A new, empty, locked file."""
+    """An empty file under a lock, which nobody else takes for cut off while it is held."""
     try:
-        return _create_new(partial)
-    except FileExistsError:
-        if not _is_cut_off(partial):
-            raise FileExistsError(
-                f"{partial} exists: another backup is being made, or it is not ours"
-            ) from None
-    os.unlink(partial)
-    return _create_new(partial)
+        return _lock_empty(partial)
+    except _LeftOverError:
+        return _lock_empty(partial)
 
 
-def _create_new(partial: str) -> int:
-    descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+class _LeftOverError(OSError):
+    """There was a part of a copy that nobody makes any more; it is gone now."""
+
+
+def _lock_empty(partial: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(partial, flags, 0o600)
+    try:
+        if not _may_be_ours(descriptor) or not _locked(descriptor) or not _is_at(partial, descriptor):
+            raise FileExistsError(f"{partial} exists: another backup is being made, or it is not ours")
+        if os.fstat(descriptor).st_size:  # never truncated: it may have got its final name as well
+            os.unlink(partial)
+            raise _LeftOverError(f"{partial} was left over")
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor
 
 
-def _is_cut_off(partial: str) -> bool:
-    """Is it what a killed server has left of a backup? Nothing else is ever removed."""
-    descriptor = os.open(partial, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+def _may_be_ours(descriptor: int) -> bool:
+    """Can a killed server have left it of a backup? Nothing else is ever removed."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid():
+        return False
+    head = os.pread(descriptor, len(MAGIC), 0)
+    return head == MAGIC or not head.strip(b"\0")  # the first page is not always the first to be written
+
+
+def _locked(descriptor: int) -> bool:
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid():
-            return False
-        head = os.pread(descriptor, len(MAGIC), 0)
-        if head != MAGIC and head.strip(b"\0"):  # the first page is not always the first to be written
-            return False
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    finally:
-        os.close(descriptor)
     return True
+
+
+def _is_at(path: str, descriptor: int) -> bool:
+    """Is it still what has this name?"""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

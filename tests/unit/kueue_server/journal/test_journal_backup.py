@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +83,33 @@ async def test_a_partial_copy_that_is_being_made_is_not_cleared_away(
     bench: Any, make_block: Block, tmp_path: Path
 ) -> None:
     await fill(bench, make_block, 2)
-    with bench.journal._writer.lock:  # the first one can't go on
-        first = begin(bench, tmp_path / "copy")
-        await asyncio.to_thread(lambda: wait_for_file(tmp_path / "copy.partial"))
-        assert isinstance(await begin(bench, tmp_path / "copy"), FileExistsError)
-    assert await first is None
+    with bench.journal._writer.lock:  # the one that was first can't go on
+        both = {begin(bench, tmp_path / "copy"), begin(bench, tmp_path / "copy")}
+        refused, being_made = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        assert [type(one.result()) for one in refused] == [FileExistsError]
+        assert copies(tmp_path) == ["copy.partial"]
+    assert [await one for one in being_made] == [None]
+    assert copies(tmp_path) == ["copy"]
+
+
+@pytest.mark.parametrize("left", [None, b"SQLite format 3\0" + b"x" * 100])
+def test_of_many_backups_that_begin_together_one_has_the_file(tmp_path: Path, left: bytes | None) -> None:
+    partial = str(tmp_path / "copy.partial")
+
+    def create(together: threading.Barrier) -> int | None:
+        together.wait()
+        try:
+            return backups._create(partial)
+        except FileExistsError:
+            return None
+
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(100):
+            if left is not None:
+                Path(partial).write_bytes(left)
+            together = threading.Barrier(4)
+            got = [one.result() for one in [threads.submit(create, together) for _ in range(4)]]
+            (descriptor,) = [one for one in got if one is not None]
+            assert os.path.samestat(os.fstat(descriptor), os.stat(partial))
+            os.unlink(partial)
+            os.close(descriptor)
