@@ -13,7 +13,8 @@ from itertools import islice
 
 import msgspec
 
-from kueue.job_spec import Encoder, JobSpec
+from kueue.job_encoding import Encoder
+from kueue.job_spec import JobSpec
 from kueue_server.journal import migrations
 from kueue_server.journal.writer import CHECKPOINT_BYTES, MAX_COMMIT_BYTES
 

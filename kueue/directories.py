@@ -84,7 +84,7 @@ class Reach:
         self._host = socket.gethostname()
         self._is_alone = is_alone
         named = [os.path.normpath(place) for place in host_only]
-        self._host_only = (*named, *(real for place in named if (real := _real(place)) != place))
+        self._host_only = tuple({_as_prefix(path) for place in named for path in (place, _real(place))})
         self._known: dict[str, tuple[str, str]] = {}
         self._above: dict[str, _Above] = {}
         self._mounts: dict[str, str] | None = None
@@ -104,9 +104,8 @@ class Reach:
 
     def _workers(self, directory: str) -> tuple[str, ...]:
         real, _ = self._look(directory)
-        for place in self._host_only:
-            if is_below(directory, place) or is_below(real, place):
-                return ("".join(f"[{c}]" if c in _GLOB_CHARACTERS else c for c in self._host),)
+        if _as_prefix(directory).startswith(self._host_only) or _as_prefix(real).startswith(self._host_only):
+            return ("".join(f"[{c}]" if c in _GLOB_CHARACTERS else c for c in self._host),)
         if not self._is_alone:
             self._look_at_mount(directory, real)
         return ()
@@ -129,14 +128,16 @@ class Reach:
             if len(self._above) >= _MOST_KNOWN:
                 self._above.clear()
             above = self._above[parent] = _look_above(parent)
-        path = f"{above.real.rstrip('/')}/{name}"
+        path = f"{_as_prefix(above.real)}{name}"
+        if above.device is None:  # then nothing in it can be seen
+            return path, above.volume
         try:
             status = os.lstat(directory)
         except (OSError, ValueError):
             return path, above.volume
         if stat.S_ISLNK(status.st_mode):
             return _real(directory), above.volume
-        is_mount = above.device is not None and status.st_dev != above.device
+        is_mount = status.st_dev != above.device
         return path, directory if is_mount else above.volume
 
     def _look_at_mount(self, directory: str, real: str) -> None:
@@ -166,9 +167,9 @@ def _look_above(parent: str) -> _Above:
     return _Above(real, device, volume_of(parent))
 
 
-def is_below(path: str, place: str) -> bool:
-    """Is `path` the directory `place`, or in it? Both are absolute and normal."""
-    return path == place or path.startswith(place if place == "/" else place + "/")
+def _as_prefix(directory: str) -> str:
+    """What the paths of the directory and of all that is in it begin with, once they end like this one."""
+    return directory if directory == "/" else directory + "/"
 
 
 def mounts() -> dict[str, str]:

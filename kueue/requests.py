@@ -13,8 +13,9 @@ from typing import Any
 
 from kueue.errors import UsageError
 from kueue.job import JobState
+from kueue.job_encoding import changes_of
 from kueue.job_handle import Job, SubmittedJobs
-from kueue.job_spec import ChangeOptions, changes_of
+from kueue.job_spec import ChangeOptions
 from kueue.operations import Operation, ask, parts_of, ranges_of
 from kueue.wire.codec import to_os
 from kueue.wire.messages import (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from kueue.directories import HOST_ONLY_DIRECTORIES, Reach
 from kueue.errors import AuthenticationError, KueueError, ServerUnreachableError, UsageError
-from kueue.job_spec import Encoder
+from kueue.job_encoding import Encoder
 from kueue.wire.dialing import DOUBTS, CutError, RefusedError
 from kueue.wire.handshake import SECONDS
 

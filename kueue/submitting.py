@@ -18,7 +18,9 @@ from kueue.directories import Reach
 from kueue.effects import TRIES, Close, Emit, Open, Operation, Receive, Send, answer, ask, broken, failure
 from kueue.errors import ServerUnreachableError, UsageError
 from kueue.indices import MARK, fault_of_indices
-from kueue.job_spec import Encoder, JobSpec, amount_of
+from kueue.job_encoding import Encoder
+from kueue.job_spec import JobSpec
+from kueue.job_values import amount_of
 from kueue.wire.codec import from_os
 from kueue.wire.connection import ConnectionLostError
 from kueue.wire.messages import (
@@ -33,7 +35,7 @@ from kueue.wire.messages import (
     Submitted,
 )
 
-WINDOW = 4
+WINDOW = 8
 """Batches on their way at a time."""
 MAX_JOB_BYTES = 8 * 1024 * 1024
 """Of one encoded job; more than any system lets a program have as arguments."""

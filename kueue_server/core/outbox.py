@@ -52,8 +52,12 @@ class Outbox:
         """People see the job differently now."""
         self._changed[job] = None
 
+    def changed_block(self, first: int, count: int) -> None:
+        """The same of jobs with ids that follow one another, each by itself."""
+        self._changed.update(dict.fromkeys(range(first, first + count)))
+
     def changed_range(self, first: int, last: int) -> None:
-        """The same of many jobs."""
+        """The same of many jobs, as one."""
         self._ranges.append((first, last))
 
     def write(self, write: JournalWrite) -> None:

@@ -13,10 +13,10 @@ from kueue_server.core.table import Job
 def submitted(state: State, event: JobsSubmitted) -> None:
     """A block of jobs is durable: they are pending from now on, or wait for others."""
     wall = event.wall
-    table, pending = state.table, state.pending
     previous = None
     lane: Lane | None = None
     context = ""
+    alike: list[Job] = []
     for offset, spec in enumerate(event.specs):
         # Jobs of a block mostly share these; looking them up again would cost more than all the rest.
         if (
@@ -30,9 +30,8 @@ def submitted(state: State, event: JobsSubmitted) -> None:
             lane = tasks.lane_of(state, spec)
         if spec.context != context:
             context = spec.context
-        job_id = event.first + offset
         job = Job(
-            job_id,
+            event.first + offset,
             event.encoded[offset],
             lane,
             context,
@@ -43,21 +42,38 @@ def submitted(state: State, event: JobsSubmitted) -> None:
         )
         if spec.key:
             lane.queue.learn(spec.key)
+        if alike and (
+            spec.waits is not None
+            or lane is not alike[0].lane
+            or spec.priority != alike[0].priority
+            or spec.group != alike[0].group
+        ):
+            _enqueue(state, alike)
+            alike = []
         if spec.waits is None:
-            table.add(job)
-            pending.push(lane, job.key, state.now)
-            state.fresh[lane] = None
+            alike.append(job)
         else:
             job.state = JobState.WAITING
-            table.add(job)
-            state.gates.join(job_id, spec.waits)
-        state.outbox.changed(job_id)
+            state.table.add(job)
+            state.gates.join(job.id, spec.waits)
+            state.outbox.changed(job.id)
         previous = spec
+    if alike:
+        _enqueue(state, alike)
     if event.request:
         state.gates.unpin(event.request)
     if event.whole:
         state.gates.arrive(event.whole, more=event.more)
     state.newest_submitted = max(state.newest_submitted, event.first + len(event.specs) - 1)
+
+
+def _enqueue(state: State, jobs: list[Job]) -> None:
+    """Put in jobs with ids that follow one another, of one lane, priority and group."""
+    first = jobs[0]
+    state.table.add_block(jobs)
+    state.pending.push_block(first.lane, first.key, len(jobs), state.now)
+    state.fresh[first.lane] = None
+    state.outbox.changed_block(first.id, len(jobs))
 
 
 def recount(state: State, names: frozenset[str]) -> None:

@@ -9,7 +9,7 @@ asks for one (`arrays.py`).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -304,6 +304,18 @@ class JobTable:
         queue.jobs.add(job.id)
         queue.counts[job.state.place] += 1
         self._join_group(job)
+
+    def add_block(self, jobs: Sequence[Job]) -> None:
+        """Put in jobs that are not there, with ids that follow one another, of one lane, state and group."""
+        first, count = jobs[0], len(jobs)
+        fresh = {job.id: job for job in jobs}
+        assert self.jobs.keys().isdisjoint(fresh), f"a job of {first.id} to {jobs[-1].id} exists"
+        self.jobs.update(fresh)
+        queue = first.lane.queue
+        for ids in (self.present, self.by_state[first.state], queue.jobs, *self._group(first.group)):
+            ids.add_block(first.id, count)
+        first.lane.jobs += count
+        queue.counts[first.state.place] += count
 
     def _join_group(self, job: Job) -> None:
         if job.group:

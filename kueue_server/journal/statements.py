@@ -29,12 +29,16 @@ from kueue_server.core.instructions import (
 )
 from kueue_server.journal.interface import AddJobs, Write
 
-_ADD_JOBS = """
+_DIGEST_CHARACTERS = 64
+_ADD_JOBS = f"""
 INSERT INTO job (id, submitted_at, context, spec)
-SELECT ?1 + key, ?2, json_extract(value, '$[0]'), CAST(json_extract(value, '$[1]') AS BLOB) FROM json_each(?3)
+SELECT ?1 + key, ?2, CAST(substr(?3, 1 + {_DIGEST_CHARACTERS} * key, {_DIGEST_CHARACTERS}) AS TEXT),
+    CAST(value AS BLOB) FROM json_each(?4)
 """
 _ADD_CONTEXT = "INSERT INTO context VALUES (?, ?, 0) ON CONFLICT (digest) DO NOTHING"
 _COUNT_CONTEXT = "UPDATE context SET refs = refs + ? WHERE digest = ?"
+# An old token may be there still, though it counts no more: they are swept once an hour.
+_ADD_TOKEN = "INSERT OR REPLACE INTO submit_token VALUES (?, ?, ?, ?, ?)"
 _SAVE_JOBS = """
 INSERT OR REPLACE INTO progress (job, state, progress)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), CAST(json_extract(value, '$[2]') AS BLOB)
@@ -54,6 +58,9 @@ class Batch:
         self._saved: dict[int, SaveJob] = {}
         self._specs: dict[int, bytes] = {}
         self._tails: list[SaveTails] = []
+        self._contexts: dict[str, bytes] = {}
+        self._refs: dict[str, int] = {}
+        self._tokens: list[tuple[str, int, int, str, float]] = []
         self.next_job = 0
         self.tail_bytes = 0
         self.dropped_contexts = False
@@ -69,7 +76,7 @@ class Batch:
                 case SaveTask():
                     row = (write.job, write.submitted_at, write.context, write.spec)
                     self._connection.execute(_SAVE_TASK, row)
-                    self._connection.execute(_COUNT_CONTEXT, (1, write.context))
+                    self._refs[write.context] = self._refs.get(write.context, 0) + 1
                 case SavePart():
                     self._save_part(write)
                 case DropPart():
@@ -125,6 +132,15 @@ class Batch:
             )
 
     def _flush(self) -> None:
+        if self._contexts:
+            self._connection.executemany(_ADD_CONTEXT, self._contexts.items())
+            self._contexts.clear()
+        if self._refs:
+            self._connection.executemany(_COUNT_CONTEXT, [(n, digest) for digest, n in self._refs.items()])
+            self._refs.clear()
+        if self._tokens:
+            self._connection.executemany(_ADD_TOKEN, self._tokens)
+            self._tokens.clear()
         if self._saved:
             rows = b",".join(
                 b'[%d,"%b",%b]' % (save.job, save.state.value.encode(), save.progress)
@@ -143,26 +159,22 @@ class Batch:
             self._tails.clear()
 
     def _add_jobs(self, block: AddJobs) -> None:
-        self._connection.executemany(_ADD_CONTEXT, block.contexts)
-        counts: dict[str, int] = {}
+        self._contexts.update(block.contexts)
         for digest in block.context_of:
-            counts[digest] = counts.get(digest, 0) + 1
-        self._connection.executemany(_COUNT_CONTEXT, [(count, digest) for digest, count in counts.items()])
+            self._refs[digest] = self._refs.get(digest, 0) + 1
         if block.array is not None:
             self._save_part(block.array)
-        rows = b",".join(
-            b'["%b",%b]' % (digest.encode(), spec)
-            for digest, spec in zip(block.context_of, block.specs, strict=True)
-        )
-        self._connection.execute(_ADD_JOBS, (block.first, block.submitted_at, f"[{rows.decode()}]"))
+        if block.specs:
+            # Of a blob it is no search where a digest begins, as it is of a text.
+            digests = "".join(block.context_of).encode()
+            if len(digests) != _DIGEST_CHARACTERS * len(block.specs):
+                raise ValueError(f"a digest of {_DIGEST_CHARACTERS} characters is needed for each job")
+            specs = b",".join(block.specs).decode()
+            self._connection.execute(_ADD_JOBS, (block.first, block.submitted_at, digests, f"[{specs}]"))
         self.next_job = max(self.next_job, block.end)
-        if not block.token:
-            return
-        # An old token may be there still, though it counts no more: they are swept once an hour.
-        self._connection.execute(
-            "INSERT OR REPLACE INTO submit_token VALUES (?, ?, ?, ?, ?)",
-            (block.token, block.first, block.whole or len(block.specs), block.content_hash, block.used_at),
-        )
+        if block.token:
+            count = block.whole or len(block.specs)
+            self._tokens.append((block.token, block.first, count, block.content_hash, block.used_at))
 
     def _save_part(self, part: SavePart) -> None:
         self._connection.execute(

@@ -11,7 +11,7 @@ from kueue.async_client import AsyncClient
 from kueue.directories import Reach
 from kueue.effects import Operation
 from kueue.errors import KueueError
-from kueue.job_spec import Encoder
+from kueue.job_encoding import Encoder
 from kueue.wire.messages import Canceled, Range, Selector, Spec
 from tests.simulation.network import SECRET
 from tests.simulation.truth import Truth

@@ -30,6 +30,7 @@ from kueue.errors import (
     UsageError,
     WaitTimeoutError,
 )
+from kueue.submitting import WINDOW
 from kueue.wire import connection
 from kueue.wire.messages import (
     Cancel,
@@ -199,12 +200,12 @@ def test_a_job_that_is_refused_leaves_the_others_and_says_which(
         Reason("unknown_resource", "unknown resource x") if spec.payload.argv[1] == "1500" else None
     )
     with pytest.raises(UsageError, match="unknown resource x") as raised:
-        client.submit_many(specs(10_000))
+        client.submit_many(specs(20_000))
     notes = "\n".join(raised.value.__notes__)
     assert "begins with job 1001" in notes
     # What was on its way behind it is known, too, and nothing more was sent.
     assert f"1-{len(server.jobs)}" in notes
-    assert 1000 <= len(server.jobs) < 6000
+    assert 1000 <= len(server.jobs) < 1000 * (WINDOW + 2)
     assert client.submit(["true", "on"]).id == len(server.jobs)
 
 
@@ -231,7 +232,7 @@ def test_jobs_are_taken_from_the_iterable_only_as_they_are_needed(
             yield spec
 
     assert len(client.submit_many(counted())) == 20_000
-    assert max(ahead) <= 6000
+    assert max(ahead) <= 1000 * (WINDOW + 2)
 
 
 def test_progress_is_counted_in_place_on_a_terminal(

@@ -17,7 +17,8 @@ from kueue.directories import (
     mounts,
     volume_of,
 )
-from kueue.job_spec import Encoder, JobSpec
+from kueue.job_encoding import Encoder
+from kueue.job_spec import JobSpec
 
 HOST = (socket.gethostname(),)
 MOUNTED = {"/": "ext4", "/home": "nfs4", "/scratch": "xfs", "/net": "autofs", "/odd": "fuse.sshfs"}

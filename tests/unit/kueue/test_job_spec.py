@@ -15,7 +15,8 @@ import pytest
 from kueue.directories import current_directory, volume_of
 from kueue.environment import context_of, digest_of
 from kueue.errors import UsageError
-from kueue.job_spec import Encoder, JobSpec, changes_of, spec_of
+from kueue.job_encoding import Encoder, changes_of
+from kueue.job_spec import JobSpec, spec_of
 from kueue.wire.messages import Changes, Context, RawBytes, Spec
 
 
@@ -339,6 +340,54 @@ def test_a_spec_can_be_a_key_and_equal_ones_are_one() -> None:
 
 def test_only_the_command_goes_without_its_name_and_a_spec_does_not_change() -> None:
     with pytest.raises(TypeError):
-        JobSpec(["true"], 4)  # type: ignore[call-arg]
+        JobSpec(["true"], 4)  # type: ignore[call-arg, arg-type]
     with pytest.raises(AttributeError):
         JobSpec(["true"]).cpus = 4  # type: ignore[misc]
+
+
+def test_a_job_becomes_the_same_spec_whichever_came_before_it() -> None:
+    """Jobs share what was made of the one before, where nothing says otherwise."""
+    ways: list[dict[str, Any]] = [
+        {},
+        {"cwd": "/usr"},
+        {"cpus": 3},
+        {"stdout": "a.log", "stderr": Path("b.log")},
+        {"name": "n", "group": "g", "queue": "q", "key": "k"},
+        {"env": {"A": "1"}},
+        {"env": {"A": "2"}, "clean_env": True},
+        {"resources": {"genus": 1}},
+        {"workers": ["a*"]},
+        {"not_workers": ("b",), "retry_on": (3,), "retries": 2, "retry_delay": 1.5},
+        {"time_limit": datetime.timedelta(seconds=3), "priority": -1, "restart": False},
+        {"after": 3, "on_failure": "run"},
+        {"after": [3, (5, 7)]},
+    ]
+    jobs = [JobSpec(["true", str(number)], **way) for number, way in enumerate(ways)]
+    shared = Encoder(2, 512)
+    for first in jobs:
+        for second in jobs:
+            for job in (first, second, second):
+                assert shared.encode(job) == Encoder(2, 512).encode(job)
+
+
+@pytest.mark.parametrize("option", ["resources", "env", "workers", "retry_on", "after"])
+def test_what_was_changed_meanwhile_counts(option: str) -> None:
+    values: dict[str, tuple[Any, Any]] = {
+        "resources": ({"a": 1}, {"b": 2}),
+        "env": ({"A": "1"}, {"B": "2"}),
+        "workers": (["a"], ["b"]),
+        "retry_on": ([1], [2]),
+        "after": ([1], [2]),
+    }
+    now, later = values[option]
+    job = JobSpec(["true"], **{option: now}, **({"retries": 1} if option == "retry_on" else {}))
+    encoder = Encoder(2, 512)
+    before = encoder.encode(job)
+    assert encoder.encode(job) == before
+    now.clear()
+    if isinstance(now, dict):
+        now.update(later)
+    else:
+        now.extend(later)
+    assert encoder.encode(job) != before
+    assert encoder.encode(job) == Encoder(2, 512).encode(job)

@@ -9,8 +9,8 @@ import pytest
 
 from kueue import JobSpec, Selector, UsageError
 from kueue.cli.following import wire_waits
+from kueue.job_encoding import Encoder
 from kueue.job_handle import Job, SubmittedJobs
-from kueue.job_spec import Encoder
 from kueue.predecessors import waits_of
 from kueue.wire.messages import Waits
 from kueue.wire.waits import fault_of_waits

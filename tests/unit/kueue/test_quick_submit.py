@@ -18,7 +18,7 @@ from kueue.directories import Reach
 from kueue.environment import context_of
 from kueue.errors import KueueError, UsageError
 from kueue.inherited import inherited_environment
-from kueue.job_spec import Encoder
+from kueue.job_encoding import Encoder
 from kueue.wire.messages import Context, Spec
 
 CONFIG = ClientConfig(path="/nowhere", shared_secret="s" * 30, job_default_cpus=2, job_default_ram_mb=512)

@@ -313,7 +313,7 @@ def test_after_a_kill_exactly_what_was_acknowledged_and_perhaps_more_is_there_in
                 def done(error):
                     print(first + 9, flush=True)
                     put(first + 10)
-                block = AddJobs(first, 1.0, (b"{{}}",) * 10, ("d",) * 10, (("d", b"c"),), f"t{{first}}", "h")
+                block = AddJobs(first, 1.0, (b"{{}}",) * 10, ("d" * 64,) * 10, (("d" * 64, b"c"),), f"t{{first}}", "h")
                 journal.write((block,), done, give_up_when_full=True)
             put(1)
             await asyncio.Event().wait()
