@@ -12,9 +12,9 @@ from kueue.wire.messages import AttemptRef, Reason, RunningAttempt
 from kueue_server.core import attempts, holding, queueing, steering
 from kueue_server.core.events import WorkerConnected, WorkerDisconnected
 from kueue_server.core.instructions import CloseSession, SaveWorker
+from kueue_server.core.jobs import Job
 from kueue_server.core.records import WorkerRecord, encoded_record
 from kueue_server.core.state import State
-from kueue_server.core.table import Job
 from kueue_server.core.workers import AttemptKey, Worker
 
 S = JobState

@@ -13,12 +13,12 @@ from kueue.job import FINISHED, End, JobState
 from kueue.wire.messages import TAIL_BYTES, AttemptRef, AttemptView, FinishedAttempt, Reason
 from kueue_server.core import distrust, retries
 from kueue_server.core.instructions import DropStop, SaveStop, SaveTails
+from kueue_server.core.jobs import MAX_ATTEMPTS_KEPT, Job, cwd_of, max_restarts_of, program_of
 from kueue_server.core.outbox import Why
 from kueue_server.core.outcomes import CANCELED, outcome_of, paused_reason, reason_of
 from kueue_server.core.records import Outcome
 from kueue_server.core.shapes import KnownShape
 from kueue_server.core.state import State
-from kueue_server.core.table import MAX_ATTEMPTS_KEPT, Job, cwd_of, max_restarts_of, program_of
 from kueue_server.core.workers import Worker
 
 S = JobState

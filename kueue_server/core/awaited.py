@@ -9,8 +9,8 @@ from kueue.wire.messages import MAX_ITEMS, Range, Reason, Waits
 from kueue_server.core.gates import Gate
 from kueue_server.core.idranges import RangeList
 from kueue_server.core.idset import runs
+from kueue_server.core.jobs import Job
 from kueue_server.core.state import State
-from kueue_server.core.table import Job
 
 PREDECESSORS = "predecessors"
 """Code of the reason of a job that waits for others."""

@@ -16,8 +16,8 @@ from kueue_server.core.arrays import Tasks
 from kueue_server.core.events import CancelRequested
 from kueue_server.core.idranges import RangeList, merged, without
 from kueue_server.core.instructions import AnswerCancel
+from kueue_server.core.jobs import Job
 from kueue_server.core.state import State
-from kueue_server.core.table import Job
 
 S = JobState
 

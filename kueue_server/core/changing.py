@@ -18,9 +18,9 @@ from kueue_server.core.admission import Admission
 from kueue_server.core.events import ChangeRequested
 from kueue_server.core.gates import is_held
 from kueue_server.core.instructions import AnswerChange, SaveSpec
+from kueue_server.core.jobs import Job, spec_of
 from kueue_server.core.queues import digest_of
 from kueue_server.core.state import State
-from kueue_server.core.table import Job, spec_of
 
 S = JobState
 

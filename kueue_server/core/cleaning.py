@@ -8,8 +8,9 @@ from kueue_server.core import retention, tasks, verbs
 from kueue_server.core.arrays import Tasks
 from kueue_server.core.events import CleanRequested
 from kueue_server.core.instructions import AnswerClean
+from kueue_server.core.jobs import Job
 from kueue_server.core.state import State
-from kueue_server.core.table import Job, task_of
+from kueue_server.core.table import task_of
 
 S = JobState
 

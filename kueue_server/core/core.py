@@ -85,12 +85,12 @@ from kueue_server.core.explaining import explain
 from kueue_server.core.glance import Glance
 from kueue_server.core.grouping import why_many_wait
 from kueue_server.core.instructions import AnswerForgetWorker, Instruction
+from kueue_server.core.jobs import spec_of
 from kueue_server.core.records import Restored, RestoredJob
 from kueue_server.core.rerunning import Reruns, gather
 from kueue_server.core.rows import Rows, end_of
 from kueue_server.core.selection import PORTION, SelectedPart, Selection, part
 from kueue_server.core.state import State
-from kueue_server.core.table import spec_of
 from kueue_server.core.waiting import WhyWaiting
 
 _ALL_IDS_UP_TO = 1_000_000

@@ -12,9 +12,9 @@ from kueue.job import JobState
 from kueue.wire.messages import Reason
 from kueue_server.core import attempts, tasks
 from kueue_server.core.gates import HELD, Gate
+from kueue_server.core.jobs import Job, waits_of
 from kueue_server.core.selection import PORTION
 from kueue_server.core.state import State
-from kueue_server.core.table import Job, waits_of
 from kueue_server.core.verbs import CHANGE_COST
 
 S = JobState

@@ -12,8 +12,8 @@ from itertools import islice
 from kueue.job import End, JobState
 from kueue.wire.messages import AttemptView, FinishedAttempt, Reason
 from kueue_server.core.failing import QUICK_SECONDS, WELL_SECONDS, Fared, Kind, is_broken
+from kueue_server.core.jobs import Job, program_of
 from kueue_server.core.state import State
-from kueue_server.core.table import Job, program_of
 from kueue_server.core.workers import Worker
 
 LATELY_SECONDS = 3600.0

@@ -6,9 +6,9 @@ from kueue.job import JobState
 from kueue.wire.messages import MAX_ITEMS, Reason, WorkerLacks
 from kueue_server.core import sight
 from kueue_server.core.closed import Sight
+from kueue_server.core.jobs import Job, cwd_of
 from kueue_server.core.shapes import KnownShape
 from kueue_server.core.state import State
-from kueue_server.core.table import Job, cwd_of
 from kueue_server.core.workers import Worker
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kueue.job import UNFINISHED, JobState
 from kueue_server.core.gates import Gate, first_in, is_held, why_not
+from kueue_server.core.jobs import waits_of
 from kueue_server.core.state import State
-from kueue_server.core.table import waits_of
 
 S = JobState
 

@@ -21,8 +21,9 @@ from kueue.job import FINISHED, UNFINISHED, JobState
 from kueue.wire.messages import Range, Reason
 from kueue.wire.waits import Waits
 from kueue_server.core.idranges import merged
+from kueue_server.core.jobs import Job, waits_of
 from kueue_server.core.range_index import RangeIndex
-from kueue_server.core.table import Job, JobTable, waits_of
+from kueue_server.core.table import JobTable
 
 S = JobState
 

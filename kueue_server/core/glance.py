@@ -16,10 +16,10 @@ from kueue.wire.messages import LeftOut
 from kueue_server.core import turns
 from kueue_server.core.arrays import Tasks
 from kueue_server.core.idset import IdSet, walk
+from kueue_server.core.jobs import Job
 from kueue_server.core.pending import Lane, job_of
 from kueue_server.core.queues import Queues
 from kueue_server.core.state import State
-from kueue_server.core.table import Job
 
 S = JobState
 

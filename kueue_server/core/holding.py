@@ -15,10 +15,10 @@ from kueue.job import JobState
 from kueue.wire.messages import AttemptRef
 from kueue_server.core import attempts, sight, turns
 from kueue_server.core.closed import Sight
+from kueue_server.core.jobs import Job
 from kueue_server.core.pending import Lane, job_of
 from kueue_server.core.shapes import KnownShape
 from kueue_server.core.state import State
-from kueue_server.core.table import Job
 from kueue_server.core.workers import Retraction, Worker
 
 AHEAD_SECONDS = 0.1

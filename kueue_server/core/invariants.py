@@ -11,10 +11,10 @@ from kueue.job import JobState
 from kueue.wire.words import DEFAULT_QUEUE
 from kueue_server.core.arrays import cap_of
 from kueue_server.core.gate_invariants import check_gates
+from kueue_server.core.jobs import Job, SpecHead, key_of
 from kueue_server.core.pending import job_of
 from kueue_server.core.queues import digest_of
 from kueue_server.core.state import State
-from kueue_server.core.table import Job, SpecHead, key_of
 from kueue_server.core.workers import Worker
 
 S = JobState

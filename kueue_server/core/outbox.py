@@ -19,7 +19,8 @@ from kueue_server.core.instructions import (
     SaveJob,
     SendWorker,
 )
-from kueue_server.core.table import JobTable, encoded_progress
+from kueue_server.core.jobs import encoded_progress
+from kueue_server.core.table import JobTable
 
 Why = Literal["canceled", "superseded"]
 OfferItem = tuple[int, int, int, bytes, str]

@@ -17,8 +17,8 @@ from kueue_server.core.events import PredecessorsAsked
 from kueue_server.core.idranges import RangeList, merged, without
 from kueue_server.core.idset import runs
 from kueue_server.core.instructions import AnswerPredecessors
+from kueue_server.core.jobs import Job
 from kueue_server.core.state import State
-from kueue_server.core.table import Job
 
 MOST_NAMED = 10
 """Ranges of unknown ids that a refusal names."""

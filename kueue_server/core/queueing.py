@@ -25,10 +25,10 @@ from kueue_server.core.events import (
 )
 from kueue_server.core.idset import walk
 from kueue_server.core.instructions import AnswerQueues, DropQueue, SaveQueue
+from kueue_server.core.jobs import Job
 from kueue_server.core.queues import MOST_QUEUES, Queue
 from kueue_server.core.records import RestoredQueue
 from kueue_server.core.state import State
-from kueue_server.core.table import Job
 
 S = JobState
 

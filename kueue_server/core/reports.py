@@ -7,8 +7,8 @@ from kueue.wire.messages import AttemptRef, RefusedAttempt
 from kueue_server.core import arrivals, attempts, holding, sight, steering
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.events import WorkerHeard, WorkerReported, WorkerStatus
+from kueue_server.core.jobs import Job, cwd_of
 from kueue_server.core.state import State
-from kueue_server.core.table import Job, cwd_of
 from kueue_server.core.workers import Backoff, Worker
 
 S = JobState

@@ -14,8 +14,9 @@ from kueue.wire.messages import Range, Reason, Spec
 from kueue_server.core.admission import Admission
 from kueue_server.core.arrays import Tasks
 from kueue_server.core.changing import changed
+from kueue_server.core.jobs import Job, spec_of
 from kueue_server.core.selection import PORTION, Selection
-from kueue_server.core.table import Job, spec_of, task_of
+from kueue_server.core.table import task_of
 from kueue_server.core.verbs import CHANGE_COST
 
 _encode = msgspec.json.Encoder().encode

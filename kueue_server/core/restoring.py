@@ -14,10 +14,10 @@ from kueue.job import FINISHED, JobState
 from kueue.wire.messages import Pause
 from kueue_server.core import queueing, tasks
 from kueue_server.core.gates import is_held
+from kueue_server.core.jobs import Job, SpecHead
 from kueue_server.core.records import Progress, Restored, RestoredJob
 from kueue_server.core.retries import delay_of
 from kueue_server.core.state import State
-from kueue_server.core.table import Job, SpecHead
 from kueue_server.core.workers import Worker
 
 _head_decoder = msgspec.json.Decoder(SpecHead)

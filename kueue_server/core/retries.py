@@ -12,7 +12,7 @@ import msgspec
 
 from kueue.job import End
 from kueue.wire.messages import FinishedAttempt, Reason
-from kueue_server.core.table import Job
+from kueue_server.core.jobs import Job
 
 DUE_PER_TICK = 2000
 

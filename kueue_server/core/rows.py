@@ -9,8 +9,9 @@ import msgspec
 
 from kueue.wire.messages import JobView
 from kueue_server.core.arrays import Tasks
+from kueue_server.core.jobs import Job, spec_of
 from kueue_server.core.state import State
-from kueue_server.core.table import Job, spec_of, task_of
+from kueue_server.core.table import task_of
 from kueue_server.core.views import job_view
 from kueue_server.core.waiting import WhyWaiting
 

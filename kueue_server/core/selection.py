@@ -19,8 +19,9 @@ from kueue.wire.selector import looks_at_jobs
 from kueue_server.core.arrays import Tasks, is_marked
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.idranges import RangeList
+from kueue_server.core.jobs import Job
 from kueue_server.core.state import State
-from kueue_server.core.table import Job, task_of
+from kueue_server.core.table import task_of
 from kueue_server.core.views import worker_name
 
 INDEX_COST = 1

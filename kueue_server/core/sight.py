@@ -10,10 +10,10 @@ from kueue.job import End, JobState
 from kueue.wire.messages import FinishedAttempt, Reason, RefusedAttempt
 from kueue_server.core import attempts
 from kueue_server.core.closed import Sight
+from kueue_server.core.jobs import Job, cwd_of, program_of
 from kueue_server.core.pending import Lane
 from kueue_server.core.programs import Program
 from kueue_server.core.state import State
-from kueue_server.core.table import Job, cwd_of, program_of
 from kueue_server.core.workers import Worker
 
 NOT_FOUND = 127

@@ -14,6 +14,7 @@ from kueue_server.core import turns
 from kueue_server.core.events import Limits
 from kueue_server.core.failing import Streaks
 from kueue_server.core.gates import Gates
+from kueue_server.core.jobs import Job
 from kueue_server.core.ledger import Ledger
 from kueue_server.core.outbox import Outbox
 from kueue_server.core.pace import Pace
@@ -21,7 +22,7 @@ from kueue_server.core.pending import Lane, Pending
 from kueue_server.core.retention import Retention
 from kueue_server.core.retries import RetryLine
 from kueue_server.core.shapes import KnownShape, Shapes
-from kueue_server.core.table import Job, JobTable
+from kueue_server.core.table import JobTable
 from kueue_server.core.workers import Worker, Workers
 
 if TYPE_CHECKING:

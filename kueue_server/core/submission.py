@@ -5,9 +5,9 @@ from __future__ import annotations
 from kueue.job import JobState
 from kueue_server.core import tasks
 from kueue_server.core.events import JobsSubmitted
+from kueue_server.core.jobs import Job
 from kueue_server.core.pending import Lane
 from kueue_server.core.state import State
-from kueue_server.core.table import Job
 
 
 def submitted(state: State, event: JobsSubmitted) -> None:

@@ -15,9 +15,9 @@ from kueue_server.core.arrays import Part, Plan, Tasks, cap_of
 from kueue_server.core.closed import path_bytes
 from kueue_server.core.events import ArraySubmitted
 from kueue_server.core.instructions import DropJobs, DropPart, SavePart, SaveTask
+from kueue_server.core.jobs import Job, SpecHead
 from kueue_server.core.pending import Lane, order_key
 from kueue_server.core.records import PlanRecord, RestoredPart, encoded_plan
-from kueue_server.core.table import Job, SpecHead
 
 if TYPE_CHECKING:
     from kueue_server.core.state import State

@@ -13,9 +13,9 @@ from typing import Protocol, runtime_checkable
 from kueue.wire.messages import Selector
 from kueue_server.core.arrays import Tasks
 from kueue_server.core.instructions import Instruction
+from kueue_server.core.jobs import Job
 from kueue_server.core.selection import PORTION, Selection
 from kueue_server.core.state import State
-from kueue_server.core.table import Job
 
 CHANGE_COST = 15
 """What it costs to change a job (see `selection`): a step changes five hundred."""

@@ -27,9 +27,10 @@ from kueue.wire.messages import (
 )
 from kueue_server.core.awaited import awaited_ranges, shown_waits
 from kueue_server.core.closed import path_bytes, path_os_string
+from kueue_server.core.jobs import Job, spec_of
 from kueue_server.core.queues import Queue
 from kueue_server.core.state import State
-from kueue_server.core.table import Job, JobTable, reason_of, spec_of
+from kueue_server.core.table import JobTable, reason_of
 from kueue_server.core.waiting import WhyWaiting
 from kueue_server.core.workers import Worker
 

@@ -7,10 +7,10 @@ from kueue_server.core import sight
 from kueue_server.core.admission import all_paused, closed, no_fit
 from kueue_server.core.awaited import Awaited
 from kueue_server.core.closed import Sight
+from kueue_server.core.jobs import Job, cwd_of, program_of
 from kueue_server.core.pending import Lane, job_of
 from kueue_server.core.shapes import KnownShape
 from kueue_server.core.state import State
-from kueue_server.core.table import Job, cwd_of, program_of
 from kueue_server.core.workers import Worker
 
 _DECISIVE = frozenset({"queue_paused", "queue_full", "no_worker", "no_fit", "paused"})

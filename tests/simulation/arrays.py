@@ -12,7 +12,7 @@ from typing import Any
 
 from kueue.indices import Step, count_of, index_at
 from kueue_server.core.core import Core
-from kueue_server.core.table import Job
+from kueue_server.core.jobs import Job
 from tests.simulation.truth import PromiseBrokenError, Run, Truth
 
 

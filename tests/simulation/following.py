@@ -16,8 +16,8 @@ from kueue.job import JobState
 from kueue.wire.messages import Range, Selector, Waits
 from kueue_server.core.gates import PREDECESSOR, is_held
 from kueue_server.core.instructions import DropJobs, SaveJob, SavePart
+from kueue_server.core.jobs import max_restarts_of, waits_of
 from kueue_server.core.records import PlanRecord
-from kueue_server.core.table import max_restarts_of, waits_of
 from kueue_server.journal.interface import AddJobs, Write
 from tests.simulation.truth import PromiseBrokenError, Run, Truth
 from tests.support.core_bench import MemoryJournal

@@ -26,7 +26,7 @@ from kueue_server.core.events import (
     SetQueueRequested,
 )
 from kueue_server.core.instructions import AnswerQueues
-from kueue_server.core.table import spec_of
+from kueue_server.core.jobs import spec_of
 from tests.simulation.truth import PromiseBrokenError, Run, Truth
 
 if TYPE_CHECKING:

@@ -380,7 +380,8 @@ def test_what_was_changed_meanwhile_counts(option: str) -> None:
         "after": ([1], [2]),
     }
     now, later = values[option]
-    job = JobSpec(["true"], **{option: now}, **({"retries": 1} if option == "retry_on" else {}))
+    options: dict[str, Any] = {option: now}
+    job = JobSpec(["true"], retries=1, **options)
     encoder = Encoder(2, 512)
     before = encoder.encode(job)
     assert encoder.encode(job) == before
