@@ -47,6 +47,7 @@ def measure(quick: bool) -> Answer:
             Goal(figures["submit"], 0.25, "at least", over=figures["SQLite alone"]),
         ],
         notes=[
-            "the client makes and encodes its jobs in the same time; SQLite alone is given rows that are there"
+            "the client makes and encodes its jobs in the same time; SQLite alone is given rows that are there",
+            "the jobs' directories are not there; a look at one that is costs the client about 2 µs",
         ],
     )

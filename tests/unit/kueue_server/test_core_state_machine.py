@@ -616,5 +616,5 @@ class ServerAndWorkers(RuleBasedStateMachine):
 # Half a minute of computing, on a machine that may have other things to do.
 TestServerAndWorkers = pytest.mark.timeout(900)(ServerAndWorkers.TestCase)
 TestServerAndWorkers.settings = settings(
-    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=30, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
