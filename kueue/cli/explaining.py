@@ -6,20 +6,21 @@ from typing import Annotated
 
 import typer
 
-from kueue.cli import options, shared_options
+from kueue.cli import shared_options
+from kueue.cli.selecting import OneId, found_job, one_id
 from kueue.cli.session import session_of
 
 
 def explain(
     context: typer.Context,
-    job: Annotated[str, typer.Argument(metavar="ID", help="The job.")],
+    job: OneId,
     as_json: Annotated[bool, shared_options.JSON] = False,
 ) -> int:
     """Say why a job waits: what each worker lacks for it."""
     session = session_of(context)
-    number = options.job_id(job)
+    given = one_id(job)
     with session.connected() as client:
-        found = client.explain(number)
+        found = client.explain(found_job(client, given))
     if as_json:
         from kueue.cli.listing import print_json
         from kueue.cli.render.json_rows import explanation_object

@@ -13,7 +13,7 @@ import typer
 
 from kueue.cli import options, shared_options
 from kueue.cli.parameters import with_options
-from kueue.cli.selecting import EVERYTHING, SELECTOR, Ids, selector_of
+from kueue.cli.selecting import EVERYTHING, SELECTOR, Ids, OneId, found_job, one_id, selector_of
 from kueue.cli.session import Session, session_of
 from kueue.wire.messages import Context, JobCounts, JobView
 from kueue.wire.selector import is_open
@@ -115,15 +115,15 @@ def _at_a_glance(session: Session) -> int:
 
 def show_job(
     context: typer.Context,
-    job: Annotated[str, typer.Argument(metavar="ID", help="The job.")],
+    job: OneId,
     as_json: Annotated[bool, shared_options.JSON] = False,
     env: Annotated[bool, typer.Option("--env", help="With its environment.")] = False,
 ) -> int:
     """Show everything about a job."""
     session = session_of(context)
-    number = options.job_id(job)
+    given = one_id(job)
     with session.connected() as client:
-        detail = client.detail(number, context=env)
+        detail = client.detail(found_job(client, given), context=env)
     found = None
     if detail.context is not None:
         import msgspec

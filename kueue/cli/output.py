@@ -11,6 +11,7 @@ import typer
 
 from kueue.cli import options
 from kueue.cli.awaiting import tail_note
+from kueue.cli.selecting import OneId, found_job, one_id
 from kueue.cli.session import session_of
 from kueue.cli.terminal import Terminal, write_bytes
 from kueue.client import Client
@@ -23,7 +24,7 @@ READ_BYTES = 256 * 1024
 
 def logs(
     context: typer.Context,
-    job: Annotated[str, typer.Argument(metavar="ID", help="The job.")],
+    job: OneId,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the job ends.")] = False,
     stdout: Annotated[bool, typer.Option("--stdout", help="Only its stdout.")] = False,
     stderr: Annotated[bool, typer.Option("--stderr", help="Only its stderr.")] = False,
@@ -36,13 +37,14 @@ def logs(
 ) -> int:
     """Print a job's output: stdout on stdout, stderr on stderr."""
     session = session_of(context)
-    number = options.job_id(job)
+    given = one_id(job)
     of = options.amount(attempt, "--attempt", 1)
     last = options.amount(lines, "--lines", 0)
     streams: tuple[Stream, ...] = ("stdout", "stderr")
     if stdout != stderr:
         streams = ("stdout",) if stdout else ("stderr",)
     with session.connected() as client:
+        number = found_job(client, given)
         if follow:
             return _follow(session.terminal, client, number, streams, of)
         printed = [_print(client, number, stream, of, last) for stream in streams]

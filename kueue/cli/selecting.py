@@ -16,12 +16,13 @@ from kueue.cli.cmd_options import Option
 from kueue.cli.session import Session
 from kueue.client import Client
 from kueue.directories import current_directory
-from kueue.errors import UsageError
+from kueue.errors import UnknownJobError, UsageError
 from kueue.job import JobState
 from kueue.wire.codec import to_os
 from kueue.wire.messages import JobCounts, JobsSelected, Selector
 from kueue.wire.selector import fault_of, is_open
 
+OneId = Annotated[str, typer.Argument(metavar="ID", help="The job, or last, the newest.")]
 Ids = Annotated[
     list[str] | None,
     typer.Argument(metavar="ID", help="Ids, ranges (20-400), or last, the newest."),
@@ -188,6 +189,29 @@ def many(number: int) -> str:
 
 def _by_state(counts: JobCounts) -> list[tuple[JobState, int]]:
     return [(state, getattr(counts, state.value)) for state in JobState]
+
+
+def one_id(word: str) -> int | None:
+    """Of the one job that a word names; None: `last`, which only the server knows.
+
+    Raises:
+        UsageError: it names none.
+    """
+    return None if word == "last" else options.job_id(word)
+
+
+def found_job(client: Client, number: int | None) -> int:
+    """The job of what `one_id` has made of a word.
+
+    Raises:
+        RequestError: the newest is wanted, and there is none.
+    """
+    if number is None:
+        newest = next(client.jobs(which=Selector(last=True), limit=1), None)
+        if newest is None:
+            raise UnknownJobError("unknown_job", "there are no jobs")
+        number = newest.id
+    return number
 
 
 def _range(word: str) -> tuple[int, int]:

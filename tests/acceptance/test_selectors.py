@@ -45,6 +45,21 @@ def test_every_condition_selects_and_all_hold_together(lab: Lab) -> None:
     assert ids(lab, "--worker", "*") == []
 
 
+def test_where_one_job_is_meant_last_is_the_newest(lab: Lab, make_lab: Callable[..., Lab]) -> None:
+    assert lab.json("show-job", "last")["id"] == 6
+    assert lab.json("explain", "last") == lab.json("explain", "6")
+    assert lab.kueue("logs", "last").stderr == lab.kueue("logs", "6").stderr != b""
+    assert lab.kueue("show-job", "newest").returncode == 2
+    empty = make_lab()
+    empty.start_server()
+    for command in ("show-job", "explain", "logs"):
+        done = empty.kueue(command, "last")
+        assert (done.returncode, done.stderr) == (
+            empty.kueue(command, "1").returncode,
+            b"kueue: there are no jobs\n",
+        )
+
+
 def test_the_group_of_the_environment_is_meant_unless_something_else_is(lab: Lab) -> None:
     lab.env["KUEUE_GROUP"] = "tapeout"
     assert ids(lab) == [1, 2, 3, 4]

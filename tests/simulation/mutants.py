@@ -538,7 +538,7 @@ MUTANTS = {
         "Gates.look",
         "if self._why_not is not None and gate.minds(self._number):",
         "if False:",
-        6,
+        102,
     ),
     "restart-lets-go": Mutant(
         "a server that starts again takes waiting jobs for pending ones",
