@@ -12,6 +12,7 @@ import errno
 import os
 import re
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ JOBS_A_DIRECTORY = 1000
 SUFFIXES: dict[Stream, str] = {"stdout": "out", "stderr": "err"}
 LEAST_FREE_MB = 64
 """With less room than this on its file system the worker takes no jobs."""
+LOOK_SECONDS = 0.05
+"""So long a look at the room holds for the jobs that start: they may come by the hundred."""
 JOURNAL = re.compile(r"[0-9A-Za-z_-]{1,64}")
 FILE = re.compile(r"(\d{1,20})\.(\d{1,10})\.(out|err)")
 
@@ -50,6 +53,8 @@ class Spool:
         self._named = root
         self.root = os.path.realpath(root)
         self._made: set[str] = set()
+        self._is_full = False
+        self._next_look = 0.0
 
     def set_up(self) -> None:
         """Make the root, for us alone.
@@ -91,7 +96,11 @@ class Spool:
         Raises:
             OSError: they can't.
         """
-        if _free_mb(self.root) < LEAST_FREE_MB:  # it may have filled since it was looked at
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._is_full = _free_mb(self.root) < LEAST_FREE_MB
+            self._next_look = now + LOOK_SECONDS
+        if self._is_full:  # it may have filled since the worker asked for jobs
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         directory = self._directory(journal, job)
         if directory not in self._made:

@@ -126,7 +126,8 @@ def test_a_tail_is_the_last_four_kilobytes_and_never_fails(tmp_path: Path) -> No
     path.write_bytes(bytes(range(256)) * 40)
     assert read_tail(str(path)) == (bytes(range(256)) * 40)[-4096:]
     os.mkfifo(tmp_path / "fifo")
-    for absent in ("fifo", "nothing", "."):
+    (tmp_path / "empty").touch()
+    for absent in ("fifo", "nothing", ".", "empty"):
         assert read_tail(f"{tmp_path}/{absent}") == b""
     assert read_tail("/dev/null") == b""
 
