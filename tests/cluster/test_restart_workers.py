@@ -256,10 +256,12 @@ def test_rounds_at_the_same_time_on_two_machines_start_one_server_and_one_worker
         out, said = each.communicate(timeout=180)
         rows = json.loads(out)
         assert (each.returncode, said) == (0, ""), [row for row in rows if row["error"]]
-        assert all(row["connected"] for row in rows if row["role"] == "worker"), rows
+        workers = [row for row in rows if row["role"] == "worker"]
+        # One that another round has just started may be on its way to the server still; then that is said.
+        assert all(row["connected"] or row["note"].startswith("not connected") for row in workers), rows
     for name in desk.names:
         assert len(hosts.agents(name)) == 1
     assert len(hosts.pids(DESK, "kueue_server")) == 1
-    assert desk.connected() == set(desk.names)
+    wait_for("all are connected", lambda: desk.connected() == set(desk.names))
     rows = desk.rows("--once")
     assert not any(row["done"] or row["error"] for row in rows.values()), rows

@@ -140,12 +140,20 @@ async def test_changes_of_thousands_are_durable_when_they_are_answered(tmp_path:
 
 
 async def test_others_are_served_while_a_verb_goes_through_the_table(served: Served) -> None:
-    async with served.client() as client, served.client() as other:
-        await client.submit_many(JobSpec(["true"], group="g", ram_mb=1) for _ in range(20_000))
-        verb = asyncio.ensure_future(client.cancel(Selector(group="g")))
+    async def answers_meanwhile(group: str) -> int:
+        await client.submit_many(JobSpec(["true"], group=group, ram_mb=1) for _ in range(20_000))
+        verb = asyncio.ensure_future(client.cancel(Selector(group=group)))
         answers = 0
         while not verb.done():
             await other.server_info()
             answers += 1
         assert (await verb).canceled == 20_000
-        assert answers > 2  # one step would let in the first, and perhaps one beside it
+        return answers
+
+    async with served.client() as client, served.client() as other:
+        for group in "abcdef":  # we may be too slow to ask more, but not each time
+            if (
+                await answers_meanwhile(group) > 2
+            ):  # one step would let in the first, and perhaps one beside it
+                return
+        pytest.fail("nobody else was served")
