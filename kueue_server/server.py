@@ -23,6 +23,7 @@ from kueue.wire.link import Handler, Link
 from kueue.wire.listener import Listener
 from kueue.wire.messages import Heartbeat, Reason, ServerState
 from kueue_server.client_session import ClientSession
+from kueue_server.clients import Clients
 from kueue_server.core.arrivals import heartbeat_deadline
 from kueue_server.core.core import Core
 from kueue_server.core.events import LimitsChanged
@@ -56,7 +57,7 @@ class Server:
         self.journal = journal
         self.limits = limits_of(config)
         self.desk = Desk()
-        self._clients: set[ClientSession] = set()
+        self._clients = Clients()
         self._next_session = 1
         self._stopping = asyncio.Event()
         self._failed: JournalBrokenError | None = None
@@ -117,8 +118,7 @@ class Server:
         if self._failed is None:
             await self._settle()
         self.engine.stop()
-        for client in list(self._clients):
-            client.link.close()
+        self._clients.close()
         for worker in list(self.desk.workers.values()):
             worker.link.close()
         await self._listener.close()
@@ -178,7 +178,7 @@ class Server:
                 worker.link.abort()
             elif now - worker.last_sent >= interval - TICK_SECONDS:
                 worker.send(Heartbeat())
-        for client in list(self._clients):
+        for client in self._clients:
             if client.stuck_ticks() * TICK_SECONDS > heartbeat_deadline(self.limits.worker_timeout_seconds):
                 log.warning("client %s takes none of what we have for it, and is closed", client.link.address)
                 client.link.abort()

@@ -20,6 +20,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from kueue.errors import AuthenticationError, KueueError
+from kueue.wire.complaints import Complaints
 from kueue.wire.dialing import set_keepalive
 from kueue.wire.handshake import SECONDS, ServerHandshake
 from kueue.wire.link import Handler, Link, ServerLink
@@ -34,8 +35,6 @@ BACKLOG = 4096
 ACCEPTS_AT_ONCE = 64
 STARTS_AT_ONCE = 16
 """TLS handshakes begun in one run of the loop; the others' bytes are read in between."""
-LOG_SECONDS = 10.0
-"""At most one line so often about peers that proved another secret, and one about all others."""
 
 
 class _Waiting:
@@ -47,40 +46,6 @@ class _Waiting:
         self.link: ServerLink | None = None
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
-
-
-class _Complaints:
-    """Lines about failures of one kind: the first at once, later ones together, at a limited rate."""
-
-    def __init__(self) -> None:
-        self._text = ""
-        self._count = 0
-        self._timer: asyncio.TimerHandle | None = None
-
-    def add(self, text: str) -> None:
-        """Say it, now or with others when it is time."""
-        self._text = text
-        self._count += 1
-        if self._timer is None:
-            self._say()
-
-    def close(self) -> None:
-        """Say what has not been said."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._say()
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-
-    def _say(self) -> None:
-        self._timer = None
-        if self._count:
-            log.warning(
-                "%s%s", self._text, f" (and {self._count - 1} more like it)" if self._count > 1 else ""
-            )
-            self._count = 0
-            self._timer = asyncio.get_running_loop().call_later(LOG_SECONDS, self._say)
 
 
 class Listener:
@@ -98,8 +63,8 @@ class Listener:
         self._secrets: tuple[str, ...] = ()
         self._version = ""
         # Apart, so that no port scan hides that somebody tries secrets.
-        self._refusals = _Complaints()
-        self._failures = _Complaints()
+        self._refusals = Complaints(log)
+        self._failures = Complaints(log)
         self._accept: Callable[[Link], Handler]
         self._loop: asyncio.AbstractEventLoop
         self._context: ssl.SSLContext

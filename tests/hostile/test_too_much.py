@@ -27,7 +27,7 @@ from kueue.wire.messages import (
     WatchCluster,
     WatchState,
 )
-from kueue_server import overview, unanswered, watch
+from kueue_server import clients, overview, unanswered, watch
 from kueue_server.core import verbs
 from tests.hostile.raw_peers import CheckedServer, RawPeer, honest_worker
 
@@ -149,3 +149,25 @@ async def test_a_client_waits_for_output_of_only_so_many_jobs(server: CheckedSer
         assert isinstance(await last(peer, most), LogChunk)
         peer.send(encode(ReadLog(most + 3, job.id, "stdout", wait_seconds=60.0)))
         assert isinstance(await last(peer, most + 3), LogChunk)
+
+
+async def test_a_peer_that_connects_without_end_keeps_neither_workers_nor_newcomers_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "_share", lambda: 20)
+    server = CheckedServer(tmp_path)
+    await server.start()
+    async with contextlib.AsyncExitStack() as stack, server.client() as honest:
+        await stack.enter_async_context(honest_worker(server.port))
+        await honest.server_info()
+        peers = [await stack.enter_async_context(peer_of(server)) for _ in range(60)]
+        assert len(server.server._clients) == 20
+        async with asyncio.timeout(10):
+            await asyncio.gather(*[peer.closed.wait() for peer in peers[:40]])
+        job = await honest.submit(["true"])  # its connection was the oldest of all: it comes back
+        assert (await honest.wait(job)).state == "succeeded"
+        assert (await honest.server_info()).workers == 1
+        peers[-1].send(encode(ServerInfo(1)))
+        assert isinstance(await last(peers[-1], 1), ServerState)
+    await server.stop()
+    assert server.faults == []
