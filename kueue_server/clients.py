@@ -1,8 +1,8 @@
 """The clients that are connected, by where they come from.
 
-Together they get a quarter of the descriptors that the server may have, so that none of them, whatever it opens, keeps
-workers and other clients out. When there are more, the oldest of the busiest address has to go; a newcomer is never
-refused. Who waits for jobs comes back by itself.
+Together they get three quarters of the descriptors that the server may have, so that none of them, whatever it opens,
+keeps workers and clients of other machines out. When that is used up, those of the address with the most have none
+more; a newcomer of another address takes the place of the newest of these.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ UNLIMITED = 2**62
 
 
 class Clients:
-    """Sessions of clients. `most`: so many at a time (default: a quarter of the descriptors)."""
+    """Sessions of clients. `most`: so many at a time (default: three quarters of the descriptors)."""
 
     def __init__(self, most: int | None = None) -> None:
         self._most = _share() if most is None else most
@@ -35,19 +35,24 @@ class Clients:
     def __iter__(self) -> Iterator[ClientSession]:
         return iter([session for sessions in self._by_address.values() for session in sessions])
 
-    def add(self, session: ClientSession) -> None:
-        """Another one is connected."""
+    def add(self, session: ClientSession) -> bool:
+        """Another one is connected. False: there is no room for it."""
+        address = session.link.address
         if self._count >= self._most:
             busiest = max(self._by_address, key=lambda address: len(self._by_address[address]))
+            many = len(self._by_address[busiest])
             self._complaints.add(
-                f"{self._count} clients are connected, {len(self._by_address[busiest])} of them from {busiest}: "
-                "the oldest of these is closed; with a higher limit of open files (ulimit -n) there may be more"
+                f"{self._count} clients are connected, {many} of them from {busiest}, which gets none more; "
+                "with a higher hard limit of open files (ulimit -Hn) there may be more"
             )
-            oldest = next(iter(self._by_address[busiest]))
-            self.discard(oldest)
-            oldest.link.abort()
-        self._by_address.setdefault(session.link.address, OrderedDict())[session] = None
+            if len(self._by_address.get(address, ())) >= many:
+                return False
+            newest = next(reversed(self._by_address[busiest]))
+            self.discard(newest)
+            newest.link.abort()
+        self._by_address.setdefault(address, OrderedDict())[session] = None
         self._count += 1
+        return True
 
     def discard(self, session: ClientSession) -> None:
         """One has ended; nothing happens if it is not known."""
@@ -67,4 +72,4 @@ class Clients:
 
 def _share() -> int:
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return UNLIMITED if descriptors == resource.RLIM_INFINITY else max(1, descriptors // 4)
+    return UNLIMITED if descriptors == resource.RLIM_INFINITY else max(1, descriptors * 3 // 4)

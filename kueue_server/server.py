@@ -156,7 +156,8 @@ class Server:
             return session
         client = ClientSession(link, self)
         link.on_drained = self.hub.resume_unsent
-        self._clients.add(client)
+        if not self._clients.add(client):
+            link.abort()
         return client
 
     def _worker_ended(self, number: int) -> None:

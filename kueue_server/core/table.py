@@ -169,11 +169,8 @@ class JobTable:
         queue.counts[first.state.place] += count
 
     def _join_group(self, job: Job) -> None:
-        if job.group:
-            group = self.groups.get(job.group)
-            if group is None:
-                group = self.groups[job.group] = IdSet()
-            group.add(job.id)
+        for ids in self._group(job.group):
+            ids.add(job.id)
 
     def _leave_group(self, job: Job) -> None:
         if job.group:

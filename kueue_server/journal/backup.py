@@ -6,6 +6,7 @@ backup to the same place: the lock on it tells one that is being made from one t
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -15,6 +16,7 @@ import time
 
 PAGES_A_STEP = 256
 PAUSE_SECONDS = 0.001
+TRIES = 3
 MAGIC = b"SQLite format 3\0"
 
 
@@ -83,10 +85,10 @@ def _copy(
 
 def _create(partial: str) -> int:
     """An empty file under a lock, which nobody else takes for cut off while it is held."""
-    try:
-        return _lock_empty(partial)
-    except _LeftOverError:
-        return _lock_empty(partial)
+    for _ in range(TRIES):
+        with contextlib.suppress(_LeftOverError):
+            return _lock_empty(partial)
+    raise FileExistsError(f"{partial} exists: other backups are being made")
 
 
 class _LeftOverError(OSError):
@@ -99,9 +101,13 @@ def _lock_empty(partial: str) -> int:
     try:
         if not _may_be_ours(descriptor) or not _locked(descriptor) or not _is_at(partial, descriptor):
             raise FileExistsError(f"{partial} exists: another backup is being made, or it is not ours")
-        if os.fstat(descriptor).st_size:  # never truncated: it may have got its final name as well
+        status = os.fstat(descriptor)
+        if (
+            status.st_size or status.st_nlink > 1
+        ):  # never written to: it may have its final name, or another, as well
             os.unlink(partial)
             raise _LeftOverError(f"{partial} was left over")
+        os.fchmod(descriptor, 0o600)
     except BaseException:
         os.close(descriptor)
         raise

@@ -1,7 +1,7 @@
 """The journal's writes as SQL: a list of writes applied inside one transaction, in their order.
 
-Rows of the hot kinds go in by one statement a transaction: SQLite takes them apart itself (`json_each`), outside
-the interpreter lock, instead of one `executemany` step a row that takes the lock back each time.
+Rows of the hot kinds go in by one statement a block, or a transaction: SQLite takes them apart itself (`json_each`),
+outside the interpreter lock, instead of one `executemany` step a row that takes the lock back each time.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from kueue_server.core.instructions import (
 )
 from kueue_server.journal.interface import AddJobs, Write
 
-_DIGEST_CHARACTERS = 64
+DIGEST_CHARACTERS = 64
 _ADD_JOBS = f"""
 INSERT INTO job (id, submitted_at, context, spec)
-SELECT ?1 + key, ?2, CAST(substr(?3, 1 + {_DIGEST_CHARACTERS} * key, {_DIGEST_CHARACTERS}) AS TEXT),
+SELECT ?1 + key, ?2, CAST(substr(?3, 1 + {DIGEST_CHARACTERS} * key, {DIGEST_CHARACTERS}) AS TEXT),
     CAST(value AS BLOB) FROM json_each(?4)
 """
 _ADD_CONTEXT = "INSERT INTO context VALUES (?, ?, 0) ON CONFLICT (digest) DO NOTHING"
@@ -167,8 +167,6 @@ class Batch:
         if block.specs:
             # Of a blob it is no search where a digest begins, as it is of a text.
             digests = "".join(block.context_of).encode()
-            if len(digests) != _DIGEST_CHARACTERS * len(block.specs):
-                raise ValueError(f"a digest of {_DIGEST_CHARACTERS} characters is needed for each job")
             specs = b",".join(block.specs).decode()
             self._connection.execute(_ADD_JOBS, (block.first, block.submitted_at, digests, f"[{specs}]"))
         self.next_job = max(self.next_job, block.end)

@@ -34,7 +34,7 @@ from kueue_server.core.records import (
 from kueue_server.journal.backup import make_backup
 from kueue_server.journal.interface import AddJobs, JournalBrokenError, KnownToken, Write
 from kueue_server.journal.migrations import JournalOpenError, create, found_version, migrate
-from kueue_server.journal.statements import Batch
+from kueue_server.journal.statements import DIGEST_CHARACTERS, Batch
 from kueue_server.journal.writer import Done, Writer
 
 __all__ = ["JournalOpenError", "SqliteJournal", "begin_new_epoch", "open_journal"]
@@ -207,6 +207,7 @@ class SqliteJournal:
 
         Raises:
             KeyError: jobs refer to a context that is neither in the group nor known here.
+            ValueError: some refer to none, or not by a SHA-256 in hex.
         """
         writes = tuple(self._complete(write) if isinstance(write, AddJobs) else write for write in writes)
         self._writer.write(writes, done, give_up_when_full=give_up_when_full)
@@ -221,6 +222,8 @@ class SqliteJournal:
             block = msgspec.structs.replace(block, used_at=self._clock())
         sent = dict(block.contexts)
         wanted = {*block.context_of} if block.array is None else {block.array.context}
+        if len(block.context_of) != len(block.specs) or any(len(one) != DIGEST_CHARACTERS for one in wanted):
+            raise ValueError(f"jobs {block.first} and on have not each the digest of a context")
         lacking = sorted(wanted - sent.keys())
         if not lacking:
             return block

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from kueue import JobSpec
+from kueue.effects import TRIES
+from kueue.errors import ServerUnreachableError
 from kueue.wire.codec import encode
 from kueue.wire.messages import (
     Cancel,
@@ -151,23 +153,52 @@ async def test_a_client_waits_for_output_of_only_so_many_jobs(server: CheckedSer
         assert isinstance(await last(peer, most + 3), LogChunk)
 
 
-async def test_a_peer_that_connects_without_end_keeps_neither_workers_nor_newcomers_out(
+async def test_a_peer_that_connects_without_end_keeps_no_worker_out_and_takes_nothing_from_who_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clients, "_share", lambda: 20)
     server = CheckedServer(tmp_path)
     await server.start()
     async with contextlib.AsyncExitStack() as stack, server.client() as honest:
-        await stack.enter_async_context(honest_worker(server.port))
-        await honest.server_info()
+        job = await honest.submit(["true"])
+        waiting = asyncio.ensure_future(honest.wait(job))
         peers = [await stack.enter_async_context(peer_of(server)) for _ in range(60)]
-        assert len(server.server._clients) == 20
         async with asyncio.timeout(10):
-            await asyncio.gather(*[peer.closed.wait() for peer in peers[:40]])
-        job = await honest.submit(["true"])  # its connection was the oldest of all: it comes back
-        assert (await honest.wait(job)).state == "succeeded"
+            await asyncio.gather(*[peer.closed.wait() for peer in peers[19:]])
+        assert len(server.server._clients) == 20
+        await stack.enter_async_context(honest_worker(server.port))
+        assert (await waiting).state == "succeeded"
+        assert not any(peer.closed.is_set() for peer in peers[:19])
+        peers[0].close()
         assert (await honest.server_info()).workers == 1
-        peers[-1].send(encode(ServerInfo(1)))
-        assert isinstance(await last(peers[-1], 1), ServerState)
+    await server.stop()
+    assert server.faults == []
+
+
+async def test_more_waiters_than_there_is_room_for_do_not_chase_each_other_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "_share", lambda: 10)
+    server = CheckedServer(tmp_path)
+    await server.start()
+    accepted = 0
+    add = server.server._clients.add
+
+    def counted(session: Any) -> bool:
+        nonlocal accepted
+        accepted += 1
+        return add(session)
+
+    monkeypatch.setattr(server.server._clients, "add", counted)
+    async with contextlib.AsyncExitStack() as stack:
+        honest = [await stack.enter_async_context(server.client()) for _ in range(12)]
+        job = await honest[0].submit(["true"])
+        waiting = [asyncio.ensure_future(each.wait(job)) for each in honest]
+        _, left = await asyncio.wait(waiting[:1], timeout=2.0)  # they would go on for ever
+        assert left
+        await stack.enter_async_context(honest_worker(server.port))
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        assert sum(isinstance(each, ServerUnreachableError) for each in found) == 2
+        assert accepted <= 10 + 2 * TRIES
     await server.stop()
     assert server.faults == []

@@ -29,27 +29,27 @@ class Session:
 def connected(clients: Clients, *addresses: str) -> list[Any]:
     sessions: list[Any] = [Session(address) for address in addresses]
     for session in sessions:
-        clients.add(session)
+        assert clients.add(session)
     return sessions
 
 
-async def test_the_oldest_of_the_busiest_address_goes_and_a_newcomer_never(
+async def test_whoever_has_the_most_gets_none_more_and_makes_room_for_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING)
     clients = Clients(most=4)
-    one, greedy, second, third = connected(clients, "a", "b", "b", "b")
+    one, first, second, third = connected(clients, "a", "b", "b", "b")
+    refused: Any = Session("b")
+    assert not clients.add(refused)
     (newcomer,) = connected(clients, "c")
-    assert [each.link.is_open for each in (one, greedy, second, third, newcomer)] == [
+    assert [each.link.is_open for each in (one, first, second, third, newcomer)] == [
+        True,
+        True,
         True,
         False,
         True,
-        True,
-        True,
     ]
-    (fourth,) = connected(clients, "b")
-    assert not second.link.is_open
-    assert set(clients) == {one, third, newcomer, fourth}
+    assert set(clients) == {one, first, second, newcomer}
     assert len(clients) == 4
     assert "4 clients are connected, 3 of them from b" in caplog.text
     assert len(caplog.records) == 1
@@ -68,9 +68,10 @@ async def test_who_has_ended_makes_room() -> None:
     assert not two.link.is_open
 
 
-async def test_clients_get_a_quarter_of_the_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_clients_get_three_quarters_of_the_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda kind: (16, 16))
     clients = Clients()
-    connected(clients, *"aaaaaaaa")
-    assert len(clients) == 4
+    connected(clients, *"a" * 12)
+    late: Any = Session("a")
+    assert not clients.add(late)
     clients.close()

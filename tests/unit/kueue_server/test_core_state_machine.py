@@ -285,8 +285,11 @@ class ServerAndWorkers(RuleBasedStateMachine):
         )
         first = self.bench.journal.next_job
         spec = msgspec.structs.replace(spec, array=first, max_running=most)
-        if follows and first > 1:
-            meant = ((max(1, first - width), first - 1),)
+        present = self.bench.core._state.table.present
+        before = range(max(1, first - width), first)
+        # What is not in the table nobody can wait for: the server refuses that.
+        if follows and before and all(job in present for job in before):
+            meant = ((before[0], before[-1]),)
             waits = Waits(after_any=meant) if follows == "any" else Waits(meant, on_failure=follows)
             spec = msgspec.structs.replace(spec, waits=waits)
         self.submitted.update((first + offset, task_spec(spec, 1 + 2 * offset)) for offset in range(count))

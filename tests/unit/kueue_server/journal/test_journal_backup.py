@@ -79,6 +79,22 @@ async def test_what_a_killed_server_has_left_of_a_backup_is_cleared_away(
     assert copies(tmp_path) == ["copy"]
 
 
+async def test_a_copy_is_nobody_else_s_whatever_was_left_at_its_place(
+    bench: Any, make_block: Block, tmp_path: Path
+) -> None:
+    partial = tmp_path / "copy.partial"
+    partial.touch(mode=0o644)
+    assert await begin(bench, tmp_path / "copy") is None
+    assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o600
+    (tmp_path / "mine").touch()
+    partial.hardlink_to(tmp_path / "mine")
+    assert await begin(bench, tmp_path / "second") is None  # of another name: it is left alone
+    (tmp_path / "copy").unlink()
+    assert await begin(bench, tmp_path / "copy") is None
+    assert (tmp_path / "mine").read_bytes() == b""
+    assert copies(tmp_path) == ["copy"]
+
+
 async def test_a_partial_copy_that_is_being_made_is_not_cleared_away(
     bench: Any, make_block: Block, tmp_path: Path
 ) -> None:

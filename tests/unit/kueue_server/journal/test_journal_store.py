@@ -341,3 +341,15 @@ def test_after_a_kill_exactly_what_was_acknowledged_and_perhaps_more_is_there_in
     assert found == list(range(1, len(found) + 1))
     assert len(found) >= acknowledged
     assert len(found) % 10 == 0
+
+
+async def test_jobs_without_the_digest_of_a_context_are_refused_before_anything_is_written(
+    bench: Any, make_block: Block
+) -> None:
+    fine = make_block(1, A, B, context=b"one")
+    (digest, _) = fine.contexts[0]
+    for context_of in ((digest,), (digest[:-1], digest + "0"), (digest, "")):
+        with pytest.raises(ValueError, match="jobs 1 and on"):
+            await bench.write(msgspec.structs.replace(fine, context_of=context_of))
+    await bench.write(fine)
+    assert bench.reopen().context(digest) == b"one"
