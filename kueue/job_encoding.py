@@ -145,7 +145,8 @@ class Encoder:
             raise UsageError(f"cwd must be a path, not {wanted!r}") from None
 
     def _terms(self, job: JobSpec) -> _Terms:
-        """Jobs that are submitted together mostly ask for the very same; that is checked once."""
+        """Jobs that are submitted together mostly ask for the very same, even where each has its own name and outputs;
+        that is checked once."""
         if self._last is not None:
             last, terms = self._last
             if (

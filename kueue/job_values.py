@@ -1,5 +1,7 @@
-"""Values that people give for jobs, checked one by one: as the wire has them, or a `UsageError` that says what can't be
-meant."""
+"""Values that people give for jobs, checked one by one and made what the wire has.
+
+All raise `UsageError` for what can't be meant, with a line that names it by `what`.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +24,7 @@ MAX_RETRY_DELAY = 366 * 86400
 
 
 def delay_of(delay: object) -> float | None:
+    """Seconds to wait before another try; None: none."""
     seconds = delay.total_seconds() if isinstance(delay, datetime.timedelta) else delay
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise UsageError(f"retry_delay must be seconds or a timedelta, not {delay!r}")
@@ -31,15 +34,12 @@ def delay_of(delay: object) -> float | None:
 
 
 def amount_of(what: str, value: object, least: int) -> int:
-    """A whole number in range.
-
-    Raises:
-        UsageError: it is none.
-    """
+    """A whole number from `least` to the largest amount that there is."""
     return within(what, value, least, MAX_AMOUNT)
 
 
 def within(what: str, value: object, least: int, most: int) -> int:
+    """A whole number from `least` to `most`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise UsageError(f"{what} must be a whole number, not {value!r}")
     if not least <= value <= most:
@@ -48,6 +48,7 @@ def within(what: str, value: object, least: int, most: int) -> int:
 
 
 def seconds_of(limit: object) -> float | None:
+    """A time limit in seconds, if there is one."""
     if limit is None:
         return None
     seconds = limit.total_seconds() if isinstance(limit, datetime.timedelta) else limit
@@ -59,6 +60,7 @@ def seconds_of(limit: object) -> float | None:
 
 
 def os_string(what: str, value: Path) -> OsString:
+    """A word or a path, without a NUL byte."""
     try:
         found = to_os(value)
     except TypeError:
@@ -69,6 +71,7 @@ def os_string(what: str, value: Path) -> OsString:
 
 
 def text_of(what: str, value: object) -> str:
+    """Text that is UTF-8."""
     if not isinstance(value, str):
         raise UsageError(f"the {what} must be text, not {value!r}")
     try:
@@ -79,6 +82,7 @@ def text_of(what: str, value: object) -> str:
 
 
 def key_of(value: object) -> str:
+    """A key; a long one becomes its hash."""
     text = text_of("key", value)
     if len(text) <= MAX_KEY:
         return text
@@ -86,6 +90,7 @@ def key_of(value: object) -> str:
 
 
 def globs_of(what: str, values: Iterable[str]) -> tuple[str, ...]:
+    """Patterns of names."""
     if isinstance(values, str):
         raise UsageError(f'{what} is a list of patterns, e.g. ["{values}"]')
     return tuple([text_of(f"pattern in {what}", value) for value in values])
