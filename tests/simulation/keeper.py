@@ -78,7 +78,10 @@ class SimulatedKeeper:
                     ),
                 )
             elif record.written < machine.booted and record.ended.ended is not None:
-                self._write(record, msgspec.structs.replace(record.ended, started=None, ended=None))
+                # Told by another boot's clock: as if it had been at the beginning of this one.
+                started = record.ended.started
+                before = None if started is None else started - record.ended.ended
+                self._write(record, msgspec.structs.replace(record.ended, started=before, ended=0.0))
         self.serving = True
         waiting, self._waiting = self._waiting, []
         for tell, lost in waiting:
