@@ -5,10 +5,9 @@ from __future__ import annotations
 import datetime
 import os
 import socket
-from operator import is_
-from typing import NamedTuple
+from operator import attrgetter, is_
 
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
 from kueue.directories import Reach, current_directory
 from kueue.environment import context_of, digest_of
@@ -28,10 +27,15 @@ from kueue.job_values import (
 from kueue.predecessors import NOTHING_AWAITED, Predecessors, waits_of
 from kueue.resources import Shape
 from kueue.wire.codec import to_os
-from kueue.wire.messages import DEFAULT_QUEUE, Changes, Command, Spec, Waits
+from kueue.wire.messages import Changes, Command, Spec, Waits
 
 _UNCHANGEABLE = frozenset({str, bytes, int, float, bool, type(None), datetime.timedelta})
 _NO_COMMAND = Command(())
+_terms_of = attrgetter(
+    *("cpus", "ram_mb", "job_slots", "resources", "workers", "not_workers", "group", "queue", "priority"),
+    *("max_restarts", "restart", "time_limit", "retries", "retry_delay", "retry_on"),
+)
+"""What a job asks for besides its command, places, names, environment and whom it waits for."""
 
 
 class Encoder:
@@ -49,8 +53,7 @@ class Encoder:
         self._contexts: dict[tuple[bool, tuple[tuple[str, str], ...]], tuple[str, bytes]] = {}
         self._plain_context: tuple[str, bytes] | None = None
         self._here: str | None = None
-        self._last: tuple[JobSpec, _Terms] | None = None
-        self._last_made: _Made | None = None
+        self._last_frame: tuple[tuple[object, ...], Spec | None] = ((), None)
         self._last_waits: tuple[tuple[Predecessors, Predecessors, str] | None, Waits | None] = (None, None)
 
     def encode(self, job: JobSpec) -> tuple[Spec, bytes]:
@@ -73,52 +76,25 @@ class Encoder:
         if not words or words[0] == "":
             raise UsageError("the command is empty")
         directory = self._directory(job.cwd)
-        made = self._made_of(job)
-        shape = made.spec.shape
+        digest, context = self._context(job)
+        frame = self._frame_of(job)
+        shape = frame.shape
         if not shape.workers and (here := self.reach.workers(directory)):
             shape = replace(shape, workers=here)
         spec = replace(
-            made.spec,
+            frame,
             payload=Command(words),
             cwd=os_string("cwd", directory),
             volume=to_os(self.reach.volume(directory)),
             shape=shape,
-        )
-        return spec, made.context
-
-    def _made_of(self, job: JobSpec) -> _Made:
-        """What jobs that are submitted together mostly have in common, which is all but commands and directories; it is
-        made once."""
-        options = astuple(job)[2:]
-        last = self._last_made
-        if last is not None and all(map(is_, options, last.options)) and last.is_lasting():
-            return last
-        digest, context = self._context(job)
-        terms = self._terms(job)
-        spec = Spec(
-            payload=_NO_COMMAND,
-            cwd="",
-            volume="",
-            shape=terms.shape,
             context=digest,
             stdout=None if job.stdout is None else os_string("stdout", job.stdout),
             stderr=None if job.stderr is None else os_string("stderr", job.stderr),
             name=text_of("name", job.name) if job.name != "" else "",
-            group=text_of("group", job.group) if job.group != "" else "",
-            queue=DEFAULT_QUEUE if job.queue == DEFAULT_QUEUE else text_of("queue", job.queue),
-            priority=terms.priority,
-            max_restarts=terms.max_restarts,
-            restart=bool(job.restart),
-            time_limit_seconds=terms.time_limit_seconds,
-            submit_host=self._host,
-            max_retries=terms.retries,
-            retry_delay_seconds=terms.retry_delay_seconds,
-            retry_on=terms.retry_on,
             key=key_of(job.key) if job.key != "" else "",
             waits=self._waits_of(job),
         )
-        made = self._last_made = _Made(options, spec, context)
-        return made
+        return spec, context
 
     def _waits_of(self, job: JobSpec) -> Waits | None:
         wanted = (job.after, job.after_any, job.on_failure)
@@ -144,56 +120,43 @@ class Encoder:
         except TypeError:
             raise UsageError(f"cwd must be a path, not {wanted!r}") from None
 
-    def _terms(self, job: JobSpec) -> _Terms:
-        """Jobs that are submitted together mostly ask for the very same, even where each has its own name and outputs;
-        that is checked once."""
-        if self._last is not None:
-            last, terms = self._last
-            if (
-                job.cpus is last.cpus
-                and job.ram_mb is last.ram_mb
-                and job.job_slots is last.job_slots
-                and job.priority is last.priority
-                and job.max_restarts is last.max_restarts
-                and job.time_limit is last.time_limit
-                and job.retries is last.retries
-                and job.retry_delay is last.retry_delay
-                and job.retry_on is last.retry_on
-                and job.restart is last.restart
-                and job.resources is last.resources is None  # a mapping or list may have changed meanwhile
-                and job.workers is last.workers
-                and job.not_workers is last.not_workers
-                and type(job.workers) is type(job.not_workers) is tuple
-                and type(job.retry_on) is tuple
-            ):
-                return terms
+    def _frame_of(self, job: JobSpec) -> Spec:
+        """A spec with the terms of a job. Jobs that are submitted together mostly have the very same, which are checked
+        once."""
+        terms = _terms_of(job)
+        last, frame = self._last_frame
+        if frame is not None and all(map(is_, terms, last)):
+            return frame
         resources = job.resources or {}
-        shape = Shape(
-            cpus=amount_of("cpus", self._cpus if job.cpus is None else job.cpus, 0),
-            ram_mb=amount_of("ram_mb", self._ram_mb if job.ram_mb is None else job.ram_mb, 0),
-            job_slots=amount_of("job_slots", job.job_slots, 1),
-            resources=tuple(
-                sorted(
-                    [
-                        (text_of("name of a resource", name), amount_of(name, n, 1))
-                        for name, n in resources.items()
-                    ]
-                )
+        needs = [
+            (text_of("name of a resource", name), amount_of(name, n, 1)) for name, n in resources.items()
+        ]
+        frame = Spec(
+            payload=_NO_COMMAND,
+            cwd="",
+            volume="",
+            shape=Shape(
+                cpus=amount_of("cpus", self._cpus if job.cpus is None else job.cpus, 0),
+                ram_mb=amount_of("ram_mb", self._ram_mb if job.ram_mb is None else job.ram_mb, 0),
+                job_slots=amount_of("job_slots", job.job_slots, 1),
+                resources=tuple(sorted(needs)),
+                workers=globs_of("workers", job.workers),
+                not_workers=globs_of("not_workers", job.not_workers),
             ),
-            workers=globs_of("workers", job.workers),
-            not_workers=globs_of("not_workers", job.not_workers),
+            context="",
+            group=text_of("group", job.group),
+            queue=text_of("queue", job.queue),
+            priority=within("priority", job.priority, -MAX_PRIORITY, MAX_PRIORITY),
+            max_restarts=amount_of("max_restarts", job.max_restarts, 0),
+            restart=bool(job.restart),
+            time_limit_seconds=seconds_of(job.time_limit),
+            submit_host=self._host,
+            max_retries=_retries(job),
+            retry_delay_seconds=delay_of(job.retry_delay),
+            retry_on=tuple(sorted({within("exit code in retry_on", code, 1, 255) for code in job.retry_on})),
         )
-        terms = _Terms(
-            shape,
-            within("priority", job.priority, -MAX_PRIORITY, MAX_PRIORITY),
-            amount_of("max_restarts", job.max_restarts, 0),
-            seconds_of(job.time_limit),
-            _retries(job),
-            delay_of(job.retry_delay),
-            tuple(sorted({within("exit code in retry_on", code, 1, 255) for code in job.retry_on})),
-        )
-        self._last = job, terms
-        return terms
+        self._last_frame = (terms, frame) if all(map(_is_lasting, terms)) else ((), None)
+        return frame
 
     def _context(self, job: JobSpec) -> tuple[str, bytes]:
         is_plain = job.env is None and job.clean_env is False
@@ -215,36 +178,11 @@ class Encoder:
         return known
 
 
-class _Made:
-    """A spec without command and places, of the `options` of a job."""
-
-    def __init__(self, options: tuple[object, ...], spec: Spec, context: bytes) -> None:
-        self.options = options
-        self.spec = spec
-        self.context = context
-        self._is_lasting: bool | None = None
-
-    def is_lasting(self) -> bool:
-        """Are the options what they were when it was made? A list or a mapping may have been changed meanwhile."""
-        if self._is_lasting is None:
-            self._is_lasting = all(
-                type(one) in _UNCHANGEABLE
-                or (type(one) is tuple and all(type(it) in _UNCHANGEABLE for it in one))
-                for one in self.options
-            )
-        return self._is_lasting
-
-
-class _Terms(NamedTuple):
-    """What a job asks for besides its command, places and names; checked."""
-
-    shape: Shape
-    priority: int
-    max_restarts: int
-    time_limit_seconds: float | None
-    retries: int
-    retry_delay_seconds: float | None
-    retry_on: tuple[int, ...]
+def _is_lasting(term: object) -> bool:
+    """Will it be what it is now? A list or a mapping may be changed."""
+    if type(term) is tuple:
+        return all(type(one) in _UNCHANGEABLE for one in term)
+    return type(term) in _UNCHANGEABLE
 
 
 def changes_of(options: ChangeOptions) -> Changes:

@@ -98,13 +98,13 @@ class JobSpec(_Words, frozen=True, kw_only=True):
         UsageError: the command is no list of words.
     """
 
-    cwd: Path | None = None
     cpus: int | None = None
     ram_mb: int | None = None
     job_slots: int = 1
     resources: Mapping[str, int] | None = None
     stdout: Path | None = None
     stderr: Path | None = None
+    cwd: Path | None = None
     name: str = ""
     group: str = ""
     queue: str = DEFAULT_QUEUE

@@ -165,8 +165,6 @@ def _count(number: int, noun: str) -> str:
 
 
 def _refusal_of_command(spec: Spec) -> Reason | None:
-    if _is_plain(spec):
-        return None
     argv = spec.payload.argv
     if not argv or argv[0] == "" or (isinstance(argv[0], RawBytes) and not argv[0].b64):
         return Reason("empty_command", "the command is empty")
@@ -178,19 +176,6 @@ def _refusal_of_command(spec: Spec) -> Reason | None:
         if _is_too_long(path):
             return Reason("bad_directory", f"the {what} is longer than {LONGEST_PATH} bytes")
     return None
-
-
-def _is_plain(spec: Spec) -> bool:
-    """Surely nothing is wrong with its command and places: short, all of it text. Jobs come by the thousand."""
-    argv, cwd, volume = spec.payload.argv, spec.cwd, spec.volume
-    if type(cwd) is not str or type(volume) is not str or spec.stdout is not None or spec.stderr is not None:
-        return False
-    if not cwd.startswith("/") or not volume.startswith("/") or 4 * max(len(cwd), len(volume)) > LONGEST_PATH:
-        return False
-    try:
-        return "\0" not in "".join(argv) and "\0" not in cwd and argv[0] != ""  # type: ignore[arg-type]
-    except (TypeError, IndexError):  # some are bytes; or there is none
-        return False
 
 
 def _has_nul(texts: Iterable[OsString | None]) -> bool:

@@ -6,7 +6,6 @@ backup to the same place: the lock on it tells one that is being made from one t
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import sqlite3
@@ -86,32 +85,29 @@ def _copy(
 def _create(partial: str) -> int:
     """An empty file under a lock, which nobody else takes for cut off while it is held."""
     for _ in range(TRIES):
-        with contextlib.suppress(_LeftOverError):
-            return _lock_empty(partial)
+        descriptor = _lock_empty(partial)
+        if descriptor is not None:
+            return descriptor
     raise FileExistsError(f"{partial} exists: other backups are being made")
 
 
-class _LeftOverError(OSError):
-    """There was a part of a copy that nobody makes any more; it is gone now."""
-
-
-def _lock_empty(partial: str) -> int:
+def _lock_empty(partial: str) -> int | None:
+    """None: there was a part of a copy that nobody makes any more; it is gone now."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(partial, flags, 0o600)
     try:
         if not _may_be_ours(descriptor) or not _locked(descriptor) or not _is_at(partial, descriptor):
             raise FileExistsError(f"{partial} exists: another backup is being made, or it is not ours")
         status = os.fstat(descriptor)
-        if (
-            status.st_size or status.st_nlink > 1
-        ):  # never written to: it may have its final name, or another, as well
-            os.unlink(partial)
-            raise _LeftOverError(f"{partial} was left over")
-        os.fchmod(descriptor, 0o600)
+        if not status.st_size and status.st_nlink == 1:
+            os.fchmod(descriptor, 0o600)
+            return descriptor
+        os.unlink(partial)  # never written to: it may have its final name, or another, as well
     except BaseException:
         os.close(descriptor)
         raise
-    return descriptor
+    os.close(descriptor)
+    return None
 
 
 def _may_be_ours(descriptor: int) -> bool:

@@ -29,7 +29,8 @@ from kueue.wire.messages import (
     WatchCluster,
     WatchState,
 )
-from kueue_server import clients, overview, unanswered, watch
+from kueue_server import overview, unanswered, watch
+from kueue_server.clients import Clients
 from kueue_server.core import verbs
 from tests.hostile.raw_peers import CheckedServer, RawPeer, honest_worker
 
@@ -154,42 +155,36 @@ async def test_a_client_waits_for_output_of_only_so_many_jobs(server: CheckedSer
 
 
 async def test_a_peer_that_connects_without_end_keeps_no_worker_out_and_takes_nothing_from_who_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: CheckedServer,
 ) -> None:
-    monkeypatch.setattr(clients, "_share", lambda: 20)
-    server = CheckedServer(tmp_path)
-    await server.start()
+    room = server.server._clients = Clients(20)
     async with contextlib.AsyncExitStack() as stack, server.client() as honest:
         job = await honest.submit(["true"])
         waiting = asyncio.ensure_future(honest.wait(job))
         peers = [await stack.enter_async_context(peer_of(server)) for _ in range(60)]
         async with asyncio.timeout(10):
             await asyncio.gather(*[peer.closed.wait() for peer in peers[19:]])
-        assert len(server.server._clients) == 20
+        assert len(room) == 20
         await stack.enter_async_context(honest_worker(server.port))
         assert (await waiting).state == "succeeded"
         assert not any(peer.closed.is_set() for peer in peers[:19])
         peers[0].close()
         assert (await honest.server_info()).workers == 1
-    await server.stop()
-    assert server.faults == []
 
 
 async def test_more_waiters_than_there_is_room_for_do_not_chase_each_other_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: CheckedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clients, "_share", lambda: 10)
-    server = CheckedServer(tmp_path)
-    await server.start()
+    room = server.server._clients = Clients(10)
     accepted = 0
-    add = server.server._clients.add
+    add = room.add
 
     def counted(session: Any) -> bool:
         nonlocal accepted
         accepted += 1
         return add(session)
 
-    monkeypatch.setattr(server.server._clients, "add", counted)
+    monkeypatch.setattr(room, "add", counted)
     async with contextlib.AsyncExitStack() as stack:
         honest = [await stack.enter_async_context(server.client()) for _ in range(12)]
         job = await honest[0].submit(["true"])
@@ -200,5 +195,3 @@ async def test_more_waiters_than_there_is_room_for_do_not_chase_each_other_away(
         found = await asyncio.gather(*waiting, return_exceptions=True)
         assert sum(isinstance(each, ServerUnreachableError) for each in found) == 2
         assert accepted <= 10 + 2 * TRIES
-    await server.stop()
-    assert server.faults == []

@@ -26,6 +26,6 @@ def test_a_spec_can_be_a_key_and_equal_ones_are_one() -> None:
 
 def test_only_the_command_goes_without_its_name_and_a_spec_does_not_change() -> None:
     with pytest.raises(TypeError):
-        JobSpec(["true"], 4)  # type: ignore[call-arg, arg-type]
+        JobSpec(["true"], 4)  # type: ignore[call-arg]
     with pytest.raises(AttributeError):
         JobSpec(["true"]).cpus = 4  # type: ignore[misc]
