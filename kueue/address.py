@@ -34,7 +34,7 @@ def local_owner(config: ClientConfig) -> Owner | None:
 
 def announces_itself(config: ClientConfig) -> bool:
     """Is there a local server that has not said good-bye? It may have been killed."""
-    return is_local(config) and read_owner(config.state_dir) is not None
+    return is_local(config) and read_owner(config.state_place) is not None
 
 
 def resolve_address(config: ClientConfig) -> tuple[str, int]:

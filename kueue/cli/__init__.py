@@ -37,20 +37,25 @@ def main(argv: list[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     from kueue.cli.directives import with_directives
     from kueue.cli.outcome import outcome
-    from kueue.cli.quick import parse_cmd
+    from kueue.cli.quick import parse, parse_submit
 
     complete: list[str] = []
     code = outcome(lambda: complete.extend(with_directives(arguments)))
     if code:
         return code
-    call = parse_cmd(complete)
-    if call is None:
-        from kueue.cli.app import run
+    submit = parse_submit(complete)
+    if submit is not None:
+        from kueue.cli import plain_cmd
 
-        return run(complete)
-    from kueue.cli import plain_cmd
+        return outcome(lambda: plain_cmd.run(submit))
+    call = parse(complete)
+    if call is not None:
+        from kueue.cli.session import Session
 
-    return outcome(lambda: plain_cmd.run(call))
+        return outcome(lambda: call.command.call(Session(call.config, call.colour), **call.values))
+    from kueue.cli.app import run
+
+    return run(complete)
 
 
 if __name__ == "__main__":

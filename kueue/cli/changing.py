@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from kueue.cli import options
 from kueue.cli.awaiting import wait_for_jobs
-from kueue.cli.cmd_options import Option
-from kueue.cli.parameters import with_options
+from kueue.cli.command import Option, command, flag
 from kueue.cli.selecting import (
     CARE,
     EVERYTHING,
+    IDS,
     SELECTOR,
-    Ids,
     are_single_ids,
     changing_selector_of,
     decide,
     many,
     selector_of,
 )
-from kueue.cli.session import Session, session_of
+from kueue.cli.session import Session
 from kueue.job import FINISHED, UNFINISHED, JobState
 from kueue.wire.messages import Canceled, Range
 from kueue.wire.selector import is_open
 
 
-@with_options(*SELECTOR, EVERYTHING)
-def wait_job(
-    context: typer.Context,
-    jobs: Ids = None,
-    timeout: Annotated[
-        str | None, typer.Option("--timeout", metavar="DUR", help="Give up after so long (exit code 124).")
-    ] = None,
-    *,
-    values: dict[str, Any],
-) -> int:
+@command(
+    IDS,
+    Option("timeout", ("--timeout",), "text", "Give up after so long (exit code 124).", "DUR"),
+    *SELECTOR,
+    EVERYTHING,
+)
+def wait_job(session: Session, jobs: list[str], timeout: str | None, **values: Any) -> int:
     """Wait until jobs have finished; 0 if all succeeded."""
-    session = session_of(context)
     selector = changing_selector_of(jobs, values)
     seconds = options.duration(timeout)
     with session.connected() as client:
@@ -51,16 +44,9 @@ def wait_job(
         return wait_for_jobs(session.terminal, client, found, seconds)
 
 
-@with_options(*SELECTOR, EVERYTHING, *CARE)
-def remove_job(
-    context: typer.Context,
-    jobs: Ids = None,
-    kill: Annotated[bool, typer.Option("-k", "--kill", help="Also those that run: end them.")] = False,
-    *,
-    values: dict[str, Any],
-) -> int:
+@command(IDS, flag("kill", ("-k", "--kill"), "Also those that run: end them."), *SELECTOR, EVERYTHING, *CARE)
+def remove_job(session: Session, jobs: list[str], kill: bool, **values: Any) -> int:
     """Cancel jobs."""
-    session = session_of(context)
     selector = changing_selector_of(jobs, values)
     with session.connected() as client:
         if are_single_ids(jobs, selector) and not values["dry_run"]:
@@ -99,12 +85,9 @@ def _number(ranges: tuple[Range, ...]) -> int:
     return sum(last - first + 1 for first, last in ranges)
 
 
-@with_options(
-    *SELECTOR, Option("everything", ("-a", "--all"), "flag", "Failed ones too.", None, False), *CARE
-)
-def clean_jobs(context: typer.Context, jobs: Ids = None, *, values: dict[str, Any]) -> int:
+@command(IDS, *SELECTOR, flag("everything", ("-a", "--all"), "Failed ones too."), *CARE)
+def clean_jobs(session: Session, jobs: list[str], **values: Any) -> int:
     """Drop succeeded and canceled jobs from the list."""
-    session = session_of(context)
     selector = selector_of(jobs, values)
     failed = values["everything"]
     with session.connected() as client:

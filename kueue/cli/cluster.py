@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from kueue.cli import shared_options
+from kueue.cli.command import JSON, Argument, command
 from kueue.cli.listing import print_json, print_json_list
-from kueue.cli.session import session_of
+from kueue.cli.session import Session
+
+ONE_WORKER = Argument("worker", "ID", "Its id, name, or host.")
 
 
-def list_workers(context: typer.Context, as_json: Annotated[bool, shared_options.JSON] = False) -> int:
+@command(JSON)
+def list_workers(session: Session, as_json: bool) -> int:
     """List the workers."""
-    session = session_of(context)
     terminal = session.terminal
     with session.connected() as client:
         workers = client.workers()
@@ -31,13 +29,9 @@ def list_workers(context: typer.Context, as_json: Annotated[bool, shared_options
     return 0
 
 
-def show_worker(
-    context: typer.Context,
-    worker: Annotated[str, typer.Argument(metavar="ID", help="Its id, name, or host.")],
-    as_json: Annotated[bool, shared_options.JSON] = False,
-) -> int:
+@command(ONE_WORKER, JSON)
+def show_worker(session: Session, worker: str, as_json: bool) -> int:
     """Show everything about a worker."""
-    session = session_of(context)
     with session.connected() as client:
         detail = client.worker(worker)
     if as_json:
@@ -51,9 +45,9 @@ def show_worker(
     return 0
 
 
-def list_resources(context: typer.Context, as_json: Annotated[bool, shared_options.JSON] = False) -> int:
+@command(JSON)
+def list_resources(session: Session, as_json: bool) -> int:
     """List licences and other global resources."""
-    session = session_of(context)
     terminal = session.terminal
     with session.connected() as client:
         page = client.resources()

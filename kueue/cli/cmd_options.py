@@ -1,27 +1,8 @@
-"""The options of `kueue cmd`, as one table: typer's command and the quick parser are both made from it."""
+"""The options of `kueue cmd`."""
 
 from __future__ import annotations
 
-
-class Option:
-    """`kind`: `text` and `number` take a value, `many` too and may be repeated, a `flag` takes none."""
-
-    def __init__(
-        self,
-        parameter: str,
-        flags: tuple[str, ...],
-        kind: str,
-        help: str,
-        metavar: str | None = None,
-        default: str | int | bool | None = None,
-    ) -> None:
-        self.parameter = parameter
-        self.flags = flags
-        self.kind = kind
-        self.help = help
-        self.metavar = metavar
-        self.default = default
-
+from kueue.cli.command import Option
 
 OPTIONS = (
     Option("job_slots", ("-j", "--job-slots"), "text", "Job slots it takes.", "N", "1"),

@@ -8,6 +8,14 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from kueue.cli.command import Argument, Option, command
+from kueue.cli.commands import GLOBAL, NAMES, find
+
+if TYPE_CHECKING:
+    from kueue.cli.session import Session
 
 SERVER_SECONDS = 0.2
 MOST_IDS = 200
@@ -56,6 +64,12 @@ QUEUE_COMMANDS = frozenset({"pause-queue", "resume-queue", "set-queue", "remove-
 WORKER_COMMANDS = frozenset({"show-worker", "forget-worker", "pause-worker", "resume-worker"})
 
 
+@command(Argument("shell", "SHELL", "bash, zsh or fish."))
+def complete(session: Session, shell: str) -> int:
+    """Print a completion script: eval "$(kueue complete bash)"."""
+    return print_script(shell)
+
+
 def print_script(shell: str) -> int:
     """The script for a shell; 2 for one that we don't know."""
     script = _SCRIPTS.get(shell)
@@ -78,25 +92,20 @@ def print_candidates(words: list[str]) -> int:
 
 def candidates(words: list[str]) -> list[str]:
     """Pure but for the server: all candidates that begin with the last word."""
-    import typer
-
-    from kueue.cli.app import app
     from kueue.cli.following import ON_FAILURE
     from kueue.job import JobState
 
     words = words or [""]
     last, before = words[-1], words[:-1]
-    group = typer.main.get_command(app)
-    commands = group.commands  # type: ignore[attr-defined]
     position = _command_position(before)
     if position is None:
         if before and before[-1] in ("-c", "--config"):
             return []
-        names = list(commands) if not last.startswith("-") else _options_of(group)
+        names = [*_flags_of(GLOBAL), "--version"] if last.startswith("-") else NAMES
         return [name for name in names if name.startswith(last)]
     name = before[position]
-    command = commands.get(name)
-    if command is None:
+    found = find(name)
+    if found is None:
         return []
     given = before[position + 1 :]
     if given and given[-1] == "--resource":
@@ -114,7 +123,7 @@ def candidates(words: list[str]) -> list[str]:
     if last.startswith("-"):
         if name == "cmd" and any(not word.startswith("-") for word in given):
             return []
-        return [option for option in _options_of(command) if option.startswith(last)]
+        return [flag for flag in _flags_of(found.options) if flag.startswith(last)]
     if name in JOB_COMMANDS:
         return [word for word in _from_server("jobs") if word.startswith(last)]
     if name in QUEUE_COMMANDS:
@@ -138,8 +147,8 @@ def _command_position(before: list[str]) -> int | None:
     return None
 
 
-def _options_of(command: object) -> list[str]:
-    return [name for parameter in command.params for name in parameter.opts if name.startswith("--")]  # type: ignore[attr-defined]
+def _flags_of(options: Iterable[Option]) -> list[str]:
+    return [flag for option in options for flag in option.flags if flag.startswith("--")]
 
 
 def _from_server(what: str) -> list[str]:

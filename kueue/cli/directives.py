@@ -13,8 +13,10 @@ from __future__ import annotations
 import os
 import stat
 
-from kueue.cli.cmd_options import OPTIONS, Option
-from kueue.cli.quick import GLOBAL, scan
+from kueue.cli.cmd_options import OPTIONS
+from kueue.cli.command import Option
+from kueue.cli.commands import GLOBAL
+from kueue.cli.quick import scan
 from kueue.errors import UsageError
 
 MARK = b"#KUEUE"
@@ -31,14 +33,14 @@ def with_directives(arguments: list[str]) -> list[str]:
         UsageError: a line of the script that is no options of a job.
     """
     before = scan(arguments, GLOBAL)
-    if before is None or arguments[before[1] : before[1] + 1] != ["cmd"]:
+    if before is None or arguments[before.position : before.position + 1] != ["cmd"]:
         return arguments
-    start = before[1] + 1
+    start = before.position + 1
     after = scan(arguments[start:], OPTIONS)
     if after is None:
         return arguments
-    given, position = after
-    words = arguments[start + position :]
+    given = after.found
+    words = arguments[start + after.position :]
     if not words or "/" not in words[0]:
         return arguments
     directory = next((value for option, value in reversed(given) if option.parameter == "cwd"), "")
@@ -73,12 +75,12 @@ def _options_of(name: str, path: str) -> list[tuple[Option, str]]:
         except ValueError as error:
             raise UsageError(f"{name}, line {number}: {text}: {error}") from None
         scanned = scan(words, OPTIONS)
-        if scanned is None or scanned[1] < len(words):
+        if scanned is None or scanned.position < len(words):
             raise UsageError(f"{name}, line {number}: {text}: not options of kueue cmd")
-        for option, _ in scanned[0]:
+        for option, _ in scanned.found:
             if option.parameter in NOT_OF_A_SCRIPT:
                 raise UsageError(f"{name}, line {number}: {option.flags[-1]} is for the command line")
-        found += scanned[0]
+        found += scanned.found
     return found
 
 

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from kueue.cli import shared_options
-from kueue.cli.selecting import OneId, found_job, one_id
-from kueue.cli.session import session_of
+from kueue.cli.command import JSON, command
+from kueue.cli.selecting import ONE_ID, found_job, one_id
+from kueue.cli.session import Session
 
 
-def explain(
-    context: typer.Context,
-    job: OneId,
-    as_json: Annotated[bool, shared_options.JSON] = False,
-) -> int:
+@command(ONE_ID, JSON)
+def explain(session: Session, job: str, as_json: bool) -> int:
     """Say why a job waits: what each worker lacks for it."""
-    session = session_of(context)
     given = one_id(job)
     with session.connected() as client:
         found = client.explain(found_job(client, given))

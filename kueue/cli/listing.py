@@ -6,15 +6,14 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-import typer
 
-from kueue.cli import options, shared_options
-from kueue.cli.parameters import with_options
-from kueue.cli.selecting import EVERYTHING, SELECTOR, Ids, OneId, found_job, one_id, selector_of
-from kueue.cli.session import Session, session_of
+from kueue.cli import options
+from kueue.cli.command import JSON, Option, command, flag
+from kueue.cli.selecting import EVERYTHING, IDS, ONE_ID, SELECTOR, found_job, one_id, selector_of
+from kueue.cli.session import Session
 from kueue.wire.messages import Context, JobCounts, JobView
 from kueue.wire.selector import is_open
 
@@ -26,38 +25,31 @@ ROWS_ELSEWHERE = 100
 MOST_ROWS = 1000
 
 
-@with_options(*SELECTOR, EVERYTHING)
-def list_jobs(
-    context: typer.Context,
-    jobs: Ids = None,
-    num_jobs: Annotated[
-        str | None,
-        typer.Option("-n", "--num-jobs", metavar="N", help="So many of the newest, whatever their state."),
-    ] = None,
-    pending: Annotated[bool, typer.Option("-p", "--pending", help="Those that wait.")] = False,
-    offered: Annotated[bool, typer.Option("-o", "--offered", help="Those offered to a worker.")] = False,
-    running: Annotated[bool, typer.Option("-r", "--running", help="Those that run.")] = False,
-    succeeded: Annotated[bool, typer.Option("-s", "--succeeded", help="Those that ended well.")] = False,
-    failed: Annotated[bool, typer.Option("-f", "--failed", help="Those that failed.")] = False,
-    canceled: Annotated[bool, typer.Option("-c", "--canceled", help="Those that were canceled.")] = False,
-    as_json: Annotated[bool, shared_options.JSON] = False,
-    *,
-    values: dict[str, Any],
-) -> int:
+STATES = (
+    flag("pending", ("-p", "--pending"), "Those that wait."),
+    flag("offered", ("-o", "--offered"), "Those offered to a worker."),
+    flag("running", ("-r", "--running"), "Those that run."),
+    flag("succeeded", ("-s", "--succeeded"), "Those that ended well."),
+    flag("failed", ("-f", "--failed"), "Those that failed."),
+    flag("canceled", ("-c", "--canceled"), "Those that were canceled."),
+)
+
+
+@command(
+    IDS,
+    Option("num_jobs", ("-n", "--num-jobs"), "text", "So many of the newest, whatever their state.", "N"),
+    *STATES,
+    JSON,
+    *SELECTOR,
+    EVERYTHING,
+)
+def list_jobs(session: Session, jobs: list[str], num_jobs: str | None, as_json: bool, **values: Any) -> int:
     """List jobs: without conditions what runs, failed, is next, finished last; else newest last."""
-    session = session_of(context)
     terminal = session.terminal
-    flags = {
-        "pending": pending,
-        "offered": offered,
-        "running": running,
-        "succeeded": succeeded,
-        "failed": failed,
-        "canceled": canceled,
-    }
     which = selector_of(jobs, values)
-    states = dict.fromkeys((*which.states, *(name for name, wanted in flags.items() if wanted)))
-    if pending:
+    wanted = (option.parameter for option in STATES if values[option.parameter])
+    states = dict.fromkeys((*which.states, *wanted))
+    if values["pending"]:
         states["waiting"] = None  # for a retry, or for other jobs
     which = msgspec.structs.replace(which, states=tuple(states))
     limit = options.amount(num_jobs, "--num-jobs", 1)
@@ -113,14 +105,9 @@ def _at_a_glance(session: Session) -> int:
     return 0
 
 
-def show_job(
-    context: typer.Context,
-    job: OneId,
-    as_json: Annotated[bool, shared_options.JSON] = False,
-    env: Annotated[bool, typer.Option("--env", help="With its environment.")] = False,
-) -> int:
+@command(ONE_ID, JSON, flag("env", ("--env",), "With its environment."))
+def show_job(session: Session, job: str, as_json: bool, env: bool) -> int:
     """Show everything about a job."""
-    session = session_of(context)
     given = one_id(job)
     with session.connected() as client:
         detail = client.detail(found_job(client, given), context=env)

@@ -6,40 +6,36 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from typing import Annotated, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
-import typer
 
-from kueue.cli.cmd_options import OPTIONS, Option
-from kueue.cli.parameters import with_options
-from kueue.cli.queues import Name
+from kueue.cli.cmd_options import OPTIONS
+from kueue.cli.command import Argument, Option, command, flag
+from kueue.cli.queues import ONE_QUEUE
 from kueue.cli.quick import NOT_PLAIN
 from kueue.cli.selecting import many
-from kueue.cli.session import session_of
+from kueue.cli.session import Session
 from kueue.dumping import End
 from kueue.errors import KueueError, UsageError
 
 _NOT_OF_LOAD = frozenset({"queue", "follow", *NOT_PLAIN})
 LOAD = (
-    Option("as_objects", ("--json",), "flag", "An object a line, not a line of text.", None, False),
-    Option("unique", ("-u", "--unique"), "flag", "Leave out what the queue has already.", None, False),
+    flag("as_objects", ("--json",), "An object a line, not a line of text."),
+    flag("unique", ("-u", "--unique"), "Leave out what the queue has already."),
     Option("key", ("--key",), "text", "What makes entries the same: {core}-{mhz}.", "TEXT"),
     *(option for option in OPTIONS if option.parameter not in _NOT_OF_LOAD),
 )
 
 
-@with_options(*LOAD)
-def load(
-    context: typer.Context,
-    queue: Name,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A job a line; - is stdin.")],
-    command: Annotated[
-        list[str] | None, typer.Argument(metavar="[COMMAND...]", help="As in cmd --each-line.")
-    ] = None,
-    *,
-    values: dict[str, Any],
-) -> int:
+@command(
+    ONE_QUEUE,
+    Argument("file", "FILE", "A job a line; - is stdin."),
+    Argument("words", "[COMMAND...]", "As in cmd --each-line.", "any"),
+    *LOAD,
+    ends_options=True,
+)
+def load(session: Session, queue: str, file: str, words: list[str], **values: Any) -> int:
     """Put a job for each line of a file into a queue.
 
     With -u or --key, entries that the queue has already, waiting, running or finished, make no second job.
@@ -47,8 +43,8 @@ def load(
     from kueue.cli.many_jobs import submit_many
     from kueue.cli.submit import spec_of
 
-    if command and command[0].startswith("-"):
-        raise UsageError(f"{command[0]} comes too late: options of load go before the queue's name")
+    if words and words[0].startswith("-"):
+        raise UsageError(f"{words[0]} comes too late: options of load go before the queue's name")
     if values["unique"] and values["key"] is not None:
         raise UsageError("--unique means the whole line, --key something else: leave out one of the two")
     key = "{}" if values["unique"] else values["key"]
@@ -56,16 +52,12 @@ def load(
         raise UsageError(f"--key {key} is the same for all; write {{}} for the line, {{name}} for a value")
     kind = "from_json" if values["as_objects"] else "each_line"
     values |= {**dict.fromkeys(NOT_PLAIN), "queue": queue, "follow": False, kind: file, "key": key}
-    return submit_many(session_of(context), spec_of(command or [], values, many=True), values)
+    return submit_many(session, spec_of(words, values, many=True), values)
 
 
-def dump(
-    context: typer.Context,
-    queue: Name,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A new file; - is stdout.")],
-) -> int:
+@command(ONE_QUEUE, Argument("file", "FILE", "A new file; - is stdout."))
+def dump(session: Session, queue: str, file: str) -> int:
     """Write the jobs of a queue that wait to a file, for restore."""
-    session = session_of(context)
     with session.connected() as client, _new_file(file) as target:
         line = b""
         for line in client.dump_queue(queue):
@@ -102,15 +94,12 @@ def _new_file(name: str) -> Iterator[BinaryIO]:
         raise
 
 
-def restore(
-    context: typer.Context,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="What dump has written; - is stdin.")],
-    queue: Annotated[
-        str | None, typer.Option("-q", "--queue", metavar="NAME", help="Into this queue, not theirs.")
-    ] = None,
-) -> int:
+@command(
+    Argument("file", "FILE", "What dump has written; - is stdin."),
+    Option("queue", ("-q", "--queue"), "text", "Into this queue, not theirs.", "NAME"),
+)
+def restore(session: Session, file: str, queue: str | None) -> int:
     """Submit the jobs of a dump again; prints their ids."""
-    session = session_of(context)
     with contextlib.ExitStack() as stack:
         try:
             lines = sys.stdin.buffer if file == "-" else stack.enter_context(open(file, "rb"))

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from collections import deque
 from dataclasses import dataclass
-from typing import Annotated
-
-import typer
 
 from kueue.cli import options
 from kueue.cli.awaiting import tail_note
-from kueue.cli.selecting import OneId, found_job, one_id
-from kueue.cli.session import session_of
+from kueue.cli.command import Option, command, flag
+from kueue.cli.selecting import ONE_ID, found_job, one_id
+from kueue.cli.session import Session
 from kueue.cli.terminal import Terminal, write_bytes
 from kueue.client import Client
 from kueue.operations import is_over
@@ -22,21 +20,25 @@ from kueue.wire.messages import TAIL_BYTES, LogChunk, OsString, Stream
 READ_BYTES = 256 * 1024
 
 
+@command(
+    ONE_ID,
+    flag("follow", ("-f", "--follow"), "Go on until the job ends."),
+    flag("stdout", ("--stdout",), "Only its stdout."),
+    flag("stderr", ("--stderr",), "Only its stderr."),
+    Option("lines", ("-n", "--lines"), "text", "Only the last N lines of each.", "N"),
+    Option("attempt", ("--attempt",), "text", "Of an earlier attempt.", "N"),
+)
 def logs(
-    context: typer.Context,
-    job: OneId,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the job ends.")] = False,
-    stdout: Annotated[bool, typer.Option("--stdout", help="Only its stdout.")] = False,
-    stderr: Annotated[bool, typer.Option("--stderr", help="Only its stderr.")] = False,
-    lines: Annotated[
-        str | None, typer.Option("-n", "--lines", metavar="N", help="Only the last N lines of each.")
-    ] = None,
-    attempt: Annotated[
-        str | None, typer.Option("--attempt", metavar="N", help="Of an earlier attempt.")
-    ] = None,
+    session: Session,
+    job: str,
+    *,
+    follow: bool,
+    stdout: bool,
+    stderr: bool,
+    lines: str | None,
+    attempt: str | None,
 ) -> int:
     """Print a job's output: stdout on stdout, stderr on stderr."""
-    session = session_of(context)
     given = one_id(job)
     of = options.amount(attempt, "--attempt", 1)
     last = options.amount(lines, "--lines", 0)

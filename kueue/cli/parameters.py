@@ -1,21 +1,39 @@
-"""Options of commands as tables, and the parameters that typer reads off a function."""
+"""A command of our tables as typer wants it: a function whose parameters say what there is."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import wraps
 from typing import Annotated, Any
 
 import typer
 
-from kueue.cli.cmd_options import Option
+from kueue.cli.command import Argument, Command, Option
 
 _TYPES = {"text": str, "number": int, "flag": bool, "many": list[str]}
 
 
-def parameter_of(option: Option) -> inspect.Parameter:
-    """An option as a keyword parameter."""
+def function_of(command: Command) -> Callable[..., int]:
+    """The function that typer is to call, with the session in its context."""
+
+    def called(context: typer.Context, **given: Any) -> int:
+        for option in command.options:
+            if option.kind == "many" and given[option.parameter] is None:
+                given[option.parameter] = []
+        for argument in command.arguments:
+            if given[argument.parameter] is None:
+                given[argument.parameter] = []
+        return command.call(context.obj, **given)
+
+    own = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    parameters = [own, *map(_of_argument, command.arguments), *map(_of_option, command.options)]
+    called.__doc__ = command.help
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {found.name: found.annotation for found in parameters}
+    return called
+
+
+def _of_option(option: Option) -> inspect.Parameter:
     kind: Any = _TYPES[option.kind]
     if option.default is None:
         kind = kind | None
@@ -28,29 +46,15 @@ def parameter_of(option: Option) -> inspect.Parameter:
     )
 
 
-def sign(function: Callable[..., int], parameters: list[inspect.Parameter]) -> None:
-    """Give a function the parameters that typer is to see."""
-    signature = inspect.Signature(parameters)
-    function.__signature__ = signature  # type: ignore[attr-defined]
-    function.__annotations__ = {name: found.annotation for name, found in signature.parameters.items()}
-
-
-def with_options(*options: Option) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """A command that takes these options, as well as its own, and is given their values as `values`, by parameter."""
-
-    def decorate(command: Callable[..., int]) -> Callable[..., int]:
-        @wraps(command)
-        def called(**given: Any) -> int:
-            values = {option.parameter: given.pop(option.parameter) for option in options}
-            for option in options:
-                if option.kind == "many" and values[option.parameter] is None:
-                    values[option.parameter] = []
-            return command(values=values, **given)
-
-        own = inspect.signature(command, eval_str=True).parameters.values()
-        kept = [own_parameter for own_parameter in own if own_parameter.name != "values"]
-        keywords = [found.replace(kind=inspect.Parameter.KEYWORD_ONLY) for found in kept]
-        sign(called, [*keywords, *map(parameter_of, options)])
-        return called
-
-    return decorate
+def _of_argument(argument: Argument) -> inspect.Parameter:
+    kind: Any = str if argument.kind == "one" else list[str]
+    default: Any = inspect.Parameter.empty
+    if argument.kind == "any":
+        kind, default = kind | None, None
+    shown = typer.Argument(metavar=argument.metavar, help=argument.help)
+    return inspect.Parameter(
+        argument.parameter,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind, shown],
+    )

@@ -9,7 +9,7 @@ from kueue import __version__, quick_submit
 from kueue.address import is_local, may_start, resolve_address
 from kueue.amounts import MAX_AMOUNT
 from kueue.cli import options
-from kueue.cli.quick import Call
+from kueue.cli.quick import Submit
 from kueue.cli.terminal import Terminal
 from kueue.client_config import ClientConfig, plain_client_config
 from kueue.directories import Reach, current_directory
@@ -19,7 +19,7 @@ MAX_PRIORITY = 1000
 MAX_RETRY_DELAY = 366 * 86400
 
 
-def run(call: Call) -> int:
+def run(call: Submit) -> int:
     """Submit, and wait if asked; the exit code.
 
     Raises:
@@ -37,16 +37,16 @@ def run(call: Call) -> int:
     from kueue.cli.session import Session
     from kueue.cli.submit import submit
 
-    return submit(Session(call.config, call.colour), call.command, call.values, token)
+    return submit(Session(call.config, call.colour), call.words, call.values, token)
 
 
-def _submitted(call: Call, token: str) -> quick_submit.Submitted | None:
+def _submitted(call: Submit, token: str) -> quick_submit.Submitted | None:
     config = plain_client_config(call.config)
     if config is None or (config.autostart and may_start(config)):
         return None
     try:
         reach = Reach(config.host_only_places, is_alone=is_local(config))
-        fields = spec_fields(call.command, call.values, config, reach)
+        fields = spec_fields(call.words, call.values, config, reach)
         if fields is None:
             return None
         pairs = inherited_environment(

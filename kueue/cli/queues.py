@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated
 
-import typer
-
-from kueue.cli import options, shared_options
+from kueue.cli import options
+from kueue.cli.command import JSON, Argument, Option, command, flag
 from kueue.cli.listing import print_json_list
-from kueue.cli.session import session_of
+from kueue.cli.session import Session
 from kueue.errors import UsageError
 
-Names = Annotated[list[str], typer.Argument(metavar="QUEUE...", help="Names of queues.")]
-Name = Annotated[str, typer.Argument(metavar="QUEUE", help="Name of the queue.")]
+QUEUES = Argument("queues", "QUEUE...", "Names of queues.", "some")
+ONE_QUEUE = Argument("queue", "QUEUE", "Name of the queue.")
 
 
-def list_queues(context: typer.Context, as_json: Annotated[bool, shared_options.JSON] = False) -> int:
+@command(JSON)
+def list_queues(session: Session, as_json: bool) -> int:
     """List the queues."""
-    session = session_of(context)
     terminal = session.terminal
     with session.connected() as client:
         queues = client.queues()
@@ -32,59 +30,48 @@ def list_queues(context: typer.Context, as_json: Annotated[bool, shared_options.
     return 0
 
 
-def pause_queue(
-    context: typer.Context,
-    queues: Names,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Shown by list-queues.")] = "",
-) -> int:
+@command(QUEUES, Option("reason", ("--reason",), "text", "Shown by list-queues.", "TEXT", ""))
+def pause_queue(session: Session, queues: list[str], reason: str) -> int:
     """Let no job of these queues start; running ones go on."""
-    session = session_of(context)
     with session.connected() as client:
         for line in client.pause_queues(queues, reason=reason):
             session.terminal.say(line)
     return 0
 
 
-def resume_queue(context: typer.Context, queues: Names) -> int:
+@command(QUEUES)
+def resume_queue(session: Session, queues: list[str]) -> int:
     """Let jobs of paused queues start again."""
-    session = session_of(context)
     with session.connected() as client:
         for line in client.resume_queues(queues):
             session.terminal.say(line)
     return 0
 
 
-def set_queue(
-    context: typer.Context,
-    queue: Name,
-    weight: Annotated[
-        str | None, typer.Option("--weight", metavar="N", help="Its share: 1 (as usual) to 1000.")
-    ] = None,
-    max_running: Annotated[
-        str | None,
-        typer.Option("--max-running", metavar="N", help="So many of its jobs at the same time; or none."),
-    ] = None,
-) -> int:
+@command(
+    ONE_QUEUE,
+    Option("weight", ("--weight",), "text", "Its share: 1 (as usual) to 1000.", "N"),
+    Option("max_running", ("--max-running",), "text", "So many of its jobs at the same time; or none.", "N"),
+)
+def set_queue(session: Session, queue: str, weight: str | None, max_running: str | None) -> int:
     """Set the weight of a queue, or how many of its jobs may run."""
     if weight is None and max_running is None:
         raise UsageError("what is to be set? --weight N, --max-running N")
     limit = 0 if max_running == "none" else options.amount(max_running, "--max-running", 0)
     share = options.amount(weight, "--weight", 1)
-    session = session_of(context)
     with session.connected() as client:
         for line in client.set_queue(queue, weight=share, max_running=limit):
             session.terminal.say(line)
     return 0
 
 
-def remove_queue(
-    context: typer.Context,
-    queue: Name,
-    cancel: Annotated[bool, typer.Option("--cancel", help="Cancel its jobs, also those that run.")] = False,
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Don't ask.")] = False,
-) -> int:
+@command(
+    ONE_QUEUE,
+    flag("cancel", ("--cancel",), "Cancel its jobs, also those that run."),
+    flag("yes", ("-y", "--yes"), "Don't ask."),
+)
+def remove_queue(session: Session, queue: str, cancel: bool, yes: bool) -> int:
     """Drop a queue, with its finished jobs."""
-    session = session_of(context)
     with session.connected() as client:
         if not yes:
             found = [view for view in client.queues() if view.name == queue]

@@ -1,4 +1,4 @@
-"""`kueue cmd` without typer: loading that would take longer than all the rest of a submit.
+"""The command line without typer: loading that takes longer than all the rest of most commands.
 
 Only calls that are surely right are parsed here; for help, mistakes and all that is unusual there is typer.
 """
@@ -7,66 +7,78 @@ from __future__ import annotations
 
 from typing import Any
 
-from kueue.cli.cmd_options import OPTIONS, Option
-
-GLOBAL = (
-    Option("config", ("-c", "--config"), "text", ""),
-    Option("colour", ("--color",), "text", "", None, "auto"),
-)
-
+from kueue.cli.cmd_options import OPTIONS
+from kueue.cli.command import Argument, Command, Option
+from kueue.cli.commands import COLOURS, GLOBAL, find
 
 NOT_PLAIN = ("each_line", "from_json", "array", "max_running")
 """Options with which there are many jobs."""
 
 
-class Call:
-    """`values` by parameter, each of them given; `config` and `colour` are the global options."""
+class Submit:
+    """A plain `kueue cmd`: the values of its options by parameter, each of them given, and the job's command."""
 
-    def __init__(self, config: str | None, colour: str, values: dict[str, Any], command: list[str]) -> None:
+    def __init__(self, config: str | None, colour: str, values: dict[str, Any], words: list[str]) -> None:
         self.config = config
         self.colour = colour
         self.values = values
+        self.words = words
+
+
+class Call:
+    """Any command: the values of its options and arguments by parameter, each of them given."""
+
+    def __init__(self, config: str | None, colour: str, command: Command, values: dict[str, Any]) -> None:
+        self.config = config
+        self.colour = colour
         self.command = command
+        self.values = values
 
 
-def parse_cmd(arguments: list[str]) -> Call | None:
-    """`[global options] cmd [options] COMMAND…`; None for anything else."""
-    before = _parse(arguments, GLOBAL)
-    if before is None or before[1][:1] != ["cmd"] or before[0]["colour"] not in ("auto", "always", "never"):
+class Scanned:
+    """Options in their order, each with its value, and the position of the first word after them. `ended`: by `--`."""
+
+    def __init__(self, found: list[tuple[Option, str]], position: int, *, ended: bool) -> None:
+        self.found = found
+        self.position = position
+        self.ended = ended
+
+
+def parse_submit(arguments: list[str]) -> Submit | None:
+    """`[global options] cmd [options] COMMAND…`, for one job; None for anything else."""
+    before = _globals(arguments)
+    if before is None or before[2][:1] != ["cmd"]:
         return None
-    after = _parse(before[1][1:], OPTIONS)
-    if after is None or not after[1] or any(after[0][name] for name in NOT_PLAIN):
+    config, colour, words = before
+    after = scan(words[1:], OPTIONS)
+    if after is None:
         return None
-    return Call(before[0]["config"], before[0]["colour"], after[0], after[1])
-
-
-def _parse(words: list[str], options: tuple[Option, ...]) -> tuple[dict[str, Any], list[str]] | None:
-    """Values, and the words from the first on that is no option; None if that is not plain."""
-    scanned = scan(words, options)
-    if scanned is None:
+    values = _values(OPTIONS, after.found)
+    rest = words[1 + after.position :]
+    if values is None or not rest or any(values[name] for name in NOT_PLAIN):
         return None
-    found, position = scanned
-    values: dict[str, Any] = {
-        option.parameter: [] if option.kind == "many" else option.default for option in options
-    }
-    for option, value in found:
-        if option.kind == "many":
-            values[option.parameter].append(value)
-        elif option.kind == "flag":
-            values[option.parameter] = True
-        elif option.kind == "number":
-            digits = value.removeprefix("-")
-            if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
-                return None
-            values[option.parameter] = int(value)
-        else:
-            values[option.parameter] = value
-    return values, words[position:]
+    return Submit(config, colour, values, rest)
 
 
-def scan(words: list[str], options: tuple[Option, ...]) -> tuple[list[tuple[Option, str]], int] | None:
-    """Options in their order, each with its value, and the position of the first word that is none; None for
-    what is no option of these."""
+def parse(arguments: list[str]) -> Call | None:
+    """`[global options] command [options and arguments]`; None for what typer has to look at."""
+    before = _globals(arguments)
+    if before is None or not before[2]:
+        return None
+    config, colour, words = before
+    command = find(words[0])
+    if command is None:
+        return None
+    given, found = _apart(words[1:], command)
+    options = None if found is None else _values(command.options, found)
+    rest = _assigned(given, command.arguments)
+    if options is None or rest is None:
+        return None
+    return Call(config, colour, command, options | rest)
+
+
+def scan(words: list[str], options: tuple[Option, ...]) -> Scanned | None:
+    """The options at the beginning; None for what is no option of these."""
     by_flag = {flag: option for option in options for flag in option.flags}
     found: list[tuple[Option, str]] = []
     position = 0
@@ -76,7 +88,7 @@ def scan(words: list[str], options: tuple[Option, ...]) -> tuple[list[tuple[Opti
             break
         position += 1
         if word == "--":
-            break
+            return Scanned(found, position, ended=True)
         flag, equals, value = word.partition("=")
         if not word.startswith("--"):
             flag, equals, value = word[:2], word[2:], word[2:]
@@ -93,4 +105,65 @@ def scan(words: list[str], options: tuple[Option, ...]) -> tuple[list[tuple[Opti
             value = words[position]
             position += 1
         found.append((option, value))
-    return found, position
+    return Scanned(found, position, ended=False)
+
+
+def _globals(arguments: list[str]) -> tuple[str | None, str, list[str]] | None:
+    """The global options' values, and the words after them."""
+    scanned = scan(arguments, GLOBAL)
+    values = None if scanned is None else _values(GLOBAL, scanned.found)
+    if scanned is None or values is None or values["colour"] not in COLOURS:
+        return None
+    return values["config"], values["colour"], arguments[scanned.position :]
+
+
+def _apart(words: list[str], command: Command) -> tuple[list[str], list[tuple[Option, str]] | None]:
+    """The words that are no options, and the options, which may stand among them; None for what is no option."""
+    given: list[str] = []
+    found: list[tuple[Option, str]] = []
+    while words:
+        scanned = scan(words, command.options)
+        if scanned is None:
+            return given, None
+        found += scanned.found
+        words = words[scanned.position :]
+        if scanned.ended or command.ends_options:
+            return given + words, found
+        given += words[:1]
+        words = words[1:]
+    return given, found
+
+
+def _assigned(words: list[str], arguments: tuple[Argument, ...]) -> dict[str, Any] | None:
+    """Words to arguments, in their order; None if they are too few or too many."""
+    values: dict[str, Any] = {}
+    for argument in arguments:
+        if argument.kind == "one":
+            if not words:
+                return None
+            values[argument.parameter], words = words[0], words[1:]
+        else:
+            if argument.kind == "some" and not words:
+                return None
+            values[argument.parameter], words = words, []
+    return None if words else values
+
+
+def _values(options: tuple[Option, ...], found: list[tuple[Option, str]]) -> dict[str, Any] | None:
+    """A value for each option; None if one is not plain."""
+    values: dict[str, Any] = {
+        option.parameter: [] if option.kind == "many" else option.default for option in options
+    }
+    for option, value in found:
+        if option.kind == "many":
+            values[option.parameter].append(value)
+        elif option.kind == "flag":
+            values[option.parameter] = True
+        elif option.kind == "number":
+            digits = value.removeprefix("-")
+            if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
+                return None
+            values[option.parameter] = int(value)
+        else:
+            values[option.parameter] = value
+    return values

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import typer
-
 from kueue.cli import options
-from kueue.cli.cmd_options import Option
-from kueue.cli.parameters import with_options
-from kueue.cli.selecting import CARE, EVERYTHING, SELECTOR, Ids, changing_selector_of, decide, many
-from kueue.cli.session import session_of
+from kueue.cli.command import Option, command, flag
+from kueue.cli.selecting import CARE, EVERYTHING, IDS, SELECTOR, changing_selector_of, decide, many
+from kueue.cli.session import Session
 from kueue.errors import UsageError
 from kueue.job import FINISHED, JobState
 from kueue.job_spec import ChangeOptions
@@ -29,7 +26,7 @@ CHANGES = (
     Option("new_group", ("--new-group",), "text", "Put them into this group.", "NAME"),
     Option("new_queue", ("--new-queue",), "text", "Put them into this queue.", "NAME"),
 )
-RELEASE = Option("release", ("--release",), "flag", "Let held jobs go.", None, False)
+RELEASE = flag("release", ("--release",), "Let held jobs go.")
 
 
 def changes_of(values: Mapping[str, Any]) -> ChangeOptions:
@@ -64,10 +61,9 @@ def changes_of(values: Mapping[str, Any]) -> ChangeOptions:
     return found
 
 
-@with_options(*SELECTOR, *CHANGES, EVERYTHING, *CARE)
-def rerun_job(context: typer.Context, jobs: Ids = None, *, values: dict[str, Any]) -> int:
+@command(IDS, *SELECTOR, *CHANGES, EVERYTHING, *CARE)
+def rerun_job(session: Session, jobs: list[str], **values: Any) -> int:
     """Run finished jobs again, as new ones; prints their ids."""
-    session = session_of(context)
     selector = changing_selector_of(jobs, values)
     changes = changes_of(values)
     with session.connected() as client:
@@ -86,10 +82,9 @@ def _shown(ids: Range) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-@with_options(*SELECTOR, *CHANGES, RELEASE, EVERYTHING, *CARE)
-def set_job(context: typer.Context, jobs: Ids = None, *, values: dict[str, Any]) -> int:
+@command(IDS, *SELECTOR, *CHANGES, RELEASE, EVERYTHING, *CARE)
+def set_job(session: Session, jobs: list[str], **values: Any) -> int:
     """Change jobs that have not started."""
-    session = session_of(context)
     selector = changing_selector_of(jobs, values)
     changes = changes_of(values)
     if not changes:

@@ -6,13 +6,12 @@ import os
 import sys
 import time
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-import typer
 
 from kueue.cli import options
-from kueue.cli.cmd_options import Option
+from kueue.cli.command import Argument, Option, flag
 from kueue.cli.session import Session
 from kueue.client import Client
 from kueue.directories import current_directory
@@ -22,11 +21,8 @@ from kueue.wire.codec import to_os
 from kueue.wire.messages import JobCounts, JobsSelected, Selector
 from kueue.wire.selector import fault_of, is_open
 
-OneId = Annotated[str, typer.Argument(metavar="ID", help="The job, or last, the newest.")]
-Ids = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="ID", help="Ids, ranges (20-400), or last, the newest."),
-]
+ONE_ID = Argument("job", "ID", "The job, or last, the newest.")
+IDS = Argument("jobs", "ID", "Ids, ranges (20-400), or last, the newest.", "any")
 
 SELECTOR = (
     Option("group", ("-g", "--group"), "text", "Of this group (default: KUEUE_GROUP).", "NAME"),
@@ -39,21 +35,21 @@ SELECTOR = (
     Option("exit_code", ("--exit-code",), "text", "Finished with this code.", "N"),
 )
 """All of them hold together, with the ids, too."""
-EVERYTHING = Option("everything", ("--all",), "flag", "All jobs.", None, False)
+EVERYTHING = flag("everything", ("--all",), "All jobs.")
 CARE = (
-    Option("yes", ("-y", "--yes"), "flag", "Don't ask.", None, False),
-    Option("dry_run", ("--dry-run",), "flag", "Only list which jobs.", None, False),
+    flag("yes", ("-y", "--yes"), "Don't ask."),
+    flag("dry_run", ("--dry-run",), "Only list which jobs."),
 )
 _WORD = "a job is a number, a range like 20-400, or last"
 
 
-def selector_of(words: list[str] | None, values: Mapping[str, Any]) -> Selector:
+def selector_of(words: list[str], values: Mapping[str, Any]) -> Selector:
     """What ids and options say.
 
     Raises:
         UsageError: they can't be meant.
     """
-    ranges = [_range(word) for word in words or () if word != "last"]
+    ranges = [_range(word) for word in words if word != "last"]
     group = values["group"]
     if group is None and not words and not values["everything"]:
         group = os.environ.get("KUEUE_GROUP") or None
@@ -65,7 +61,7 @@ def selector_of(words: list[str] | None, values: Mapping[str, Any]) -> Selector:
         states=tuple(dict.fromkeys(states)),
         group=group or None,
         queue=values["queue"],
-        last="last" in (words or ()),
+        last="last" in words,
         name=values["name"],
         cwd=None if values["cwd"] is None else to_os(_directory(values["cwd"])),
         worker=values["worker"],
@@ -79,7 +75,7 @@ def selector_of(words: list[str] | None, values: Mapping[str, Any]) -> Selector:
     return selector
 
 
-def changing_selector_of(words: list[str] | None, values: Mapping[str, Any]) -> Selector:
+def changing_selector_of(words: list[str], values: Mapping[str, Any]) -> Selector:
     """As `selector_of`, for a command that must be told which jobs.
 
     Raises:
@@ -91,7 +87,7 @@ def changing_selector_of(words: list[str] | None, values: Mapping[str, Any]) -> 
     return selector
 
 
-def are_single_ids(words: list[str] | None, selector: Selector) -> bool:
+def are_single_ids(words: list[str], selector: Selector) -> bool:
     """Nothing but ids, one by one: then each is spoken of by itself, and nothing is asked."""
     alone = selector == Selector(ranges=selector.ranges)
     return bool(words) and alone and all(first == last for first, last in selector.ranges)

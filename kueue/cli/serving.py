@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from kueue.cli.cluster import ONE_WORKER
+from kueue.cli.command import Argument, command, flag
+from kueue.cli.session import Session
 
-import typer
-
-from kueue.cli.session import session_of
-
-ServerOnly = Annotated[bool, typer.Option("--server-only", help="Only the server.")]
-WorkerOnly = Annotated[bool, typer.Option("--worker-only", help="Only the worker.")]
+ONLY = (
+    flag("server_only", ("--server-only",), "Only the server."),
+    flag("worker_only", ("--worker-only",), "Only the worker."),
+)
 
 
-def up(context: typer.Context, server_only: ServerOnly = False, worker_only: WorkerOnly = False) -> int:
+@command(*ONLY)
+def up(session: Session, server_only: bool, worker_only: bool) -> int:
     """Start what belongs on this machine: worker and server."""
     from kueue.programs_here import start
 
-    session = session_of(context)
     start(session.config, session.terminal.say, server_only=server_only, worker_only=worker_only)
     return 0
 
 
-def down(
-    context: typer.Context,
-    kill: Annotated[
-        bool, typer.Option("--kill", help="Interrupt running jobs; they start again later.")
-    ] = False,
-    server_only: ServerOnly = False,
-    worker_only: WorkerOnly = False,
-) -> int:
+@command(flag("kill", ("--kill",), "Interrupt running jobs; they start again later."), *ONLY)
+def down(session: Session, kill: bool, server_only: bool, worker_only: bool) -> int:
     """End what up has started on this machine."""
     from kueue.programs_here import stop
 
-    session = session_of(context)
     say = session.terminal.say
 
     def ask() -> None:
@@ -44,46 +37,37 @@ def down(
     return 0
 
 
-def backup(
-    context: typer.Context,
-    path: Annotated[str, typer.Argument(metavar="PATH", help="A new file on the server's machine.")],
-) -> int:
+@command(Argument("path", "PATH", "A new file on the server's machine."))
+def backup(session: Session, path: str) -> int:
     """Copy the journal while the server serves."""
-    session = session_of(context)
     with session.connected() as client:
         client.backup(path)
     return 0
 
 
-def shutdown(
-    context: typer.Context,
-    workers: Annotated[
-        bool, typer.Option("--workers", help="The workers too, when their jobs have ended.")
-    ] = False,
-    kill: Annotated[bool, typer.Option("--kill", help="With --workers: interrupt running jobs.")] = False,
-) -> int:
+@command(
+    flag("workers", ("--workers",), "The workers too, when their jobs have ended."),
+    flag("kill", ("--kill",), "With --workers: interrupt running jobs."),
+)
+def shutdown(session: Session, workers: bool, kill: bool) -> int:
     """End the server; running jobs go on."""
-    session = session_of(context)
     with session.connected() as client:
         for line in client.shutdown(workers=workers, kill=kill and workers):
             session.terminal.say(line)
     return 0
 
 
-def reload(context: typer.Context) -> int:
+@command()
+def reload(session: Session) -> int:
     """Have the server reread licences and limits."""
-    session = session_of(context)
     with session.connected() as client:
         session.terminal.print(client.reload())
     return 0
 
 
-def forget_worker(
-    context: typer.Context,
-    worker: Annotated[str, typer.Argument(metavar="ID", help="Its id, name, or host.")],
-) -> int:
+@command(ONE_WORKER)
+def forget_worker(session: Session, worker: str) -> int:
     """Confirm that the jobs of a lost worker are dead."""
-    session = session_of(context)
     with session.connected() as client:
         for line in client.forget_worker(worker):
             session.terminal.say(line)

@@ -10,8 +10,6 @@ from kueue.client import Client
 from kueue.errors import AuthenticationError, ServerUnreachableError
 
 if TYPE_CHECKING:
-    import typer
-
     from kueue.client_config import ClientConfig
 
 
@@ -85,10 +83,3 @@ class Session:
             client.connect()
             return client
         return self.connected()
-
-
-def session_of(context: typer.Context) -> Session:
-    """The session of a command."""
-    found = context.obj
-    assert isinstance(found, Session)
-    return found

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
-
-import typer
 
 from kueue import __version__
 from kueue.address import is_local, resolve_address
+from kueue.cli.command import command, flag
 from kueue.cli.render import status as render
-from kueue.cli.session import Session, session_of
+from kueue.cli.session import Session
 from kueue.errors import KueueError, ServerUnreachableError
 from kueue.file_systems import FileSystem, file_system_of
 from kueue.probing import SECONDS, probe
 from kueue.wire.codec import from_os
 from kueue.wire.dialing import place
 
-CHECK = typer.Option("--check", help="Try each step on the way to the server, and time it.")
 
-
-def status(context: typer.Context, check: Annotated[bool, CHECK] = False) -> int:
+@command(flag("check", ("--check",), "Try each step on the way to the server, and time it."))
+def status(session: Session, check: bool) -> int:
     """Show the whole on one screen, with what wants attention."""
-    session = session_of(context)
     terminal, config = session.terminal, session.config
     colour = terminal.colour
     host, port = resolve_address(config)

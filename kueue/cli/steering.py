@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from kueue.cli.session import session_of
+from kueue.cli.command import Argument, Option, command, flag
+from kueue.cli.session import Session
 from kueue.errors import UsageError
 
 if TYPE_CHECKING:
     from kueue.cli.terminal import Terminal
     from kueue.client import Client
 
-Globs = Annotated[list[str], typer.Argument(metavar="GLOB...", help="Ids, or patterns of names or hosts.")]
+WORKERS = Argument("workers", "GLOB...", "Ids, or patterns of names or hosts.", "some")
 
 
-def pause_worker(
-    context: typer.Context,
-    workers: Globs,
-    drain: Annotated[
-        bool, typer.Option("--drain", help="Wait until its running jobs have finished.")
-    ] = False,
-    kill: Annotated[bool, typer.Option("--kill", help="Send its jobs back to the queue.")] = False,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Shown by list-workers.")] = "",
-) -> int:
+@command(
+    WORKERS,
+    flag("drain", ("--drain",), "Wait until its running jobs have finished."),
+    flag("kill", ("--kill",), "Send its jobs back to the queue."),
+    Option("reason", ("--reason",), "text", "Shown by list-workers.", "TEXT", ""),
+)
+def pause_worker(session: Session, workers: list[str], drain: bool, kill: bool, reason: str) -> int:
     """Let workers take no more jobs; running ones go on."""
     if drain and kill:
         raise UsageError("either --drain, which lets the jobs finish, or --kill, which ends them")
-    session = session_of(context)
     with session.connected() as client:
         done = client.pause_workers(workers, kill=kill, reason=reason)
         for line in done.lines:
@@ -39,9 +35,9 @@ def pause_worker(
     return 0
 
 
-def resume_worker(context: typer.Context, workers: Globs) -> int:
+@command(WORKERS)
+def resume_worker(session: Session, workers: list[str]) -> int:
     """Let paused workers take jobs again."""
-    session = session_of(context)
     with session.connected() as client:
         for line in client.resume_workers(workers).lines:
             session.terminal.say(line)

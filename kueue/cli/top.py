@@ -6,21 +6,20 @@ import importlib.util
 import os
 import sys
 
-import typer
-
-from kueue.cli.session import session_of
+from kueue.cli.command import command
+from kueue.cli.session import Session
 from kueue.errors import UsageError
 
 MISSING = "kueue top needs Textual: pip install 'kueue[top]'"
 
 
-def top(context: typer.Context) -> int:
+@command()
+def top(session: Session) -> int:
     """Watch jobs, workers and licences on a live screen."""
     if importlib.util.find_spec("textual") is None:
         raise UsageError(MISSING)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("kueue top needs a terminal; kueue status and kueue list-jobs do without")
-    session = session_of(context)
     session.connected().close()  # what is wrong is said before the screen is taken
     from kueue import AsyncClient
     from kueue.top.app import TopApp

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kueue import quick_submit
 from kueue.cli import submit as long_way
 from kueue.cli.plain_cmd import spec_fields
-from kueue.cli.quick import parse_cmd
+from kueue.cli.quick import parse_submit
 from kueue.client_config import ClientConfig
 from kueue.directories import Reach
 from kueue.environment import context_of
@@ -57,20 +57,20 @@ LINES = st.tuples(st.lists(OPTIONS, max_size=4), st.lists(TEXT, min_size=1, max_
 
 @given(LINES)
 def test_what_is_sent_quickly_is_what_the_client_sends(arguments: list[str]) -> None:
-    call = parse_cmd(arguments)
+    call = parse_submit(arguments)
     if call is None:
         return
     quick_reach, reach = (Reach(CONFIG.host_only_places, is_alone=False) for _ in range(2))
     try:
-        fields = spec_fields(call.command, call.values, CONFIG, quick_reach)
+        fields = spec_fields(call.words, call.values, CONFIG, quick_reach)
         if fields is None:
             return
     except UsageError:
         with pytest.raises(KueueError):
-            long_way.spec_of(call.command, call.values)
+            long_way.spec_of(call.words, call.values)
         return
     encoder = Encoder(CONFIG.job_default_cpus, CONFIG.job_default_ram_mb, reach)
-    expected, context = encoder.encode(long_way.spec_of(call.command, call.values))
+    expected, context = encoder.encode(long_way.spec_of(call.words, call.values))
     assert quick_reach.warnings == reach.warnings
     extra = {"A": "b"} if "--env" in arguments else {}
     pairs = inherited_environment(os.environ, extra, clean=call.values["clean_env"])
