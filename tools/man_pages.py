@@ -17,7 +17,7 @@ from typing import Any
 import typer
 
 from kueue import __version__
-from kueue.cli.app import app
+from kueue.cli.app import make_app
 from kueue.supervise import cli as supervisor
 from kueue_server import daemon as server
 from kueue_worker import daemon as worker
@@ -53,7 +53,7 @@ PROGRAMS = ("kueue", "kueue_server", "kueue_worker", "kueue_restart_workers")
 
 def pages() -> dict[str, str]:
     """Name of each file, and what is in it."""
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(make_app())
     commands: dict[str, Any] = group.commands  # type: ignore[attr-defined]
     found = {"kueue.1": "\n".join(_kueue(group, commands)) + "\n"}
     for name, command in commands.items():

@@ -14,6 +14,11 @@ def main(argv: list[str] | None = None) -> int:
 
         print(f"kueue {__version__}")
         return 0
+    if arguments in ([], ["-h"], ["--help"]):
+        from kueue.cli.overview import overview
+
+        print("\n".join(overview()))
+        return 0 if arguments else 2
     if arguments[:1] == ["complete"] and len(arguments) == 2 and not arguments[1].startswith("-"):
         from kueue.cli.completion import print_script
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from kueue import __version__
-from kueue.cli.commands import COLOURS, FAMILIES, find
+from kueue.cli.commands import COLOURS, FAMILIES, NAMES, find
 from kueue.cli.outcome import OURS, outcome
-from kueue.cli.overview import Overview
+from kueue.cli.overview import overview
 from kueue.cli.parameters import function_of
+from kueue.cli.quick import name_in
 from kueue.cli.session import Session
 from kueue.errors import UsageError
 
@@ -19,16 +22,42 @@ EXIT_CODES = (
     "3 the server can't be reached or refused us. With cmd --wait: the command's own, 125 for ours."
 )
 
-app = typer.Typer(
-    name="kueue",
-    cls=Overview,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    epilog=EXIT_CODES,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+
+class _Group(TyperGroup):
+    """The group of all commands, with a help that fits."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Nothing at all asks for help, too."""
+        if not args:
+            typer.echo(ctx.get_help())
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write it."""
+        formatter.write("\n".join(overview()) + "\n")
+
+
+def make_app(names: Iterable[str] = NAMES) -> typer.Typer:
+    """The program, with these commands."""
+    app = typer.Typer(
+        name="kueue",
+        cls=_Group,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        epilog=EXIT_CODES,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_global_options)
+    family_of = {name: family for family, members in FAMILIES.items() for name in members}
+    for name in names:
+        command = find(name)
+        assert command is not None
+        settings = {"allow_interspersed_args": False} if command.ends_options else None
+        app.command(name, rich_help_panel=family_of[name], context_settings=settings)(function_of(command))
+    return app
 
 
 def _print_version(wanted: bool) -> None:
@@ -37,7 +66,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _global_options(
     context: typer.Context,
     config: Annotated[
@@ -56,24 +84,15 @@ def _global_options(
     context.obj = Session(config, colour)
 
 
-def _add_commands() -> None:
-    for family, names in FAMILIES.items():
-        for name in names:
-            command = find(name)
-            assert command is not None
-            settings = {"allow_interspersed_args": False} if command.ends_options else None
-            app.command(name, rich_help_panel=family, context_settings=settings)(function_of(command))
-
-
-_add_commands()
-
-
 def run(arguments: list[str]) -> int:
     """Parse, run; every error becomes a line on stderr and a code."""
 
     def call() -> object:
+        name = name_in(arguments)  # the others need not be loaded for it
         try:
-            return app(arguments, prog_name="kueue", standalone_mode=False)
+            return make_app(NAMES if name is None else (name,))(
+                arguments, prog_name="kueue", standalone_mode=False
+            )
         except typer.Abort:
             return 130
 

@@ -1,12 +1,8 @@
-"""`kueue --help`: all commands on one screen of 80×24, by families. The help of each command stays typer's."""
+"""`kueue --help`: all commands on one screen of 80×24, by families. The help of each command is typer's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-import typer
-from typer.core import TyperGroup
+from kueue.cli.commands import FAMILIES
 
 WIDTH = 79
 """The last column of a terminal is left alone."""
@@ -14,7 +10,6 @@ LINES = 24
 MARGIN = 10
 """For the name of a family."""
 COLUMNS = 2
-MORE = "…"
 
 BRIEFS = {
     "cmd": "run a command",
@@ -50,7 +45,7 @@ BRIEFS = {
     "forget-worker": "its jobs are dead",
     "complete": "shell completion",
 }
-"""A few words for each command; one that has none here is told by the beginning of its help."""
+"""A few words for each command."""
 
 HEAD = (
     "Usage: kueue [-c PATH] [--color auto|always|never] [--version] COMMAND ...",
@@ -62,30 +57,11 @@ FOOT = (
 )
 
 
-class Overview(TyperGroup):
-    """The group of all commands, with a help that fits."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """Nothing at all asks for help, too."""
-        if not args:
-            typer.echo(ctx.get_help())
-            ctx.exit(2)
-        return super().parse_args(ctx, args)
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write it."""
-        formatter.write("\n".join(overview(self.commands)) + "\n")
-
-
-def overview(commands: Mapping[str, Any]) -> list[str]:
-    """The lines of the help, of typer's commands by name."""
-    families: dict[str, list[str]] = {}
-    for name, command in commands.items():
-        if not command.hidden:
-            family = getattr(command, "rich_help_panel", None) or ""
-            families.setdefault(family, []).append(_entry(name, command))
+def overview() -> list[str]:
+    """The lines of the help."""
     lines = [*HEAD]
-    for family, entries in families.items():
+    for family, names in FAMILIES.items():
+        entries = [_entry(name) for name in names]
         rows = -(-len(entries) // COLUMNS)
         for row in range(rows):
             label = family if row == 0 else ""
@@ -95,10 +71,6 @@ def overview(commands: Mapping[str, Any]) -> list[str]:
     return [*lines, *FOOT]
 
 
-def _entry(name: str, command: Any) -> str:
-    width = (WIDTH - MARGIN) // COLUMNS
-    room = width - 15
-    brief = BRIEFS.get(name) or (command.get_short_help_str(200) or "").rstrip(".")
-    if len(brief) >= room:
-        brief = brief[: room - 2] + MORE
-    return f"{name:<15}{brief:<{room}}"
+def _entry(name: str) -> str:
+    room = (WIDTH - MARGIN) // COLUMNS - 15
+    return f"{name:<15}{BRIEFS[name]:<{room}}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from kueue.cli.cmd_options import OPTIONS
 from kueue.cli.command import Argument, Command, Option
-from kueue.cli.commands import COLOURS, GLOBAL, find
+from kueue.cli.commands import COLOURS, GLOBAL, NAMES, find
 
 NOT_PLAIN = ("each_line", "from_json", "array", "max_running")
 """Options with which there are many jobs."""
@@ -75,6 +75,12 @@ def parse(arguments: list[str]) -> Call | None:
     if options is None or rest is None:
         return None
     return Call(config, colour, command, options | rest)
+
+
+def name_in(arguments: list[str]) -> str | None:
+    """The command that these are for; None if that is not plain."""
+    before = _globals(arguments)
+    return before[2][0] if before is not None and before[2] and before[2][0] in NAMES else None
 
 
 def scan(words: list[str], options: tuple[Option, ...]) -> Scanned | None:

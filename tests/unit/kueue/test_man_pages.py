@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import typer
 
-from kueue.cli.app import app
+from kueue.cli.app import make_app
 
 ROOT = Path(__file__).resolve().parents[3]
 MAN = ROOT / "man"
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = typer.main.get_command(make_app()).commands  # type: ignore[attr-defined]
 
 
 def page(name: str) -> str:
