@@ -16,8 +16,8 @@ from tests.simulation.shrinking import shrink
 from tests.simulation.simulation import run
 
 ROOT = Path(__file__).resolve().parents[2]
-SCHEDULES = 300
-PARTS = 30
+SCHEDULES = 200
+PARTS = 20
 
 
 @pytest.mark.parametrize("part", range(PARTS))

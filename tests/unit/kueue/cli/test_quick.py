@@ -18,7 +18,7 @@ from kueue.cli.commands import NAMES, find
 from kueue.cli.quick import parse, parse_submit
 
 COMMANDS: dict[str, Command] = {name: command for name in NAMES if (command := find(name)) is not None}
-APP = make_app()
+GROUP: Any = typer.main.get_command(make_app())
 OTHER_WORDS = st.one_of(
     st.sampled_from(
         ["cmd", "-c", "--config", "--color", "never", "--", "-", "", "4", "-5", "x=1", "--help", "last", "a"]
@@ -57,7 +57,7 @@ def typers(arguments: list[str]) -> tuple[Command, str | None, dict[str, Any]] |
 
         patch.setattr(command, "call", note)
     try:
-        APP(arguments, prog_name="kueue", standalone_mode=False)
+        GROUP.main(arguments, prog_name="kueue", standalone_mode=False)
     except Exception:
         return None
     finally:
@@ -149,8 +149,7 @@ def test_help_mistakes_and_the_unusual_are_left_to_typer(words: list[str]) -> No
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_option_of_the_table_is_shown_by_help(name: str) -> None:
-    command = typer.main.get_command(APP).commands[name]  # type: ignore[attr-defined]
-    shown = {flag for parameter in command.params for flag in parameter.opts}
+    shown = {flag for parameter in GROUP.commands[name].params for flag in parameter.opts}
     assert shown >= {flag for option in COMMANDS[name].options for flag in option.flags}
 
 
