@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from kueue.cli.command import Command, Option
 
 JOBS, QUEUES, CLUSTER, SERVER = "Jobs", "Queues", "Machines", "Kueue"
@@ -66,6 +64,8 @@ def find(name: str) -> Command | None:
     module = _MODULES.get(name)
     if module is None:
         return None
+    from importlib import import_module  # imported here: a plain `kueue cmd` needs no other module
+
     found = getattr(import_module(f"kueue.cli.{module}"), name.replace("-", "_"))
     assert isinstance(found, Command)
     return found
