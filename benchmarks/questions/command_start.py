@@ -1,8 +1,8 @@
 """What does a command of `kueue` cost as a process, against `python3 -c pass`?
 
 The installed script of the same interpreter, to a server that is there already; from its start until it has ended,
-its output written. In turns, wall time and CPU time. Beside it: how many modules each imports. `cmd` is called a
-thousand times in a row, the others by people all day.
+its output written. In turns, wall time and CPU time. Beside it: how many modules `kueue cmd` imports, and the bare
+interpreter. `cmd` is called a thousand times in a row, the others by people all day.
 """
 
 from __future__ import annotations
@@ -34,19 +34,17 @@ IMPORT_LINE = "import time:"
 
 def measure(quick: bool) -> Answer:
     """In turns: the bare interpreter, and each command."""
-    kueue = _kueue()
-    words = {PYTHON: [sys.executable, "-c", "pass"]}
-    words |= {f"kueue {command}": [*kueue, *command.split()] for command in MOST_TIMES_PYTHON}
-    wall: dict[str, list[float]] = {name: [] for name in words}
-    cpu: dict[str, list[float]] = {name: [] for name in words}
+    calls = {PYTHON: [sys.executable, "-c", "pass"]}
+    calls |= {f"kueue {words}": [*_kueue(), *words.split()] for words in MOST_TIMES_PYTHON}
+    wall: dict[str, list[float]] = {name: [] for name in calls}
+    cpu: dict[str, list[float]] = {name: [] for name in calls}
     with Cluster() as cluster:
-        for (
-            command
-        ) in words.values():  # files into the cache, bytecode written, jobs that there is something to say of
-            _time(command, cluster)
+        # Files into the cache, bytecode written, and a job that there is something to say of.
+        for call in calls.values():
+            _time(call, cluster)
         for _ in range(QUICK_ROUNDS if quick else ROUNDS):
-            for name, command in words.items():
-                seconds, cpu_seconds = _time(command, cluster)
+            for name, call in calls.items():
+                seconds, cpu_seconds = _time(call, cluster)
                 wall[name].append(1000 * seconds)
                 cpu[name].append(1000 * cpu_seconds)
         modules = _modules(["-m", "kueue", "cmd", "true"], cluster)
@@ -55,16 +53,15 @@ def measure(quick: bool) -> Answer:
     cpus = {name: Figure(f"{name}, CPU", "ms", tuple(values)) for name, values in cpu.items()}
     return Answer(
         figures=[
-            *(figures[name] for name in words for figures in (walls, cpus)),
+            *(figures[name] for name in calls for figures in (walls, cpus)),
             Figure("modules imported by kueue cmd", "", (modules,)),
             Figure(f"modules imported by {PYTHON}", "", (bare_modules,)),
         ],
         goals=[
-            Goal(figures[f"kueue {command}"], most, "at most", figures[PYTHON])
-            for command, most in MOST_TIMES_PYTHON.items()
+            Goal(figures[f"kueue {words}"], most, "at most", figures[PYTHON])
+            for words, most in MOST_TIMES_PYTHON.items()
             for figures in (walls, cpus)
         ],
-        notes=[f"kueue is {Path(kueue[0]).name} {' '.join(kueue[1:])}".rstrip()],
     )
 
 

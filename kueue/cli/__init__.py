@@ -9,6 +9,24 @@ import sys
 def main(argv: list[str] | None = None) -> int:
     """Run a command; the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads us has had enough (`kueue logs 7 | head`); Python must not complain at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + 13
+    except OSError as error:  # of the flush: what a command meets itself has become a code already
+        sys.stderr.write(f"kueue: can't write the output: {error.strerror}\n")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    # What a shell asks for at each login or key is not kept waiting for the parsers.
     if arguments == ["--version"]:
         from kueue import __version__
 
@@ -27,19 +45,10 @@ def main(argv: list[str] | None = None) -> int:
         from kueue.cli.completion import print_candidates
 
         return print_candidates(arguments[1:])
-    try:
-        code = _run(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever reads us has had enough (`kueue logs 7 | head`); Python must not complain at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 128 + 13
-    except KeyboardInterrupt:
-        return 130
-    return code
+    return _run_command(arguments)
 
 
-def _run(arguments: list[str]) -> int:
+def _run_command(arguments: list[str]) -> int:
     from kueue.cli.directives import with_directives
     from kueue.cli.outcome import outcome
     from kueue.cli.quick import parse, parse_submit

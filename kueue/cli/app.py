@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -9,29 +10,17 @@ import typer
 from typer.core import TyperGroup
 
 from kueue import __version__
-from kueue.cli.commands import COLOURS, FAMILIES, NAMES, find
+from kueue.cli.commands import COLOURS, FAMILIES, GLOBAL, NAMES, find
 from kueue.cli.outcome import OURS, outcome
 from kueue.cli.overview import overview
-from kueue.cli.parameters import function_of
+from kueue.cli.parameters import function_of, of_option, sign
 from kueue.cli.quick import name_in
 from kueue.cli.session import Session
 from kueue.errors import UsageError
 
-EXIT_CODES = (
-    "Exit codes: 0 done; 1 the answer is no (unknown job, some job failed); 2 bad usage or configuration; "
-    "3 the server can't be reached or refused us. With cmd --wait: the command's own, 125 for ours."
-)
-
 
 class _Group(TyperGroup):
     """The group of all commands, with a help that fits."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """Nothing at all asks for help, too."""
-        if not args:
-            typer.echo(ctx.get_help())
-            ctx.exit(2)
-        return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write it."""
@@ -45,9 +34,7 @@ def make_app(names: Iterable[str] = NAMES) -> typer.Typer:
         cls=_Group,
         add_completion=False,
         pretty_exceptions_enable=False,
-        no_args_is_help=True,
         rich_markup_mode="rich",
-        epilog=EXIT_CODES,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_global_options)
@@ -66,22 +53,24 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _global_options(
-    context: typer.Context,
-    config: Annotated[
-        str | None, typer.Option("-c", "--config", metavar="PATH", help="Configuration file.")
-    ] = None,
-    colour: Annotated[
-        str, typer.Option("--color", metavar="WHEN", help="Colours: auto, always or never.")
-    ] = "auto",
-    version: Annotated[
+_VERSION = inspect.Parameter(
+    "version",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
-    ] = False,
-) -> None:
+    ],
+)
+
+
+def _global_options(context: typer.Context, config: str | None, colour: str, version: bool) -> None:
     """Run commands on whichever machine is free."""
     if colour not in COLOURS:
         raise UsageError("--color is auto, always or never")
     context.obj = Session(config, colour)
+
+
+sign(_global_options, [*map(of_option, GLOBAL), _VERSION])
 
 
 def run(arguments: list[str]) -> int:

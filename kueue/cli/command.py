@@ -1,11 +1,20 @@
 """What a command of `kueue` takes, as a table: typer's commands and the quick parser are both made of it.
 
-Imports nothing: a command that is called a thousand times is in a hurry.
+Imports nothing at run time: a command that is called a thousand times is in a hurry.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal
+
+    OptionKind = Literal["text", "number", "many", "flag"]
+    ArgumentKind = Literal["one", "some", "any"]
+
+LISTS = frozenset({"many", "some", "any"})
+"""Kinds whose values are lists."""
 
 
 class Option:
@@ -15,7 +24,7 @@ class Option:
         self,
         parameter: str,
         flags: tuple[str, ...],
-        kind: str,
+        kind: OptionKind,
         help: str,
         metavar: str | None = None,
         default: str | int | bool | None = None,
@@ -29,9 +38,9 @@ class Option:
 
 
 class Argument:
-    """A word that is no option. `kind`: `one` such word; `some`: one or more, `any`: none or more, as the last."""
+    """A word that is no option, or several. `kind`: `one`, or as the last `some` (one or more), `any` (or none)."""
 
-    def __init__(self, parameter: str, metavar: str, help: str, kind: str = "one") -> None:
+    def __init__(self, parameter: str, metavar: str, help: str, kind: ArgumentKind = "one") -> None:
         self.parameter = parameter
         self.metavar = metavar
         self.help = help
@@ -40,7 +49,7 @@ class Argument:
 
 class Command:
     """`call(session, **values)` is given a value for each option and argument, by parameter, and returns the exit
-    code; `values` of kind `many`, `some` and `any` are lists. `ends_options`: all after the first word that is no
+    code. `ends_options`: all after the first word that is no
     option are arguments, whatever they look like."""
 
     def __init__(

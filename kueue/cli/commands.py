@@ -7,7 +7,7 @@ from kueue.cli.command import Command, Option
 JOBS, QUEUES, CLUSTER, SERVER = "Jobs", "Queues", "Machines", "Kueue"
 FAMILIES = {
     JOBS: {
-        "cmd": "cmd_command",
+        "cmd": "cmd",
         "list-jobs": "listing",
         "show-job": "listing",
         "explain": "explaining",

@@ -10,6 +10,8 @@ LINES = 24
 MARGIN = 10
 """For the name of a family."""
 COLUMNS = 2
+ROOM = (WIDTH - MARGIN) // COLUMNS - 15
+"""For the few words about a command, after its name."""
 
 BRIEFS = {
     "cmd": "run a command",
@@ -22,19 +24,19 @@ BRIEFS = {
     "rerun-job": "run them again",
     "set-job": "change waiting",
     "clean-jobs": "drop old ones",
+    "list-queues": "named queues",
+    "pause-queue": "start no more",
+    "resume-queue": "start them again",
+    "set-queue": "weight and limit",
+    "load": "jobs from a file",
+    "dump": "a queue to a file",
+    "restore": "and back",
+    "remove-queue": "cancel all of it",
     "list-workers": "the machines",
     "show-worker": "all about one",
     "pause-worker": "no jobs there",
     "resume-worker": "jobs there again",
     "list-resources": "licences",
-    "list-queues": "named queues",
-    "pause-queue": "start no more",
-    "resume-queue": "start them again",
-    "remove-queue": "cancel all of it",
-    "set-queue": "weight and limit",
-    "load": "jobs from a file",
-    "dump": "a queue to a file",
-    "restore": "and back",
     "status": "all on one screen",
     "top": "the same, live",
     "up": "start it here",
@@ -72,5 +74,4 @@ def overview() -> list[str]:
 
 
 def _entry(name: str) -> str:
-    room = (WIDTH - MARGIN) // COLUMNS - 15
-    return f"{name:<15}{BRIEFS[name]:<{room}}"
+    return f"{name:<15}{BRIEFS[name]:<{ROOM}}"

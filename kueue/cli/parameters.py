@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import typer
 
-from kueue.cli.command import Argument, Command, Option
+from kueue.cli.command import LISTS, Argument, Command, Option
 
 _TYPES = {"text": str, "number": int, "flag": bool, "many": list[str]}
 
@@ -16,24 +16,30 @@ _TYPES = {"text": str, "number": int, "flag": bool, "many": list[str]}
 def function_of(command: Command) -> Callable[..., int]:
     """The function that typer is to call, with the session in its context."""
 
+    parts: list[Option | Argument] = [*command.options, *command.arguments]
+    lists = [part.parameter for part in parts if part.kind in LISTS]
+
     def called(context: typer.Context, **given: Any) -> int:
-        for option in command.options:
-            if option.kind == "many" and given[option.parameter] is None:
-                given[option.parameter] = []
-        for argument in command.arguments:
-            if given[argument.parameter] is None:
-                given[argument.parameter] = []
+        for name in lists:
+            if given[name] is None:
+                given[name] = []
         return command.call(context.obj, **given)
 
-    own = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-    parameters = [own, *map(_of_argument, command.arguments), *map(_of_option, command.options)]
     called.__doc__ = command.help
-    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    called.__annotations__ = {found.name: found.annotation for found in parameters}
+    sign(called, [*map(_of_argument, command.arguments), *map(of_option, command.options)])
     return called
 
 
-def _of_option(option: Option) -> inspect.Parameter:
+def sign(function: Callable[..., Any], parameters: Iterable[inspect.Parameter]) -> None:
+    """Give a function these parameters after `context`, for typer to see."""
+    own = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    found = [own, *parameters]
+    function.__signature__ = inspect.Signature(found)  # type: ignore[attr-defined]
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in found}
+
+
+def of_option(option: Option) -> inspect.Parameter:
+    """An option as a keyword parameter."""
     kind: Any = _TYPES[option.kind]
     if option.default is None:
         kind = kind | None
@@ -47,7 +53,7 @@ def _of_option(option: Option) -> inspect.Parameter:
 
 
 def _of_argument(argument: Argument) -> inspect.Parameter:
-    kind: Any = str if argument.kind == "one" else list[str]
+    kind: Any = list[str] if argument.kind in LISTS else str
     default: Any = inspect.Parameter.empty
     if argument.kind == "any":
         kind, default = kind | None, None

@@ -19,17 +19,17 @@ MAX_PRIORITY = 1000
 MAX_RETRY_DELAY = 366 * 86400
 
 
-def run(call: Submit) -> int:
+def run(given: Submit) -> int:
     """Submit, and wait if asked; the exit code.
 
     Raises:
         KueueError: it can't be submitted.
     """
     token = os.urandom(16).hex()
-    if not (call.values["wait"] or call.values["follow"]):
-        done = _submitted(call, token)
+    if not (given.values["wait"] or given.values["follow"]):
+        done = _submitted(given, token)
         if done is not None:
-            terminal = Terminal(call.colour)
+            terminal = Terminal(given.colour)
             for _, text in done.warnings:
                 terminal.say(f"kueue: job {done.job}: {text}")
             terminal.print([str(done.job)])
@@ -37,20 +37,20 @@ def run(call: Submit) -> int:
     from kueue.cli.session import Session
     from kueue.cli.submit import submit
 
-    return submit(Session(call.config, call.colour), call.words, call.values, token)
+    return submit(Session(given.config, given.colour), given.words, given.values, token)
 
 
-def _submitted(call: Submit, token: str) -> quick_submit.Submitted | None:
-    config = plain_client_config(call.config)
+def _submitted(given: Submit, token: str) -> quick_submit.Submitted | None:
+    config = plain_client_config(given.config)
     if config is None or (config.autostart and may_start(config)):
         return None
     try:
         reach = Reach(config.host_only_places, is_alone=is_local(config))
-        fields = spec_fields(call.words, call.values, config, reach)
+        fields = spec_fields(given.words, given.values, config, reach)
         if fields is None:
             return None
         pairs = inherited_environment(
-            os.environ, options.environment(call.values["env"]), clean=call.values["clean_env"]
+            os.environ, options.environment(given.values["env"]), clean=given.values["clean_env"]
         )
         context = quick_submit.context(pairs)
     except UnicodeEncodeError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from kueue.cli.cmd_options import OPTIONS
-from kueue.cli.command import Argument, Command, Option
+from kueue.cli.command import LISTS, Argument, Command, Option
 from kueue.cli.commands import COLOURS, GLOBAL, NAMES, find
 
 NOT_PLAIN = ("each_line", "from_json", "array", "max_running")
@@ -46,41 +46,39 @@ class Scanned:
 
 def parse_submit(arguments: list[str]) -> Submit | None:
     """`[global options] cmd [options] COMMAND…`, for one job; None for anything else."""
-    before = _globals(arguments)
-    if before is None or before[2][:1] != ["cmd"]:
+    before = _before(arguments)
+    if before is None or before.name != "cmd":
         return None
-    config, colour, words = before
-    after = scan(words[1:], OPTIONS)
+    after = scan(before.words, OPTIONS)
     if after is None:
         return None
     values = _values(OPTIONS, after.found)
-    rest = words[1 + after.position :]
+    rest = before.words[after.position :]
     if values is None or not rest or any(values[name] for name in NOT_PLAIN):
         return None
-    return Submit(config, colour, values, rest)
+    return Submit(before.config, before.colour, values, rest)
 
 
 def parse(arguments: list[str]) -> Call | None:
     """`[global options] command [options and arguments]`; None for what typer has to look at."""
-    before = _globals(arguments)
-    if before is None or not before[2]:
+    before = _before(arguments)
+    command = None if before is None else find(before.name)
+    if before is None or command is None:
         return None
-    config, colour, words = before
-    command = find(words[0])
-    if command is None:
+    apart = _apart(before.words, command)
+    if apart is None:
         return None
-    given, found = _apart(words[1:], command)
-    options = None if found is None else _values(command.options, found)
-    rest = _assigned(given, command.arguments)
+    given, found = apart
+    options, rest = _values(command.options, found), _assigned(given, command.arguments)
     if options is None or rest is None:
         return None
-    return Call(config, colour, command, options | rest)
+    return Call(before.config, before.colour, command, options | rest)
 
 
 def name_in(arguments: list[str]) -> str | None:
     """The command that these are for; None if that is not plain."""
-    before = _globals(arguments)
-    return before[2][0] if before is not None and before[2] and before[2][0] in NAMES else None
+    before = _before(arguments)
+    return before.name if before is not None and before.name in NAMES else None
 
 
 def scan(words: list[str], options: tuple[Option, ...]) -> Scanned | None:
@@ -114,23 +112,34 @@ def scan(words: list[str], options: tuple[Option, ...]) -> Scanned | None:
     return Scanned(found, position, ended=False)
 
 
-def _globals(arguments: list[str]) -> tuple[str | None, str, list[str]] | None:
-    """The global options' values, and the words after them."""
+class _Before:
+    """The global options' values, the command's name, and the words after it."""
+
+    def __init__(self, config: str | None, colour: str, name: str, words: list[str]) -> None:
+        self.config = config
+        self.colour = colour
+        self.name = name
+        self.words = words
+
+
+def _before(arguments: list[str]) -> _Before | None:
+    """What is before the command's own words; None if that is not plain."""
     scanned = scan(arguments, GLOBAL)
     values = None if scanned is None else _values(GLOBAL, scanned.found)
     if scanned is None or values is None or values["colour"] not in COLOURS:
         return None
-    return values["config"], values["colour"], arguments[scanned.position :]
+    name, *words = arguments[scanned.position :] or [""]
+    return _Before(values["config"], values["colour"], name, words)
 
 
-def _apart(words: list[str], command: Command) -> tuple[list[str], list[tuple[Option, str]] | None]:
+def _apart(words: list[str], command: Command) -> tuple[list[str], list[tuple[Option, str]]] | None:
     """The words that are no options, and the options, which may stand among them; None for what is no option."""
     given: list[str] = []
     found: list[tuple[Option, str]] = []
     while words:
         scanned = scan(words, command.options)
         if scanned is None:
-            return given, None
+            return None
         found += scanned.found
         words = words[scanned.position :]
         if scanned.ended or command.ends_options:
@@ -158,7 +167,7 @@ def _assigned(words: list[str], arguments: tuple[Argument, ...]) -> dict[str, An
 def _values(options: tuple[Option, ...], found: list[tuple[Option, str]]) -> dict[str, Any] | None:
     """A value for each option; None if one is not plain."""
     values: dict[str, Any] = {
-        option.parameter: [] if option.kind == "many" else option.default for option in options
+        option.parameter: [] if option.kind in LISTS else option.default for option in options
     }
     for option, value in found:
         if option.kind == "many":

@@ -6,13 +6,13 @@ from kueue.cli.cluster import ONE_WORKER
 from kueue.cli.command import Argument, command, flag
 from kueue.cli.session import Session
 
-ONLY = (
+ONE_PROGRAM = (
     flag("server_only", ("--server-only",), "Only the server."),
     flag("worker_only", ("--worker-only",), "Only the worker."),
 )
 
 
-@command(*ONLY)
+@command(*ONE_PROGRAM)
 def up(session: Session, server_only: bool, worker_only: bool) -> int:
     """Start what belongs on this machine: worker and server."""
     from kueue.programs_here import start
@@ -21,7 +21,7 @@ def up(session: Session, server_only: bool, worker_only: bool) -> int:
     return 0
 
 
-@command(flag("kill", ("--kill",), "Interrupt running jobs; they start again later."), *ONLY)
+@command(flag("kill", ("--kill",), "Interrupt running jobs; they start again later."), *ONE_PROGRAM)
 def down(session: Session, kill: bool, server_only: bool, worker_only: bool) -> int:
     """End what up has started on this machine."""
     from kueue.programs_here import stop

@@ -24,8 +24,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kueue.cli.commands import FAMILIES
+
 MODULES = (
-    "kueue.cli.app",
+    *(f"kueue.cli.{module}" for modules in FAMILIES.values() for module in modules.values()),
     "kueue.cli.render.cluster",
     "kueue.cli.render.jobs",
     "kueue.cli.render.json_rows",

@@ -14,7 +14,7 @@ from kueue.cli import main, options
 from kueue.cli.awaiting import ending_line, exit_code
 from kueue.cli.commands import NAMES
 from kueue.cli.completion import candidates
-from kueue.cli.overview import BRIEFS
+from kueue.cli.overview import BRIEFS, ROOM
 from kueue.errors import UsageError
 from kueue.wire.messages import JobChange, Reason
 
@@ -90,8 +90,42 @@ def test_help_fits_one_screen_and_shows_families_and_exit_codes() -> None:
     assert all(len(line) <= 80 for line in lines)
     for wanted in ("Jobs", "Machines", "Kueue", "Exit codes", *NAMES):
         assert wanted in done.stdout
-    assert set(NAMES) == BRIEFS.keys()
-    assert "…" not in done.stdout
+    assert list(NAMES) == list(BRIEFS)
+    assert all(len(brief) < ROOM for brief in BRIEFS.values()), "columns would not be straight"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [("--help", 141), ("--version", 141), ("complete bash", 141), ("cmd --help", 1)],  # 1 is typer's
+)
+def test_a_command_whose_reader_has_gone_ends_in_silence(words: str, code: int) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "kueue", *words.split()],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (code, "")
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "complete bash"])
+def test_output_that_cannot_be_written_is_one_line_and_a_code(words: str) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "kueue", *words.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "kueue: can't write the output: No space left on device\n"
 
 
 def test_version_and_completion_scripts_need_neither_typer_nor_pydantic() -> None:

@@ -1,4 +1,4 @@
-"""`kueue cmd` where it is not as plain as `plain_cmd` wants it."""
+"""`kueue cmd` in the table of commands. A plain submit of one job does not come here: see `plain_cmd.py`."""
 
 from __future__ import annotations
 
