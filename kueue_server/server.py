@@ -29,6 +29,7 @@ from kueue_server.core.core import Core
 from kueue_server.core.events import LimitsChanged
 from kueue_server.desk import Desk
 from kueue_server.engine import TICK_SECONDS, Engine
+from kueue_server.farewell import farewell
 from kueue_server.journal.interface import Journal, JournalBrokenError
 from kueue_server.limits import changes, limits_of
 from kueue_server.overview import Overview
@@ -240,17 +241,8 @@ class Server:
         """Begin to end; says what becomes of workers and jobs."""
         counts = self.core.counts(self._loop.time())
         unfinished = counts.waiting + counts.pending + counts.offered
-        lines = []
-        if unfinished:
-            lines.append(f"{unfinished} jobs wait; they are kept for the next start of the server")
-        if counts.running and not workers:
-            lines.append(f"{counts.running} jobs run on; their workers wait for the server to come back")
-        elif counts.running and kill:
-            lines.append(f"{counts.running} running jobs are interrupted; they start again later")
-        elif counts.running:
-            lines.append(f"{counts.running} jobs run to their end; then their workers end")
         self._shutdown_task = self._loop.create_task(self._end(workers, kill))
-        return tuple(lines)
+        return farewell(unfinished, counts.running, workers=workers, kill=kill)
 
     async def _end(self, workers: bool, kill: bool) -> None:
         await self._settle()
