@@ -35,6 +35,8 @@ class Disk:
         """And of its queues."""
         self.forgotten = Forgotten()
         self.full = False
+        self.committed_at = 0.0
+        """When something was written last."""
         self.delays = delays
         self.commit_seconds = 0.002
 
@@ -121,6 +123,7 @@ class SimulatedJournal:
         for writes, _, _ in groups:
             for write in writes:
                 self.disk.apply(write)
+        self.disk.committed_at = self._process.world.now
         self._process.instruction()
         for _, done, _ in groups:
             self._process.loop.call_soon(done, None)

@@ -131,7 +131,7 @@ class SimulatedServer:
         self._ended()
 
     def _on_death(self) -> None:
-        self._truth.server_died(self._hosts, self.since)
+        self._truth.server_died(self._hosts, self.since, self.disk.committed_at)
         self._host.listening = None
 
     # ---------------------------------------------------------------- watching the core
@@ -146,7 +146,7 @@ class SimulatedServer:
         def handle_and_check(event: Event, now: float) -> list[Instruction]:
             sickness.before(core, event)
             watcher.before(core)
-            self._hear_ends(event)
+            self._hear_ends(core, event)
             instructions = handle(event, now)
             sickness.after(core, event)
             watcher.after(core, event)
@@ -185,9 +185,8 @@ class SimulatedServer:
                     self._sessions[event.session] = event.name
                     self._truth.server_heard(event.name, self.since)
             case WorkerHeard() | WorkerReported() | WorkerStatus():
-                name = self._sessions.get(event.session)
-                worker = None if name is None else core.find_worker(name)
-                if name is not None and isinstance(worker, int) and core.session_of(worker) == event.session:
+                name = self._worker_of(core, event.session)
+                if name is not None:
                     self._truth.server_heard(name, self.since)
             case ForgetWorkerRequested():
                 if not isinstance(core.find_worker(event.worker), int):
@@ -195,9 +194,15 @@ class SimulatedServer:
             case _:
                 pass
 
-    def _hear_ends(self, event: Event) -> None:
+    def _worker_of(self, core: Core, session: int) -> str | None:
+        """The worker whose session this is; None if it is over: what still comes of it counts for nothing."""
+        name = self._sessions.get(session)
+        worker = None if name is None else core.find_worker(name)
+        return name if isinstance(worker, int) and core.session_of(worker) == session else None
+
+    def _hear_ends(self, core: Core, event: Event) -> None:
         if isinstance(event, WorkerReported):
-            ends = event.report.finished
+            ends = event.report.finished if self._worker_of(core, event.session) is not None else ()
         elif isinstance(event, WorkerConnected):
             ends = event.finished
         else:

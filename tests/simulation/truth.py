@@ -173,12 +173,12 @@ class Truth:
             if any(self.offers[*job, fence].host == host for fence in fences):
                 self.forgotten.add(job)
 
-    def server_died(self, hosts: list[str], since: float) -> None:
-        """What it had not written down is gone, also that a lost worker had just been heard of again."""
+    def server_died(self, hosts: list[str], since: float, committed_at: float) -> None:
+        """What it had not written down (last at `committed_at`) is gone, also that a lost worker had been heard of
+        again: just before it died, or long before while its disk was full."""
         self.review_leases(hosts, since)
-        self.lost.update(
-            host for host, when in self.found.items() if self.world.now - when < UNWRITTEN_SECONDS
-        )
+        written = min(committed_at, self.world.now - UNWRITTEN_SECONDS)
+        self.lost.update(host for host, when in self.found.items() if when > written)
         self.found.clear()
 
     def review_leases(self, hosts: list[str], since: float) -> None:
@@ -227,6 +227,8 @@ class Truth:
         if (journal, job) in self.forgotten:
             return
         if is_retriable(run) and run.key in self.heard_ends:
+            if run.key in self.ended_by_pause:
+                return  # it crossed with the order to end it, which costs no try
             tries = self.tries.setdefault((journal, job), set())
             tries.add(fence)
             if len(tries) <= run.spec.max_retries:
