@@ -14,15 +14,19 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever reads us has had enough (`kueue logs 7 | head`); Python must not complain at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
         return 128 + 13
-    except OSError as error:  # of the flush: what a command meets itself has become a code already
+    except OSError as error:  # of our own output: what a command meets has become a code already
         sys.stderr.write(f"kueue: can't write the output: {error.strerror}\n")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
         return 1
     except KeyboardInterrupt:
         return 130
     return code
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _run(arguments: list[str]) -> int:

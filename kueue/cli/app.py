@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ from kueue import __version__
 from kueue.cli.commands import COLOURS, FAMILIES, GLOBAL, NAMES, find
 from kueue.cli.outcome import OURS, outcome
 from kueue.cli.overview import overview
-from kueue.cli.parameters import function_of, of_option, sign
+from kueue.cli.parameters import function_of, keyword, of_option, sign
 from kueue.cli.quick import name_in
 from kueue.cli.session import Session
 from kueue.errors import UsageError
@@ -53,14 +52,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-_VERSION = inspect.Parameter(
-    "version",
-    inspect.Parameter.KEYWORD_ONLY,
-    default=False,
-    annotation=Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
-    ],
-)
+_VERSION = typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
 
 
 def _global_options(context: typer.Context, config: str | None, colour: str, version: bool) -> None:
@@ -70,7 +62,7 @@ def _global_options(context: typer.Context, config: str | None, colour: str, ver
     context.obj = Session(config, colour)
 
 
-sign(_global_options, [*map(of_option, GLOBAL), _VERSION])
+sign(_global_options, [*map(of_option, GLOBAL), keyword("version", Annotated[bool, _VERSION], False)])
 
 
 def run(arguments: list[str]) -> int:

@@ -49,8 +49,7 @@ class Argument:
 
 class Command:
     """`call(session, **values)` is given a value for each option and argument, by parameter, and returns the exit
-    code. `ends_options`: all after the first word that is no
-    option are arguments, whatever they look like."""
+    code. `ends_options`: all after the first word that is no option are arguments, whatever they look like."""
 
     def __init__(
         self, call: Callable[..., int], parts: tuple[Option | Argument, ...], *, ends_options: bool

@@ -15,7 +15,6 @@ _TYPES = {"text": str, "number": int, "flag": bool, "many": list[str]}
 
 def function_of(command: Command) -> Callable[..., int]:
     """The function that typer is to call, with the session in its context."""
-
     parts: list[Option | Argument] = [*command.options, *command.arguments]
     lists = [part.parameter for part in parts if part.kind in LISTS]
 
@@ -32,8 +31,7 @@ def function_of(command: Command) -> Callable[..., int]:
 
 def sign(function: Callable[..., Any], parameters: Iterable[inspect.Parameter]) -> None:
     """Give a function these parameters after `context`, for typer to see."""
-    own = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-    found = [own, *parameters]
+    found = [keyword("context", typer.Context), *parameters]
     function.__signature__ = inspect.Signature(found)  # type: ignore[attr-defined]
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in found}
 
@@ -44,12 +42,7 @@ def of_option(option: Option) -> inspect.Parameter:
     if option.default is None:
         kind = kind | None
     shown = typer.Option(*option.flags, metavar=option.metavar, help=option.help)
-    return inspect.Parameter(
-        option.parameter,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=option.default,
-        annotation=Annotated[kind, shown],
-    )
+    return keyword(option.parameter, Annotated[kind, shown], option.default)
 
 
 def _of_argument(argument: Argument) -> inspect.Parameter:
@@ -58,9 +51,9 @@ def _of_argument(argument: Argument) -> inspect.Parameter:
     if argument.kind == "any":
         kind, default = kind | None, None
     shown = typer.Argument(metavar=argument.metavar, help=argument.help)
-    return inspect.Parameter(
-        argument.parameter,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=default,
-        annotation=Annotated[kind, shown],
-    )
+    return keyword(argument.parameter, Annotated[kind, shown], default)
+
+
+def keyword(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    """A keyword parameter; without a default it must be given."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

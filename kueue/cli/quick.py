@@ -62,8 +62,10 @@ def parse_submit(arguments: list[str]) -> Submit | None:
 def parse(arguments: list[str]) -> Call | None:
     """`[global options] command [options and arguments]`; None for what typer has to look at."""
     before = _before(arguments)
-    command = None if before is None else find(before.name)
-    if before is None or command is None:
+    if before is None:
+        return None
+    command = find(before.name)
+    if command is None:
         return None
     apart = _apart(before.words, command)
     if apart is None:

@@ -35,8 +35,6 @@ class Disk:
         """And of its queues."""
         self.forgotten = Forgotten()
         self.full = False
-        self.committed_at = 0.0
-        """When something was written last."""
         self.delays = delays
         self.commit_seconds = 0.002
 
@@ -72,6 +70,8 @@ class SimulatedJournal:
         self._queue: list[tuple[tuple[Write, ...], Done, bool]] = []
         self._committing: list[tuple[tuple[Write, ...], Done, bool]] = []
         self._broken: JournalBrokenError | None = None
+        self.waiting_since: float | None = None
+        """When the first of what is not written yet was to be written."""
         self._is_over = False  # as with the real one: after a failure nothing is written any more
         process.died.append(self._on_death)
 
@@ -83,6 +83,8 @@ class SimulatedJournal:
             self._process.loop.call_soon(done, self._broken)
             return
         self._queue.append((writes, done, give_up_when_full))
+        if self.waiting_since is None:
+            self.waiting_since = self._process.world.now
         if not self._committing:
             self._begin()
 
@@ -99,6 +101,8 @@ class SimulatedJournal:
                 self._process.loop.call_soon(done, JournalFullError("no space left on device"))
             if self._queue:
                 self._process.loop.call_later(1.0, self._try_again)
+            else:
+                self.waiting_since = None
             return
         self._committing, self._queue = self._queue, []
         seconds = self.disk.delays.uniform(0.0001, self.disk.commit_seconds)
@@ -123,7 +127,7 @@ class SimulatedJournal:
         for writes, _, _ in groups:
             for write in writes:
                 self.disk.apply(write)
-        self.disk.committed_at = self._process.world.now
+        self.waiting_since = self._process.world.now if self._queue else None
         self._process.instruction()
         for _, done, _ in groups:
             self._process.loop.call_soon(done, None)

@@ -131,7 +131,7 @@ class SimulatedServer:
         self._ended()
 
     def _on_death(self) -> None:
-        self._truth.server_died(self._hosts, self.since, self.disk.committed_at)
+        self._truth.server_died(self._hosts, self.since, self.journal.waiting_since)
         self._host.listening = None
 
     # ---------------------------------------------------------------- watching the core

@@ -173,12 +173,14 @@ class Truth:
             if any(self.offers[*job, fence].host == host for fence in fences):
                 self.forgotten.add(job)
 
-    def server_died(self, hosts: list[str], since: float, committed_at: float) -> None:
-        """What it had not written down (last at `committed_at`) is gone, also that a lost worker had been heard of
-        again: just before it died, or long before while its disk was full."""
+    def server_died(self, hosts: list[str], since: float, waiting_since: float | None) -> None:
+        """What it had not written down is gone, also that a lost worker had been heard of again: just before it died,
+        or long before if its disk was full (`waiting_since`: what it still had to write)."""
         self.review_leases(hosts, since)
-        written = min(committed_at, self.world.now - UNWRITTEN_SECONDS)
-        self.lost.update(host for host, when in self.found.items() if when > written)
+        unwritten = self.world.now - UNWRITTEN_SECONDS
+        if waiting_since is not None:
+            unwritten = min(unwritten, waiting_since)
+        self.lost.update(host for host, when in self.found.items() if when >= unwritten)
         self.found.clear()
 
     def review_leases(self, hosts: list[str], since: float) -> None:

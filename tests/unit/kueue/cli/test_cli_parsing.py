@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -19,10 +20,13 @@ from kueue.errors import UsageError
 from kueue.wire.messages import JobChange, Reason
 
 
-def run(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *words: str, env: dict[str, str] | None = None, stdout: int | IO[bytes] = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "kueue", *words],
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=60,
         stdin=subprocess.DEVNULL,
@@ -102,13 +106,7 @@ def test_a_command_whose_reader_has_gone_ends_in_silence(words: str, code: int) 
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "kueue", *words.split()],
-            stdout=writing,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-        )
+        done = run(*words.split(), stdout=writing)
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (code, "")
@@ -117,13 +115,7 @@ def test_a_command_whose_reader_has_gone_ends_in_silence(words: str, code: int) 
 @pytest.mark.parametrize("words", ["--help", "--version", "complete bash"])
 def test_output_that_cannot_be_written_is_one_line_and_a_code(words: str) -> None:
     with open("/dev/full", "wb") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "kueue", *words.split()],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-        )
+        done = run(*words.split(), stdout=full)
     assert done.returncode == 1
     assert done.stderr == "kueue: can't write the output: No space left on device\n"
 
