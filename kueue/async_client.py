@@ -275,9 +275,8 @@ class AsyncClient(AwaitedRequests):
         Raises:
             WaitTimeoutError: it has not finished within `timeout` seconds.
         """
-        async for done in self.as_completed(requests.id_of(job), timeout):
-            return done
-        raise AssertionError
+        (done,) = [done async for done in self.as_completed(requests.id_of(job), timeout)]
+        return done
 
     # ---------------------------------------------------------------- looking
 
@@ -355,6 +354,7 @@ class AsyncClient(AwaitedRequests):
     ) -> AsyncGenerator[Any, None]:
         """Perform the effects of an operation; yields what it emits, appends what it returns."""
         opened: dict[int, _Inboxes] = {}
+        is_over = False
         result: Any = None
         error: ConnectionLostError | ServerUnreachableError | None = None
         try:
@@ -364,6 +364,7 @@ class AsyncClient(AwaitedRequests):
                 except StopIteration as end:
                     if returned is not None:
                         returned.append(end.value)
+                    is_over = True
                     return
                 result, error = None, None
                 try:
@@ -390,7 +391,8 @@ class AsyncClient(AwaitedRequests):
             for rid, inboxes in opened.items():
                 inboxes.by_rid.pop(rid, None)
                 if self._link is not None and inboxes is self._inboxes and not inboxes.closed:
-                    self._link.send(Unwatch(rid))
+                    # Of what came to its end there is nothing more to be told: that may wait.
+                    self._link.send(Unwatch(rid), late=is_over)
             operation.close()
 
     def _send(self, message: Any, opened: dict[int, _Inboxes]) -> None:

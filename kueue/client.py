@@ -1,37 +1,32 @@
-"""The blocking client: runs the operations over one plain connection. Imports no asyncio.
+"""The blocking client: what can be asked of a server, in plain calls. Imports no asyncio.
 
-A watch that goes on (`as_completed`) and other requests share the connection: messages are sorted by their
-request's id. One thread at a time; a forked child connects anew.
+One thread at a time; a forked child connects anew.
 """
 
 from __future__ import annotations
 
 import os
-import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from kueue import __version__, operations, requests
+from kueue import operations, requests
+from kueue.blocking_driver import BlockingDriver
 from kueue.blocking_requests import BlockingRequests
-from kueue.errors import AuthenticationError, ServerUnreachableError, UsageError
+from kueue.errors import UsageError
 from kueue.indices import steps_of
 from kueue.job_handle import Job, SubmittedJobs, job_of_change, job_of_view, one_of
 from kueue.job_spec import ChangeOptions, JobOptions, JobSpec, Path, spec_of
-from kueue.operations import Close, Effect, Emit, Open, Operation, Receive, Send
+from kueue.operations import Operation
 from kueue.progress import SubmitCounter, counter_of
 from kueue.server_access import ServerAccess
-from kueue.wire.connection import SILENCE_SECONDS, BlockingConnection, ConnectionLostError
 from kueue.wire.messages import (
     ClusterState,
-    Heartbeat,
     JobChange,
     JobDetail,
     JobView,
     LogChunk,
     Selector,
     Stream,
-    Unwatch,
 )
 
 if TYPE_CHECKING:
@@ -39,9 +34,6 @@ if TYPE_CHECKING:
     from kueue.config import Config
 
 T = TypeVar("T")
-
-FAREWELL_SECONDS = 1.0
-"""How long ending a watch that nobody looks at any more may take."""
 
 
 class Client(BlockingRequests):
@@ -63,14 +55,8 @@ class Client(BlockingRequests):
         connect_timeout: float | None = None,
         on_retry: Callable[[str], None] | None = None,
     ) -> None:
-        self._connection: BlockingConnection | None = None
-        self._inboxes: dict[int, deque[Any] | None] = {}  # None: its connection is lost
-        self._next_rid = 1
-        self._on_retry = on_retry
         self._access = ServerAccess(config, address, secret, connect_timeout)
-        self._busy = False
-        self._abandoned: list[int] = []
-        self._process = os.getpid()
+        self._driver = BlockingDriver(self._access, on_retry)
 
     def __enter__(self) -> Client:
         return self
@@ -80,7 +66,7 @@ class Client(BlockingRequests):
 
     def close(self) -> None:
         """Close the connection; the next call makes another one."""
-        self._lose()
+        self._driver.lose()
 
     def connect(self) -> None:
         """Connect now, if there is no connection.
@@ -88,26 +74,7 @@ class Client(BlockingRequests):
         Raises:
             ServerUnreachableError, AuthenticationError, VersionError: why not.
         """
-        self._connect(None)
-
-    def _connect(self, patience: float | None) -> None:
-        if self._process != os.getpid():
-            self._process = os.getpid()
-            self._lose()  # our parent's; closing our descriptor of it says nothing to the server
-        if self._connection is not None:
-            return
-        dialing = self._access.dialing(self._on_retry, patience)
-        while True:
-            host, port = self._access.resolve()
-            try:
-                self._connection = BlockingConnection(
-                    host, port, self._access.secret, __version__, dialing.timeout
-                )
-            except (ServerUnreachableError, AuthenticationError) as error:
-                time.sleep(dialing.pause_after(error))
-            else:
-                self._access.reached()
-                return
+        self._driver.connect(None)
 
     # ---------------------------------------------------------------- submitting
 
@@ -239,7 +206,8 @@ class Client(BlockingRequests):
         Raises:
             WaitTimeoutError: it has not finished within `timeout` seconds.
         """
-        return next(iter(self.as_completed(requests.id_of(job), timeout)))
+        (done,) = self.as_completed(requests.id_of(job), timeout)
+        return done
 
     # ---------------------------------------------------------------- looking
 
@@ -310,122 +278,10 @@ class Client(BlockingRequests):
     # ---------------------------------------------------------------- driving operations
 
     def _run(self, operation: Operation[T]) -> T:
-        values = self._stream(operation)
-        while True:
-            try:
-                next(values)
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]
+        return self._driver.run(operation)
 
     def _stream(self, operation: Generator[Any, Any, T]) -> Generator[Any, None, T]:
-        """Perform the effects of an operation; yields what it emits."""
-        opened: set[int] = set()
-        result: Any = None
-        error: ConnectionLostError | ServerUnreachableError | None = None
-        try:
-            while True:
-                effect = operation.send(result) if error is None else operation.throw(error)
-                result, error = None, None
-                if isinstance(effect, Emit):
-                    yield effect.value
-                    continue
-                try:
-                    result = self._perform(effect, opened)
-                except (ConnectionLostError, ServerUnreachableError) as lost:
-                    error = lost
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        finally:
-            operation.close()
-            self._abandon(opened)
-
-    def _perform(self, effect: Effect, opened: set[int]) -> Any:
-        if self._busy:
-            raise UsageError("this client is in use already; make one for each thread")
-        self._busy = True
-        try:
-            self._say_farewells()
-            match effect:
-                case Open(patience):
-                    rid = self._open(patience)
-                    opened.add(rid)
-                    return rid
-                case Close(rid):
-                    opened.discard(rid)
-                    self._inboxes.pop(rid, None)
-                case Send(message):
-                    self._send(message)
-                case Receive():
-                    return self._receive(effect)
-        except (ConnectionLostError, KeyboardInterrupt):
-            # When a signal cuts in, half a message may have been sent or received.
-            self._lose()
-            raise
-        finally:
-            self._busy = False
-        return None
-
-    def _open(self, patience: float | None) -> int:
-        self._connect(patience)
-        rid = self._next_rid
-        self._next_rid += 1
-        self._inboxes[rid] = deque()
-        return rid
-
-    def _send(self, message: Any) -> None:
-        if self._connection is None or self._inboxes.get(message.rid) is None:
-            raise ConnectionLostError("the connection was lost meanwhile")
-        self._connection.send(message)
-
-    def _receive(self, effect: Receive) -> tuple[int, Any] | None:
-        deadline = None if effect.timeout is None else time.monotonic() + effect.timeout
-        while True:
-            for rid in effect.rids:
-                inbox = self._inboxes.get(rid)
-                if inbox is None:
-                    raise ConnectionLostError("the connection was lost meanwhile")
-                if inbox:
-                    return rid, inbox.popleft()
-            if self._connection is None:
-                raise ConnectionLostError("the connection was lost meanwhile")
-            left = 2 * SILENCE_SECONDS if deadline is None else deadline - time.monotonic()
-            message = self._connection.receive(max(0.0, left))
-            if message is None:
-                if deadline is not None and time.monotonic() >= deadline:
-                    return None
-            elif not isinstance(message, Heartbeat):
-                inbox = self._inboxes.get(message.rid)
-                if inbox is not None:
-                    inbox.append(message)
-
-    def _abandon(self, opened: set[int]) -> None:
-        """Forget ids that an operation left open. It may be the garbage collector that calls, at any moment:
-        then the server hears of it later."""
-        self._abandoned.extend(rid for rid in opened if self._inboxes.pop(rid, None) is not None)
-        if self._busy:
-            return
-        self._busy = True
-        try:
-            self._say_farewells()
-        except (ConnectionLostError, KeyboardInterrupt):
-            self._lose()
-        finally:
-            self._busy = False
-
-    def _say_farewells(self) -> None:
-        """End the watches that nobody looks at any more."""
-        while self._abandoned:
-            rid = self._abandoned.pop()
-            if self._connection is not None and self._process == os.getpid():
-                self._connection.send(Unwatch(rid), FAREWELL_SECONDS)
-
-    def _lose(self) -> None:
-        self._abandoned.clear()
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        for rid in self._inboxes:
-            self._inboxes[rid] = None
+        return self._driver.stream(operation)
 
 
 def as_completed(

@@ -12,13 +12,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from kueue.wire.messages import Range
 from kueue_server.core.core import Core
 from kueue_server.core.events import Event, Tick, TurnCame
 from kueue_server.core.instructions import Instruction, JobsChanged, JournalWrite
-from kueue_server.journal.interface import Journal, JournalBrokenError, JournalFullError
+from kueue_server.journal.interface import Journal, JournalBrokenError, JournalFullError, Write
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,24 @@ SLICE_SECONDS = 0.02
 """How long one run over the inbox may keep the loop; peers' bytes are read in between."""
 
 _WRITES: frozenset[type] = frozenset(get_args(JournalWrite))
+
+Done = Callable[[JournalBrokenError | None], None]
+
+
+class _WithWrite(NamedTuple):
+    """An event, and what is to be in the journal before anything that follows from it."""
+
+    event: Event
+    write: Write
+    done: Done
+
+
+class _Held(NamedTuple):
+    """What may leave when the group of this number is committed."""
+
+    group: int
+    instructions: list[Instruction]
+    told: list[Done]
 
 
 class Engine:
@@ -50,12 +68,12 @@ class Engine:
         self._loop = loop
         self._perform = perform
         self._broken = broken
-        self._inbox: deque[Event] = deque()
+        self._inbox: deque[Event | _WithWrite] = deque()
         self._scheduled = False
         self._stopped = False
-        # Instructions that wait for the journal, with the number of the group they wait for. They leave in
-        # the order of the core's decisions, so groups that changed nothing on disk queue up here as well.
-        self._outbox: deque[tuple[int, list[Instruction]]] = deque()
+        # Instructions that wait for the journal. They leave in the order of the core's decisions, so groups that
+        # changed nothing on disk queue up here as well.
+        self._outbox: deque[_Held] = deque()
         self._untold: dict[int, int] = {}  # jobs whose changes wait in the outbox -> how many of them
         self._untold_ranges: list[tuple[Range, ...]] = []
         self._last_group = 0
@@ -75,6 +93,14 @@ class Engine:
         if self._stopped:
             return
         self._inbox.append(event)
+        self._wake()
+
+    def post_with(self, event: Event, write: Write, done: Done) -> None:
+        """Queue an event that comes true with a write of its own: that and what the core decides of it are one
+        commit. `done` is told when that is made, after all that it lets out, or why it can't be."""
+        if self._stopped:
+            return
+        self._inbox.append(_WithWrite(event, write, done))
         self._wake()
 
     def _wake(self) -> None:
@@ -105,9 +131,14 @@ class Engine:
 
     def fail(self, error: JournalBrokenError) -> None:
         """The journal failed for good: let nothing out any more, and say so once."""
-        if not self._stopped:
-            self.stop()
-            self._broken(error)
+        if self._stopped:
+            return
+        told = [done for held in self._outbox for done in held.told]
+        told += [entry.done for entry in self._inbox if type(entry) is _WithWrite]
+        self.stop()
+        for done in told:
+            done(error)
+        self._broken(error)
 
     def _drain(self) -> None:
         self._scheduled = False
@@ -115,13 +146,20 @@ class Engine:
             return
         now = self._loop.time()
         self._take_tick(now)
-        writes: list[JournalWrite] = []
+        writes: list[Write] = []
         leaving: list[Instruction] = []
+        told: list[Done] = []
         try:
             while self._inbox:
-                event = self._inbox.popleft()
-                if type(event) is TurnCame:
+                entry = self._inbox.popleft()
+                if type(entry) is TurnCame:
                     self._turn_due = False
+                if type(entry) is _WithWrite:
+                    event, write, done = entry
+                    writes.append(write)
+                    told.append(done)
+                else:
+                    event = entry  # type: ignore[assignment]
                 for instruction in self.core.handle(event, now):
                     if type(instruction) in _WRITES:
                         writes.append(instruction)  # type: ignore[arg-type]
@@ -137,19 +175,19 @@ class Engine:
             # others is in the core already, and those behind it wait for their turn.
             if self._inbox:
                 self._wake()
-            self._pass_on(writes, leaving)
+            self._pass_on(writes, leaving, told)
 
-    def _pass_on(self, writes: list[JournalWrite], leaving: list[Instruction]) -> None:
+    def _pass_on(self, writes: list[Write], leaving: list[Instruction], told: list[Done]) -> None:
         if writes:
             self._last_group += 1
             group = self._last_group
-            self._keep_back(group, leaving)
+            self._keep_back(_Held(group, leaving, told))
             self._journal.write(
                 tuple(writes), lambda error: self._on_written(group, error), give_up_when_full=False
             )
         elif leaving:
             if self._outbox:
-                self._keep_back(self._last_group, leaving)
+                self._keep_back(_Held(self._last_group, leaving, told))
             else:
                 self._leave(leaving)
         if not self._inbox and not self._outbox:
@@ -169,19 +207,19 @@ class Engine:
             self._last_tick, self._tick_due = now, False
             self._inbox.appendleft(Tick(time.time(), late if slept else 0.0))
 
-    def _keep_back(self, group: int, instructions: list[Instruction]) -> None:
-        self._outbox.append((group, instructions))
+    def _keep_back(self, held: _Held) -> None:
+        self._outbox.append(held)
         untold = self._untold
-        for instruction in instructions:
+        for instruction in held.instructions:
             if type(instruction) is JobsChanged:
                 for job in instruction.jobs:
                     untold[job] = untold.get(job, 0) + 1
                 if instruction.ranges:
                     self._untold_ranges.append(instruction.ranges)
 
-    def _let_go(self, instructions: list[Instruction]) -> None:
+    def _let_go(self, held: _Held) -> None:
         untold = self._untold
-        for instruction in instructions:
+        for instruction in held.instructions:
             if type(instruction) is JobsChanged:
                 for job in instruction.jobs:
                     if untold[job] == 1:
@@ -190,7 +228,9 @@ class Engine:
                         untold[job] -= 1
                 if instruction.ranges:
                     self._untold_ranges.remove(instruction.ranges)
-        self._leave(instructions)
+        self._leave(held.instructions)
+        for done in held.told:
+            done(None)
 
     def _on_written(self, group: int, error: JournalFullError | JournalBrokenError | None) -> None:
         if self._stopped:
@@ -200,8 +240,8 @@ class Engine:
             self.fail(error)
             return
         self._committed = group
-        while self._outbox and self._outbox[0][0] <= self._committed and not self._stopped:
-            self._let_go(self._outbox.popleft()[1])
+        while self._outbox and self._outbox[0].group <= self._committed and not self._stopped:
+            self._let_go(self._outbox.popleft())
         if not self._inbox and not self._outbox:
             self._wake_idle()
 

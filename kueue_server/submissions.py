@@ -3,6 +3,11 @@
 A block of jobs is all or none. Its token makes a repeated submit harmless: the same token returns the same
 ids for seven days, also while the first one is still on its way to the disk. If some of its jobs wait for others, the
 core says first which these are.
+
+A few plain jobs that come when no others are on their way to the disk are told to the core at once, and are durable
+together with what it decides of them: a lone job that can start waits for one commit instead of two. They can't be
+refused any more when the disk is full, so that is done only where there is room for them. Jobs with keys go the long
+way, and nothing overtakes them: the core has to meet keys in the order of ids.
 """
 
 from __future__ import annotations
@@ -31,6 +36,9 @@ MAX_CONTEXT_BYTES = 4 * 1024 * 1024
 MAX_SPEC_BYTES = 4 * 1024 * 1024
 """Of a job as it is encoded; no system starts a program with as many arguments."""
 MAX_TOKEN_CHARACTERS = 128
+FEW_JOBS = 8
+FEW_JOBS_BYTES = 32 * 1024
+"""With their environments."""
 PORTION_OF_WAITS = 100
 """So many different ones the core looks up in one go; it takes about 3 ms."""
 MAX_AWAITED_RANGES = 1_000_000
@@ -89,6 +97,7 @@ class Submissions:
         self._expect = expect
         self.next_job = next_job
         self._in_flight: dict[str, _InFlight] = {}
+        self._being_written = 0
         self._keys = Keys(engine.core)
         self._encoder = msgspec.json.Encoder()
 
@@ -202,29 +211,50 @@ class Submissions:
 
     def _write_block(self, block: _Block, names: list[Name], pins: Pins) -> None:
         first, count = self.take_ids(len(block.encoded)), len(block.encoded)
-        flight = self._keys.take_off(names, first + count - 1)
         wall = time.time()
-        rows = AddJobs(
-            first=first,
-            submitted_at=wall,
-            specs=block.encoded,
-            context_of=tuple(spec.context for spec in block.jobs),
-            contexts=block.contexts,
-            token=block.token,
-            content_hash=block.content_hash,
+        event = JobsSubmitted(first, block.jobs, block.encoded, wall, pins[0] if pins else 0)
+        rows = self._journal.completed(
+            AddJobs(
+                first=first,
+                submitted_at=wall,
+                specs=block.encoded,
+                context_of=tuple(spec.context for spec in block.jobs),
+                contexts=block.contexts,
+                token=block.token,
+                content_hash=block.content_hash,
+            )
         )
+        if not names and not pins and self._may_come_at_once(rows):
+            self._come_at_once(event, rows)
+            return
+        flight = self._keys.take_off(names, first + count - 1)
 
         def written(reason: Reason | None) -> None:
             if reason is None:
-                self._come(
-                    JobsSubmitted(first, block.jobs, block.encoded, wall, pins[0] if pins else 0), pins
-                )
+                self._come(event, pins)
                 self.end_token(block.token, first, count, None)
             else:
                 self._give_up(block.token, pins, reason)
             self._keys.land(flight, durable=reason is None)
 
         self.write((rows,), written)
+
+    def _may_come_at_once(self, rows: AddJobs) -> bool:
+        return (
+            not self._being_written
+            and len(rows.specs) <= FEW_JOBS
+            and sum(map(len, rows.specs)) + sum(len(blob) for _, blob in rows.contexts) <= FEW_JOBS_BYTES
+            and self._journal.has_room
+        )
+
+    def _come_at_once(self, event: JobsSubmitted, rows: AddJobs) -> None:
+        def committed(error: JournalBrokenError | None) -> None:
+            if error is None:
+                self.end_token(rows.token, rows.first, len(rows.specs), None)
+            else:
+                self.end_token(rows.token, 0, 0, _why_not_written(error))
+
+        self._engine.post_with(event, rows, committed)
 
     def submit_array(self, message: SubmitArray, answer: Answer) -> None:
         """Take an array; `answer` is called once, when it is durable or refused."""
@@ -309,18 +339,11 @@ class Submissions:
 
     def write(self, blocks: tuple[AddJobs, ...], done: Callable[[Reason | None], None]) -> None:
         """Have blocks written in one transaction; `done` is told why not, if not."""
+        self._being_written += 1
 
         def written(error: JournalFullError | JournalBrokenError | None) -> None:
-            if error is None:
-                done(None)
-            elif isinstance(error, JournalFullError):
-                text = f"the server can't write its journal: {error}; nothing was submitted"
-                done(Reason("journal_full", text))
-            else:
-                text = (
-                    "the server's journal failed; whether the jobs were taken will be known after a restart"
-                )
-                done(Reason("journal_broken", text))
+            self._being_written -= 1
+            done(None if error is None else _why_not_written(error))
 
         self._journal.write(blocks, written, give_up_when_full=True)
 
@@ -373,6 +396,13 @@ class Submissions:
                     return refusal
                 return Reason(refusal.code, f"job {index + 1} of {len(specs)}: {refusal.text}")
         return None
+
+
+def _why_not_written(error: JournalFullError | JournalBrokenError) -> Reason:
+    if isinstance(error, JournalFullError):
+        return Reason("journal_full", f"the server can't write its journal: {error}; nothing was submitted")
+    text = "the server's journal failed; whether the jobs were taken will be known after a restart"
+    return Reason("journal_broken", text)
 
 
 def _refusal_of_contexts(contexts: tuple[bytes, ...]) -> Reason | None:

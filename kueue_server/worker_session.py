@@ -22,6 +22,7 @@ from kueue.wire.link import Link
 from kueue.wire.messages import (
     BATCH_BYTES,
     MAX_ITEMS,
+    Acknowledge,
     AttemptRef,
     FetchLog,
     FinishedAttempt,
@@ -223,9 +224,9 @@ class WorkerSession:
     # ---------------------------------------------------------------- to the worker
 
     def send(self, message: ToWorker) -> None:
-        """Send one message."""
+        """Send one message. No worker need be woken to hear that what it has told is durable."""
         self.last_sent = self._loop.time()
-        self.link.send(message)
+        self.link.send(message, late=type(message) is Acknowledge)
 
     def offer(self, instruction: OfferJobs) -> None:
         """Send offers, each context along with the first job of this session that refers to it."""

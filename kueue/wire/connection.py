@@ -40,6 +40,7 @@ class BlockingConnection:
 
     def __init__(self, host: str, port: int, secret: str, version: str, timeout: float = SECONDS) -> None:
         deadline = time.monotonic() + timeout
+        self._late = b""
         self._messages: deque[ToClient] = deque()
         self._decoder = FrameDecoder(HANDSHAKE_FRAME)
         handshake: ClientHandshake | None = None
@@ -94,7 +95,8 @@ class BlockingConnection:
         Raises:
             ConnectionLostError: it could not be sent.
         """
-        left = memoryview(frame(codec.encode(message)))
+        left = memoryview(self._late + frame(codec.encode(message)))
+        self._late = b""
         moved = time.monotonic()
         while left:
             wants = select.POLLIN
@@ -110,6 +112,10 @@ class BlockingConnection:
                 raise ConnectionLostError(_text(error)) from None
             self._wait(max(moved, self._heard) + silence, wants, "takes no more requests")
             self._read()
+
+    def send_late(self, message: msgspec.Struct) -> None:
+        """Send a message together with the next one: the server need not be woken for it."""
+        self._late += frame(codec.encode(message))
 
     def receive(self, timeout: float, silence: float = SILENCE_SECONDS) -> ToClient | None:
         """The next message; None after `timeout` seconds without one.

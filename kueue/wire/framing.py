@@ -29,7 +29,7 @@ class FrameDecoder:
         """
         return list(self.frames(data))
 
-    def frames(self, data: bytes) -> Iterator[bytes]:
+    def frames(self, data: bytes | memoryview) -> Iterator[bytes]:
         """As `feed`, one after the other: `limit` may change between two of them."""
         buffer = self._buffer
         buffer += data

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -32,6 +33,8 @@ WRITE_BYTES = 256 * 1024
 LOW_WATER_BYTES = 64 * 1024
 TURN_SECONDS = 0.02
 """How long the requests of one peer may keep the loop, if they are taken in turns."""
+LATE_SECONDS = 0.05
+READ_BYTES = 256 * 1024
 
 
 class Handler(Protocol):
@@ -46,7 +49,18 @@ class Handler(Protocol):
         ...
 
 
-class Link(asyncio.Protocol):
+class _OfThread(threading.local):
+    """Where a loop puts the bytes that it reads, whosever they are: it has them taken before it reads the next. Bytes
+    objects instead would be memory from the system, and given back to it, for each message."""
+
+    def __init__(self) -> None:
+        self.received = memoryview(bytearray(READ_BYTES))
+
+
+_of_thread = _OfThread()
+
+
+class Link(asyncio.BufferedProtocol):
     """One connection. Made by `connect` or `Listener`; before the handshake is done nobody else sees it."""
 
     def __init__(self, established: Callable[[Link], Handler]) -> None:
@@ -76,6 +90,7 @@ class Link(asyncio.Protocol):
         self._out: deque[bytes | memoryview] = deque()
         self._out_bytes = 0
         self._flushing = False
+        self._late: asyncio.TimerHandle | None = None
         self._held = False  # nothing is to be taken from the peer: the owner says so
         self._resting = False  # nor now: it gets its next turn later
         self._reads = True
@@ -91,19 +106,24 @@ class Link(asyncio.Protocol):
             return self._out_bytes
         return self._out_bytes + self._transport.get_write_buffer_size()
 
-    def send(self, message: msgspec.Struct) -> None:
-        """Send a message. What is sent in one run of the loop leaves in one write, if it is not very much."""
-        self.send_encoded(codec.encode(message))
+    def send(self, message: msgspec.Struct, *, late: bool = False) -> None:
+        """Send a message. What is sent in one run of the loop leaves in one write, if it is not very much. A `late`
+        one goes with the next that is not, or in a while: the peer need not be woken for it."""
+        self.send_encoded(codec.encode(message), late=late)
 
-    def send_encoded(self, body: bytes) -> None:
+    def send_encoded(self, body: bytes, *, late: bool = False) -> None:
         """Send the body of a frame."""
         if self._closing or self._transport is None:
             return
         self._out.append(frame(body))
         self._out_bytes += len(body) + 4
-        if not self._flushing:
+        if self._flushing:
+            return
+        if not late:
             self._flushing = True
             self._loop.call_soon(self._flush)
+        elif self._late is None:
+            self._late = self._loop.call_later(LATE_SECONDS, self._flush)
 
     def pause_reading(self) -> None:
         """Take no more from the peer for now."""
@@ -140,12 +160,16 @@ class Link(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.address = str(peer[0]) if peer else ""
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where to put the next bytes."""
+        return _of_thread.received
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Bytes arrived."""
         self.last_received = self._loop.time()
-        self._take(data)
+        self._take(_of_thread.received[:nbytes])
 
-    def _take(self, data: bytes) -> None:
+    def _take(self, data: bytes | memoryview) -> None:
         turn_ends_at = self._loop.time() + TURN_SECONDS
         try:
             for body in self._decoder.frames(data):
@@ -188,6 +212,8 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection is gone."""
         self._closing = True
+        if self._late is not None:
+            self._late.cancel()
         self._out.clear()
         self._out_bytes = 0
         error = self._error or exc
@@ -228,6 +254,9 @@ class Link(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flushing = False
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
         if self._closing:
             return
         self._write()

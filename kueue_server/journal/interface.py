@@ -83,6 +83,20 @@ class Journal(Protocol):
         `done(JournalFullError)` instead of waiting for room; `done(JournalBrokenError)` is final for all."""
         ...
 
+    def completed(self, block: AddJobs) -> AddJobs:
+        """The block with the time of its token, and with every context that its jobs refer to.
+
+        Raises:
+            KeyError: a context is neither in the block nor known. ValueError: a job refers to none.
+        """
+        ...
+
+    @property
+    def has_room(self) -> bool:
+        """Is there room on the disk, taken up ahead, for more than a small group? Then that does not fail for
+        lack of room; where there is none, it may or may not."""
+        ...
+
     @property
     def pending_bytes(self) -> int:
         """Approximate size of what is queued and not committed."""

@@ -46,6 +46,8 @@ MAX_TAIL_BYTES = 256 * 1024 * 1024
 """Bytes of output ends that are kept in all; the oldest go first."""
 MAX_CACHED_CONTEXTS = 1024
 _STATES = {state.value: state for state in JobState}
+SMALL_GROUP_BYTES = 128 * 1024
+"""More than the pages that a few jobs of some kilobytes, their context and their progress are on."""
 EPOCH_STEP = 100_000
 """A new epoch's ids begin at the next multiple, so that people can tell them from those of the lost time."""
 
@@ -209,11 +211,11 @@ class SqliteJournal:
             KeyError: jobs refer to a context that is neither in the group nor known here.
             ValueError: some refer to none, or not by a SHA-256 in hex.
         """
-        writes = tuple(self._complete(write) if isinstance(write, AddJobs) else write for write in writes)
+        writes = tuple(self.completed(write) if isinstance(write, AddJobs) else write for write in writes)
         self._writer.write(writes, done, give_up_when_full=give_up_when_full)
 
-    def _complete(self, block: AddJobs) -> AddJobs:
-        """The block with the time of its token, and with every context it refers to.
+    def completed(self, block: AddJobs) -> AddJobs:
+        """The block with the time of its token, and with every context it refers to; see `interface.Journal`.
 
         The row of a context that was known when the client asked may be gone, or go by a drop that is queued
         before this block; so each block brings its own.
@@ -233,6 +235,11 @@ class SqliteJournal:
                 raise KeyError(f"jobs {block.first} and on refer to an unknown context, {digest}")
             sent[digest] = content
         return msgspec.structs.replace(block, contexts=tuple(sent.items()))
+
+    @property
+    def has_room(self) -> bool:
+        """Room for a small group is on the disk already."""
+        return self._writer.room_bytes >= SMALL_GROUP_BYTES
 
     @property
     def pending_bytes(self) -> int:

@@ -84,6 +84,7 @@ class Writer:
         self._broken: JournalBrokenError | None = None
         self._full_since: str | None = None
         self.pending_bytes = 0
+        self._ahead_bytes = 0  # of the WAL, when it was last looked after
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
@@ -107,6 +108,13 @@ class Writer:
                 return
             self._reads.append((query, done))
             self._wake.notify()
+
+    @property
+    def room_bytes(self) -> int:
+        """About how much of the WAL is written ahead, and neither used nor meant for what is queued."""
+        if self._full_since is not None:
+            return 0
+        return self._ahead_bytes - self._untended_bytes - self.pending_bytes
 
     @property
     def broken(self) -> bool:
@@ -294,9 +302,11 @@ class Writer:
                 self._wal = WalFile(self._wal_path, self._page_bytes)
             used = self._wal.used_bytes()
             if used >= (4 * CHECKPOINT_BYTES if self._groups else CHECKPOINT_BYTES):
+                self._ahead_bytes = 0  # what there is then will be known after the next commit
                 self._checkpoint([], truncate=self._wal.size() > 5 * CHECKPOINT_BYTES)
             else:
                 self._wal.write_ahead(used)
+                self._ahead_bytes = self._wal.size() - used
         except OSError as error:
             self._break([], error)
         self._untended_bytes = 0

@@ -218,7 +218,7 @@ class Transport(asyncio.Transport):
         self._paused = False
         unread, self._unread = self._unread, []
         for data in unread:
-            self._link.data_received(data)
+            self._take(data)
 
     def close(self) -> None:
         if not self.closed and self.process.alive:
@@ -267,10 +267,18 @@ class Transport(asyncio.Transport):
     def _receive(self, data: bytes) -> None:
         if self.closed:
             return
-        if self._paused:
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """Have the link read, for as long as it wants to."""
+        while data and not self._paused and not self.closed:
+            room = self._link.get_buffer(len(data))
+            size = min(len(room), len(data))
+            room[:size] = data[:size]
+            data = data[size:]
+            self._link.buffer_updated(size)
+        if data:
             self._unread.append(data)
-        else:
-            self._link.data_received(data)
 
     def _ended_by_peer(self) -> None:
         if not self.closed:

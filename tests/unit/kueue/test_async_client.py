@@ -146,6 +146,13 @@ async def test_a_canceled_wait_ends_its_watch(server: ClientsServer, client: Asy
     assert (await client.counts()).pending == 1
 
 
+async def test_a_wait_that_is_over_ends_its_watch(server: ClientsServer, client: AsyncClient) -> None:
+    await client.submit(["true"])
+    server.change(1, "succeeded")
+    assert (await client.wait(1)).succeeded
+    await asyncio.to_thread(server.until, lambda: server.watching == 0)
+
+
 async def test_a_loop_that_is_left_ends_its_watch(server: ClientsServer, client: AsyncClient) -> None:
     jobs = await client.submit_many(specs(2))
     server.change(1, "succeeded")

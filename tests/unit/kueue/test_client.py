@@ -266,7 +266,6 @@ def test_jobs_come_as_they_are_completed(server: ClientsServer, client: Client) 
     assert (second.id, second.state, second.succeeded) == (1, "failed", False)
     server.change(3, "canceled")
     assert [job.state for job in completed] == ["canceled"]
-    server.until(lambda: server.watching == 0)
 
 
 def test_other_requests_go_over_the_connection_while_a_watch_goes_on(
@@ -366,6 +365,20 @@ def test_a_watch_that_is_left_is_ended_at_the_server(server: ClientsServer, clie
     server.until(lambda: server.watching == 0)
     assert len(server.of(Unwatch)) == 1
     assert client.counts().pending == 2
+
+
+def test_a_wait_that_is_over_is_ended_at_the_server_with_the_next_request(
+    server: ClientsServer, client: Client
+) -> None:
+    job = client.submit(["true"])
+    server.change(1, "succeeded")
+    assert client.wait(job).succeeded
+    assert list(client.as_completed(job)) == [job]
+    assert len(server.of(Unwatch)) == 1
+    client.counts()
+    server.until(lambda: server.watching == 0)
+    order = [type(message) for message in server.received if isinstance(message, Watch | Unwatch)]
+    assert order == [Watch, Unwatch, Watch, Unwatch]
 
 
 def test_a_fresh_snapshot_after_resync_tells_nobody_twice(server: ClientsServer, client: Client) -> None:

@@ -126,6 +126,43 @@ async def test_events_of_one_run_of_the_loop_share_one_group() -> None:
     assert [writes for writes, _ in bench.journal.groups] == [(save(1), save(2))]
 
 
+async def test_what_comes_with_a_write_of_its_own_is_one_commit_with_what_follows_from_it() -> None:
+    bench = Bench([save(1), told(1)], [save(2), told(2)])
+    heard: list[Any] = []
+    block = save(0)
+    bench.engine.post(Tick(0.0))
+    bench.engine.post_with(Tick(0.0), block, lambda error: heard.append((error, list(bench.performed))))
+    await asyncio.sleep(0)
+    assert [writes for writes, _ in bench.journal.groups] == [(save(1), block, save(2))]
+    assert (heard, bench.performed) == ([], [])
+    bench.journal.commit()
+    assert heard == [(None, [told(1), told(2)])]
+
+
+async def test_a_write_that_is_no_news_to_anybody_is_committed_and_told() -> None:
+    bench = Bench([])
+    heard: list[Any] = []
+    bench.engine.post_with(Tick(0.0), save(0), heard.append)
+    await asyncio.sleep(0)
+    bench.journal.commit()
+    assert heard == [None]
+
+
+@pytest.mark.parametrize("handled", [True, False])
+async def test_who_waits_for_a_write_is_told_that_the_journal_broke(handled: bool) -> None:
+    bench = Bench([save(1), told(1)])
+    heard: list[Any] = []
+    error = JournalBrokenError("fsync")
+    bench.engine.post_with(Tick(0.0), save(0), heard.append)
+    if handled:
+        await asyncio.sleep(0)
+        bench.journal.commit(error)
+    else:
+        bench.engine.fail(error)
+    assert heard == [error]
+    assert (bench.performed, bench.broken) == ([], [error])
+
+
 async def test_a_broken_journal_ends_everything_and_lets_nothing_out() -> None:
     bench = Bench([save(1), told(1)], [told(2)])
     await bench.post()

@@ -41,6 +41,17 @@ class Desk:
             self.core.check_invariants()
         self.events.clear()
 
+    has_room = True
+
+    def completed(self, block: AddJobs) -> AddJobs:
+        """The journal's part."""
+        return block
+
+    def post_with(self, event: Any, write: AddJobs, done: Callable[[Any], None]) -> None:
+        """The engine's part: a commit of its own."""
+        self.post(event)
+        self.write((write,), done, give_up_when_full=False)
+
     def write(self, writes: Sequence[Any], done: Callable[[Any], None], *, give_up_when_full: bool) -> None:
         """The journal's part."""
         self.writes.append((writes[0], done))
@@ -98,6 +109,19 @@ def test_a_key_that_is_being_written_is_waited_for() -> None:
     assert len(desk.commit().specs) == 1  # the core has not heard of the first one yet
     desk.hear()
     assert desk.answers == [(1, 1, None), (2, 1, None)]
+
+
+def test_who_needs_no_key_does_not_come_to_the_core_before_those_who_do() -> None:
+    desk = Desk()
+    desk.submit("a", token="1")
+    desk.submit("", token="2")
+    desk.hear()
+    desk.commit()
+    desk.submit("a", token="3")  # the core has not heard of the first one yet
+    desk.commit()
+    desk.hear()
+    assert desk.writes == []
+    assert desk.answers == [(1, 1, None), (0, 0, None), (2, 1, None)]
 
 
 def test_if_that_fails_it_is_as_if_nobody_had_asked() -> None:

@@ -19,7 +19,7 @@ from kueue_server.journal.interface import (
     JournalFullError,
     KnownToken,
 )
-from kueue_server.submissions import Submissions
+from kueue_server.submissions import FEW_JOBS, FEW_JOBS_BYTES, Submissions
 
 CONTEXT = b'{"env":[]}'
 DIGEST = hashlib.sha256(CONTEXT).hexdigest()
@@ -39,15 +39,21 @@ class FakeEngine:
     def __init__(self) -> None:
         self.core = FakeCore()
         self.events: list[Event] = []
+        self.along: list[tuple[AddJobs, Callable[[Any], None]]] = []
 
     def post(self, event: Event) -> None:
         self.events.append(event)
 
+    def post_with(self, event: Event, write: AddJobs, done: Callable[[Any], None]) -> None:
+        self.events.append(event)
+        self.along.append((write, done))
+
 
 class FakeJournal:
-    """Commits when told to, and then knows tokens and contexts."""
+    """Commits when told to, and then knows tokens and contexts. Has room taken up ahead if a test says so."""
 
     def __init__(self) -> None:
+        self.has_room = False
         self.queue: list[tuple[AddJobs, Callable[[Any], None]]] = []
         self.tokens: dict[str, KnownToken] = {}
         self.contexts: dict[str, bytes] = {}
@@ -57,6 +63,9 @@ class FakeJournal:
     ) -> None:
         assert give_up_when_full
         self.queue.append((writes[0], done))
+
+    def completed(self, block: AddJobs) -> AddJobs:
+        return block
 
     def commit(self, error: JournalFullError | JournalBrokenError | None = None) -> AddJobs:
         block, done = self.queue.pop(0)
@@ -185,3 +194,59 @@ def test_an_empty_block_or_token_is_refused() -> None:
     desk.submit()
     desk.submit("a", token="")
     assert [code for _, _, code in desk.answers] == ["bad_block", "bad_token"]
+
+
+def test_a_few_jobs_come_at_once_where_there_is_room_and_are_answered_when_durable() -> None:
+    desk = Desk(next_job=5)
+    desk.journal.has_room = True
+    desk.submit("a", "b")
+    (event,) = desk.engine.events
+    assert isinstance(event, JobsSubmitted)
+    ((block, committed),) = desk.engine.along
+    assert (event.first, event.encoded) == (5, block.specs)
+    assert (desk.answers, desk.journal.queue) == ([], [])
+    committed(None)
+    assert desk.answers == [(5, 2, None)]
+
+
+def test_the_same_token_while_its_job_has_come_and_is_not_durable_waits() -> None:
+    desk = Desk()
+    desk.journal.has_room = True
+    desk.submit("a")
+    desk.submit("a")
+    ((_, committed),) = desk.engine.along
+    assert desk.answers == []
+    committed(None)
+    assert desk.answers == [(1, 1, None), (1, 1, None)]
+
+
+def test_who_came_at_once_to_a_journal_that_breaks_is_not_acknowledged() -> None:
+    desk = Desk()
+    desk.journal.has_room = True
+    desk.submit("a")
+    ((_, committed),) = desk.engine.along
+    committed(JournalBrokenError("fsync"))
+    assert desk.answers == [(0, 0, "journal_broken")]
+
+
+def test_nothing_comes_at_once_before_the_jobs_that_are_being_written() -> None:
+    desk = Desk()
+    desk.submit("a", token="1")
+    desk.journal.has_room = True
+    desk.submit("b", token="2")
+    assert desk.engine.events == []
+    assert [desk.journal.commit().first for _ in range(2)] == [1, 2]
+    desk.submit("c", token="3")
+    assert [event.first for event in desk.engine.events if isinstance(event, JobsSubmitted)] == [1, 2, 3]
+    assert [block.first for block, _ in desk.engine.along] == [3]
+
+
+def test_many_jobs_and_large_ones_may_be_refused_by_a_full_disk_so_they_do_not_come_before() -> None:
+    desk = Desk()
+    desk.journal.has_room = True
+    for number, names in enumerate((["a"] * (FEW_JOBS + 1), ["x" * FEW_JOBS_BYTES])):
+        desk.submit(*names, token=str(number))
+        assert desk.engine.events == []
+        desk.journal.commit(JournalFullError("no space left"))
+    assert [code for _, _, code in desk.answers] == ["journal_full", "journal_full"]
+    assert (desk.engine.events, desk.engine.along) == ([], [])

@@ -20,7 +20,7 @@ from kueue.wire import handshake
 from kueue.wire.codec import encode
 from kueue.wire.connection import BlockingConnection, ConnectionLostError, RefusedError
 from kueue.wire.framing import frame
-from kueue.wire.messages import Backup, Done, ListWorkers
+from kueue.wire.messages import Backup, Done, ListWorkers, Unwatch
 from kueue.wire.tls import server_context
 from tests.support.lab import free_port
 from tests.support.scripted_clients_server import SECRET, clients_server
@@ -70,6 +70,21 @@ def test_messages_go_both_ways() -> None:
         connection.close()
         with pytest.raises(ConnectionLostError):
             connection.send(ListWorkers(6))
+
+
+def test_a_late_message_goes_with_the_next_one_in_its_order() -> None:
+    with clients_server() as server:
+        connection = connect(server.port)
+        connection.send_late(Unwatch(4))
+        assert connection.receive(0.1) is None
+        assert server.received == []
+        connection.send(ListWorkers(5))
+        assert connection.receive(10) is not None
+        assert server.received == [Unwatch(4), ListWorkers(5)]
+        connection.send(ListWorkers(6))
+        assert connection.receive(10) is not None
+        assert server.received[2:] == [ListWorkers(6)]
+        connection.close()
 
 
 def test_a_message_of_megabytes_gets_through_while_the_server_talks() -> None:

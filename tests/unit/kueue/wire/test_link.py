@@ -190,6 +190,37 @@ async def test_what_is_sent_in_one_run_of_the_loop_leaves_in_one_write(
 
 
 @on_both_loops
+async def test_a_late_message_goes_with_the_next_one_in_its_order(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "LATE_SECONDS", 3600.0)
+    link, _ = await server.connect()
+    await accepted(server)
+    for rid in (1, 2):
+        link.send(ListWorkers(rid), late=True)
+    await asyncio.sleep(0.05)
+    assert server.peers[0].messages == []
+    assert link.queued_bytes > 0
+    link.send(ListWorkers(3))
+    await server.peers[0].until(lambda: len(server.peers[0].messages) == 3)
+    assert server.peers[0].messages == [ListWorkers(rid) for rid in (1, 2, 3)]
+    link.send(ListWorkers(4), late=True)
+    link.close()
+    await server.peers[0].until(lambda: bool(server.peers[0].errors))
+    assert server.peers[0].messages[3:] == [ListWorkers(4)]
+
+
+@on_both_loops
+async def test_a_late_message_goes_by_itself_after_a_while(server: Server) -> None:
+    link, _ = await server.connect()
+    await accepted(server)
+    for rid in (1, 2):
+        link.send(ListWorkers(rid), late=True)
+        await server.peers[0].until(lambda rid=rid: len(server.peers[0].messages) == rid)  # type: ignore[misc]
+    link.close()
+
+
+@on_both_loops
 async def test_close_sends_what_is_queued_first(server: Server) -> None:
     link, _ = await server.connect()
     await accepted(server)

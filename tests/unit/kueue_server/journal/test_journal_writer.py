@@ -12,8 +12,9 @@ from typing import Any
 
 from kueue.job import JobState
 from kueue_server.core.instructions import SaveJob
-from kueue_server.journal import writer
+from kueue_server.journal import wal, writer
 from kueue_server.journal.interface import AddJobs, JournalBrokenError, JournalFullError
+from tests.support.waiting import wait_for
 
 Block = Callable[..., AddJobs]
 
@@ -76,6 +77,43 @@ async def test_a_full_disk_is_told_to_submitters_and_waited_out_for_the_rest(
     jobs = {job.job: job for job in bench.reopen().restored_jobs()}
     assert list(jobs) == [1, 4]
     assert jobs[1].progress == b'{"later":1}'
+
+
+async def until_tended(bench: Any) -> None:
+    """The writer has looked after the WAL since the last commit."""
+    await asyncio.to_thread(wait_for, "it is tended", lambda: not bench.journal._writer._untended_bytes)
+
+
+async def test_there_is_room_once_some_was_taken_up_ahead_and_none_when_the_disk_is_full(
+    bench: Any, make_block: Block, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(writer, "RETRY_SECONDS", 0.05)
+    assert not bench.journal.has_room
+    await bench.write(make_block(1, b"{}"))
+    await until_tended(bench)
+    assert bench.journal.has_room
+    room = bench.journal._writer.room_bytes
+    many = (b'{"x":"' + b"y" * 1000 + b'"}',) * 1000
+    writing = asyncio.ensure_future(bench.write(make_block(2, *many)))
+    await asyncio.sleep(0)
+    assert bench.journal._writer.room_bytes < room - 1_000_000
+    assert not bench.journal.has_room
+    assert await writing is None
+    await until_tended(bench)
+    assert bench.journal.has_room
+    limit_pages(bench, bench.journal._connection.execute("PRAGMA page_count").fetchone()[0])
+    refused = await bench.write(make_block(1002, *many), give_up_when_full=True)
+    assert isinstance(refused, JournalFullError)
+    assert not bench.journal.has_room
+
+
+async def test_nobody_counts_on_room_where_the_disk_has_little(
+    bench: Any, make_block: Block, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(wal, "LEAST_FREE_BYTES", 1 << 60)
+    await bench.write(make_block(1, b"{}"))
+    await until_tended(bench)
+    assert not bench.journal.has_room
 
 
 async def test_after_an_error_of_the_disk_nothing_is_acknowledged_any_more(
