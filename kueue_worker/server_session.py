@@ -197,12 +197,13 @@ class ServerSession:
             self._link.close()
 
     async def leave(self, message: Leaving, seconds: float) -> None:
-        """Say good-bye, end the session, wait a moment for the last bytes to leave."""
+        """Say good-bye, and wait a moment for the server to end the session: first it acknowledges what it was told."""
         self._leaving = True
         if self._link is None:
             return
+        if self._journal is None:  # not taken yet
+            self._link.close()
         self.send(message)
-        self._link.close()
         try:
             async with asyncio.timeout(seconds):
                 await self._closed.wait()

@@ -33,7 +33,8 @@ WRITE_BYTES = 256 * 1024
 LOW_WATER_BYTES = 64 * 1024
 TURN_SECONDS = 0.02
 """How long the requests of one peer may keep the loop, if they are taken in turns."""
-LATE_SECONDS = 0.05
+LATE_SECONDS = 0.02
+"""At most so long a late message waits for one to go with."""
 READ_BYTES = 256 * 1024
 
 

@@ -54,15 +54,21 @@ REGISTER = Register("w1", "host", "0.1.0", "k1", "b1", Capacity(1, 100, 1), Syst
 
 
 class Peer:
-    """One session as the server sees it."""
+    """One session as the server sees it. `last_words`: what it sends before it lets a worker go that leaves."""
 
     def __init__(self, link: Link) -> None:
         self.link = link
+        self.last_words: list[Any] = []
+        self.lets_go = True
         self.received: asyncio.Queue[Any] = asyncio.Queue()
         self.closed = asyncio.Event()
 
     def on_message(self, message: Any) -> None:
         self.received.put_nowait(message)
+        if isinstance(message, Leaving) and self.lets_go:
+            for word in self.last_words:
+                self.link.send(word, late=True)
+            self.link.close()
 
     def on_closed(self, error: BaseException | None) -> None:
         self.closed.set()
@@ -403,6 +409,27 @@ async def test_leaving_delivers_what_was_told(lab: Lab) -> None:
         assert isinstance(await peer.next(), Report)
         assert await peer.next() == Leaving(text="bye")
         await asyncio.wait_for(peer.closed.wait(), 15)
+
+
+async def test_who_leaves_hears_what_the_server_still_had_to_acknowledge(lab: Lab) -> None:
+    session = lab.session()
+    async with Running(session):
+        peer = await lab.welcomed()
+        refs = (AttemptRef(1, 10),)
+        peer.last_words = [Acknowledge(refs)]
+        await session.leave(Leaving(), 5.0)
+        assert await lab.event() == e.Acknowledged(refs)
+        assert await lab.event() == e.ServerGone()
+
+
+async def test_who_leaves_does_not_wait_for_a_server_that_says_nothing(lab: Lab) -> None:
+    session = lab.session()
+    async with Running(session):
+        peer = await lab.welcomed()
+        peer.lets_go = False
+        await session.leave(Leaving(), 0.2)
+        assert await lab.event() == e.ServerGone()
+        assert await peer.next() == Leaving()
 
 
 @pytest.mark.parametrize(
