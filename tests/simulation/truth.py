@@ -106,8 +106,10 @@ class Truth:
     """For how long the server was frozen, less what it need not notice of each time."""
     settled: dict[tuple[str, int], FenceKey] = field(default_factory=dict)
     """Jobs of whose current attempt the server has acknowledged an end of its own."""
-    heard_ends: set[FenceKey] = field(default_factory=set)
-    """Attempts whose end the server has heard of while they were the newest."""
+    heard_ends: dict[FenceKey, float] = field(default_factory=dict)
+    """Attempts whose end the server has heard of while they were the newest, and when."""
+    forgotten_ends: set[FenceKey] = field(default_factory=set)
+    """Those of them that it may not have written down before it died."""
     tries: dict[tuple[str, int], set[int]] = field(default_factory=dict)
     """Of jobs that are to be tried again, the fences of attempts that failed by themselves and were acknowledged."""
     forgotten: set[tuple[str, int]] = field(default_factory=set)
@@ -174,14 +176,15 @@ class Truth:
                 self.forgotten.add(job)
 
     def server_died(self, hosts: list[str], since: float, waiting_since: float | None) -> None:
-        """What it had not written down is gone, also that a lost worker had been heard of again: just before it died,
-        or long before if its disk was full (`waiting_since`: what it still had to write)."""
+        """What it had not written down is gone, also that a lost worker or an end had been heard of: just before it
+        died, or long before if its disk was full (`waiting_since`: what it still had to write)."""
         self.review_leases(hosts, since)
         unwritten = self.world.now - UNWRITTEN_SECONDS
         if waiting_since is not None:
             unwritten = min(unwritten, waiting_since)
         self.lost.update(host for host, when in self.found.items() if when >= unwritten)
         self.found.clear()
+        self.forgotten_ends.update(key for key, when in self.heard_ends.items() if when >= unwritten)
 
     def review_leases(self, hosts: list[str], since: float) -> None:
         """Which leases are over by now, for a server whose present life began at `since`? They stay so for the
@@ -218,7 +221,8 @@ class Truth:
     def end_heard(self, journal: str, job: int, fence: int) -> None:
         """A worker's word of the end of an attempt reaches the server's core."""
         if self.handed.get((journal, job), [0])[-1] == fence:
-            self.heard_ends.add((journal, job, fence))
+            self.heard_ends[journal, job, fence] = self.world.now
+            self.forgotten_ends.discard((journal, job, fence))
 
     def end_acknowledged(self, journal: str, job: int, fence: int) -> None:
         """A worker was told that the end of an attempt is safe: it forgets it."""
@@ -231,6 +235,8 @@ class Truth:
         if is_retriable(run) and run.key in self.heard_ends:
             if run.key in self.ended_by_pause:
                 return  # it crossed with the order to end it, which costs no try
+            if run.key in self.forgotten_ends:
+                return  # heard of again after the next had been handed out, for which it was lost
             tries = self.tries.setdefault((journal, job), set())
             tries.add(fence)
             if len(tries) <= run.spec.max_retries:
