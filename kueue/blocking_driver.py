@@ -71,8 +71,9 @@ class BlockingDriver:
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
 
-    def stream(self, operation: Generator[Any, Any, T]) -> Generator[Any, None, T]:
-        """Perform the effects of an operation; yields what it emits."""
+    def stream(self, operation: Generator[Any, Any, T], *, late: bool = False) -> Generator[Any, None, T]:
+        """Perform the effects of an operation; yields what it emits. `late`: the server need not hear at once that
+        the operation has come to its end, for there is next to nothing more to be told of what it asked."""
         opened: set[int] = set()
         is_over = False
         result: Any = None
@@ -93,7 +94,7 @@ class BlockingDriver:
             return end.value  # type: ignore[no-any-return]
         finally:
             operation.close()
-            if is_over:
+            if is_over and late:
                 self._let_go(opened)
             else:
                 self._abandon(opened)
@@ -158,8 +159,7 @@ class BlockingDriver:
                     inbox.append(message)
 
     def _let_go(self, opened: set[int]) -> None:
-        """Forget ids that an operation which came to its end has left open: there is nothing more to be told of
-        them, so the server hears of it with our next request."""
+        """Forget ids that an operation left open; the server hears of it with our next request."""
         for rid in opened:
             if self._inboxes.pop(rid, None) is not None and self._connection is not None:
                 self._connection.send_late(Unwatch(rid))

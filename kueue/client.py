@@ -206,8 +206,9 @@ class Client(BlockingRequests):
         Raises:
             WaitTimeoutError: it has not finished within `timeout` seconds.
         """
-        (done,) = self.as_completed(requests.id_of(job), timeout)
-        return done
+        operation = operations.as_completed(requests.ranges_of_jobs(requests.id_of(job)), timeout)
+        (change,) = self._driver.stream(operation, late=True)
+        return job_of_change(change, self)
 
     # ---------------------------------------------------------------- looking
 

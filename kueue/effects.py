@@ -1,6 +1,6 @@
 """What an operation of the client may ask of whoever drives it, and the one-question operation.
 
-Operations are generators without I/O: they yield effects and are sent their results. `client.py` and
+Operations are generators without I/O: they yield effects and are sent their results. `blocking_driver.py` and
 `async_client.py` drive them, one with blocking sockets, one with asyncio; what an operation means, and how it
 survives a lost connection, is written once.
 

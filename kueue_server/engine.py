@@ -97,7 +97,8 @@ class Engine:
 
     def post_with(self, event: Event, write: Write, done: Done) -> None:
         """Queue an event that comes true with a write of its own: that and what the core decides of it are one
-        commit. `done` is told when that is made, after all that it lets out, or why it can't be."""
+        commit. `done` is told when that is made, after all that it lets out, or that the journal broke; after
+        `stop` it is told nothing."""
         if self._stopped:
             return
         self._inbox.append(_WithWrite(event, write, done))
@@ -136,8 +137,7 @@ class Engine:
         told = [done for held in self._outbox for done in held.told]
         told += [entry.done for entry in self._inbox if type(entry) is _WithWrite]
         self.stop()
-        for done in told:
-            done(error)
+        self._tell(told, error)
         self._broken(error)
 
     def _drain(self) -> None:
@@ -229,8 +229,7 @@ class Engine:
                 if instruction.ranges:
                     self._untold_ranges.remove(instruction.ranges)
         self._leave(held.instructions)
-        for done in held.told:
-            done(None)
+        self._tell(held.told, None)
 
     def _on_written(self, group: int, error: JournalFullError | JournalBrokenError | None) -> None:
         if self._stopped:
@@ -252,6 +251,13 @@ class Engine:
             except Exception:
                 # One peer's trouble must not keep the others' messages back.
                 log.exception("could not perform %s", type(instruction).__name__)
+
+    def _tell(self, told: list[Done], error: JournalBrokenError | None) -> None:
+        for done in told:
+            try:
+                done(error)
+            except Exception:  # the others have to hear of theirs
+                log.exception("what follows from a write could not be told")
 
     def _wake_idle(self) -> None:
         for waiter in self._idle_waiters:

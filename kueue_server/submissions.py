@@ -1,13 +1,13 @@
-"""Submissions: validated, given ids, journaled, and only then told to the core.
+"""Submissions: validated, given ids, journaled, and then told to the core.
 
 A block of jobs is all or none. Its token makes a repeated submit harmless: the same token returns the same
 ids for seven days, also while the first one is still on its way to the disk. If some of its jobs wait for others, the
 core says first which these are.
 
-A few plain jobs that come when no others are on their way to the disk are told to the core at once, and are durable
-together with what it decides of them: a lone job that can start waits for one commit instead of two. They can't be
-refused any more when the disk is full, so that is done only where there is room for them. Jobs with keys go the long
-way, and nothing overtakes them: the core has to meet keys in the order of ids.
+A few plain jobs are told to the core at once, and are durable together with what it decides of them: a lone job that
+can start waits for one commit instead of two. They can't be refused any more when the disk is full, so that is done
+only where there is room for them. Jobs with keys go the long way, and none overtake those that go it: the core has to
+meet keys in the order of ids.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_SPEC_BYTES = 4 * 1024 * 1024
 MAX_TOKEN_CHARACTERS = 128
 FEW_JOBS = 8
 FEW_JOBS_BYTES = 32 * 1024
-"""With their environments."""
+"""Of all that came at once and are not durable yet, with their environments."""
 PORTION_OF_WAITS = 100
 """So many different ones the core looks up in one go; it takes about 3 ms."""
 MAX_AWAITED_RANGES = 1_000_000
@@ -97,7 +97,8 @@ class Submissions:
         self._expect = expect
         self.next_job = next_job
         self._in_flight: dict[str, _InFlight] = {}
-        self._being_written = 0
+        self._being_written = 0  # blocks that go the long way
+        self._at_once_bytes = 0
         self._keys = Keys(engine.core)
         self._encoder = msgspec.json.Encoder()
 
@@ -243,12 +244,17 @@ class Submissions:
         return (
             not self._being_written
             and len(rows.specs) <= FEW_JOBS
-            and sum(map(len, rows.specs)) + sum(len(blob) for _, blob in rows.contexts) <= FEW_JOBS_BYTES
-            and self._journal.has_room
+            and len(rows.contexts) == 1
+            and self._at_once_bytes + _bytes_of(rows) <= FEW_JOBS_BYTES
+            and self._journal.has_room_ahead
         )
 
     def _come_at_once(self, event: JobsSubmitted, rows: AddJobs) -> None:
+        size = _bytes_of(rows)
+        self._at_once_bytes += size
+
         def committed(error: JournalBrokenError | None) -> None:
+            self._at_once_bytes -= size
             if error is None:
                 self.end_token(rows.token, rows.first, len(rows.specs), None)
             else:
@@ -396,6 +402,10 @@ class Submissions:
                     return refusal
                 return Reason(refusal.code, f"job {index + 1} of {len(specs)}: {refusal.text}")
         return None
+
+
+def _bytes_of(rows: AddJobs) -> int:
+    return sum(map(len, rows.specs)) + sum(len(blob) for _, blob in rows.contexts)
 
 
 def _why_not_written(error: JournalFullError | JournalBrokenError) -> Reason:

@@ -179,7 +179,7 @@ class ServerSession:
 
     def send(self, message: msgspec.Struct) -> None:
         """Send a message, after what has been told so far."""
-        if self._link is not None and self._journal is not None:
+        if self._link is not None and self._journal is not None and not self._leaving:
             self._send_reports()
             self._last_sent = self._loop.time()
             self._link.send(message)
@@ -197,13 +197,13 @@ class ServerSession:
             self._link.close()
 
     async def leave(self, message: Leaving, seconds: float) -> None:
-        """Say good-bye, and wait a moment for the server to end the session: first it acknowledges what it was told."""
+        """Say good-bye, and wait a moment for the server to end the session, after what it has on its way for us."""
+        self.send(message)
         self._leaving = True
         if self._link is None:
             return
-        if self._journal is None:  # not taken yet
+        if self._journal is None:  # not welcome yet
             self._link.close()
-        self.send(message)
         try:
             async with asyncio.timeout(seconds):
                 await self._closed.wait()
@@ -411,7 +411,7 @@ class ServerSession:
         self._send_reports()
 
     def _send_reports(self) -> None:
-        if self._link is None or self._journal is None or not self._reports:
+        if self._link is None or self._journal is None or self._leaving or not self._reports:
             return
         self._last_sent = self._loop.time()
         for report in self._reports.take():

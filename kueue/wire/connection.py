@@ -115,7 +115,8 @@ class BlockingConnection:
 
     def send_late(self, message: msgspec.Struct) -> None:
         """Send a message together with the next one: the server need not be woken for it."""
-        self._late += frame(codec.encode(message))
+        fresh = frame(codec.encode(message))
+        self._late += fresh
 
     def receive(self, timeout: float, silence: float = SILENCE_SECONDS) -> ToClient | None:
         """The next message; None after `timeout` seconds without one.

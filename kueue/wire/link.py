@@ -35,7 +35,8 @@ TURN_SECONDS = 0.02
 """How long the requests of one peer may keep the loop, if they are taken in turns."""
 LATE_SECONDS = 0.02
 """At most so long a late message waits for one to go with."""
-READ_BYTES = 256 * 1024
+BUFFER_BYTES = 256 * 1024
+"""Taken from the transport at a time; as many as TLS gives at once."""
 
 
 class Handler(Protocol):
@@ -55,7 +56,7 @@ class _OfThread(threading.local):
     objects instead would be memory from the system, and given back to it, for each message."""
 
     def __init__(self) -> None:
-        self.received = memoryview(bytearray(READ_BYTES))
+        self.received = memoryview(bytearray(BUFFER_BYTES))
 
 
 _of_thread = _OfThread()

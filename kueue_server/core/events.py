@@ -26,9 +26,10 @@ from kueue.wire.messages import (
 
 
 class JobsSubmitted(msgspec.Struct, frozen=True):
-    """A block that is already durable in the journal. `encoded[i]` is the encoded `specs[i]`. `request`: that of the
-    `PredecessorsAsked` for it, if there was one. `whole`: the first id of several blocks that follow one another,
-    some of whose jobs may wait for others of them; `more` of them are to come."""
+    """A block that is durable in the journal, or becomes so together with what follows from it. `encoded[i]` is the
+    encoded `specs[i]`. `request`: that of the `PredecessorsAsked` for it, if there was one. `whole`: the first id of
+    several blocks that follow one another, some of whose jobs may wait for others of them; `more` of them are to
+    come."""
 
     first: int
     specs: tuple[Spec, ...]

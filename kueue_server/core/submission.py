@@ -11,7 +11,7 @@ from kueue_server.core.state import State
 
 
 def submitted(state: State, event: JobsSubmitted) -> None:
-    """A block of jobs is durable: they are pending from now on, or wait for others."""
+    """A block of jobs came: they are pending from now on, or wait for others."""
     wall = event.wall
     previous = None
     lane: Lane | None = None

@@ -92,9 +92,9 @@ class Journal(Protocol):
         ...
 
     @property
-    def has_room(self) -> bool:
-        """Is there room on the disk, taken up ahead, for more than a small group? Then that does not fail for
-        lack of room; where there is none, it may or may not."""
+    def has_room_ahead(self) -> bool:
+        """Is there room on the disk, taken up ahead, for a small group and what may go along with it? Then that does
+        not fail for lack of room, but on file systems that copy on write."""
         ...
 
     @property

@@ -18,7 +18,7 @@ SALTS_AT = 16
 FRAME_SALTS = slice(8, 16)
 STEP_BYTES = 1024 * 1024
 """Written ahead at a time; it takes some milliseconds."""
-LEAST_AHEAD_BYTES = 256 * 1024
+LEAST_AHEAD_BYTES = 512 * 1024
 LEAST_FREE_BYTES = 256 * 1024 * 1024
 """Where a disk has less, nothing is taken up before it is needed."""
 

@@ -302,7 +302,6 @@ class Writer:
                 self._wal = WalFile(self._wal_path, self._page_bytes)
             used = self._wal.used_bytes()
             if used >= (4 * CHECKPOINT_BYTES if self._groups else CHECKPOINT_BYTES):
-                self._ahead_bytes = 0  # what there is then will be known after the next commit
                 self._checkpoint([], truncate=self._wal.size() > 5 * CHECKPOINT_BYTES)
             else:
                 self._wal.write_ahead(used)
@@ -314,6 +313,7 @@ class Writer:
     def _checkpoint(self, waiting: list[_Group], *, truncate: bool) -> None:
         """Copy the WAL into the file. If there is no room, nothing is lost: it is tried again later. `truncate`: give
         back the room that it took."""
+        self._ahead_bytes = 0  # what there is then will be known after the next commit
         try:
             with self.lock:
                 how = "TRUNCATE" if truncate else "RESTART"

@@ -17,9 +17,11 @@ from kueue.config import Config, load_config
 from kueue.errors import RequestError, UnknownJobError, UsageError
 from kueue.job import End
 from kueue.resources import Capacity
+from kueue.wire import link as link_module
 from kueue.wire.link import Link, connect
 from kueue.wire.messages import (
     Acknowledge,
+    AttemptRef,
     FetchLog,
     FinishedAttempt,
     Heartbeat,
@@ -146,6 +148,26 @@ async def test_the_life_of_a_job_over_the_wire(running: Running) -> None:
         again: Offer = await worker.get(Offer)
         assert again.jobs[0].job == second.id
         assert again.contexts == ()  # this session has had it
+    worker.link.close()
+
+
+async def test_a_worker_is_woken_for_offers_and_not_for_acknowledgements(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "LATE_SECONDS", 3600.0)
+    worker = Worker()
+    await worker.register(running.port)
+    async with running.client() as client:
+        job = await client.submit(["true"], ram_mb=1)
+        (offered,) = (await worker.get(Offer)).jobs
+        end = FinishedAttempt(job.id, offered.fence, 1, End.EXITED, exit_code=0)
+        worker.link.send(Report(finished=(end,)))
+        assert (await client.wait(job, timeout=10)).succeeded
+        await client.counts()
+        assert worker.inbox.empty()
+        await client.submit(["true"], ram_mb=1)
+        assert (await worker.get(Acknowledge)).attempts == (AttemptRef(job.id, offered.fence),)
+        await worker.get(Offer)
     worker.link.close()
 
 

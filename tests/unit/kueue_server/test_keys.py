@@ -41,7 +41,7 @@ class Desk:
             self.core.check_invariants()
         self.events.clear()
 
-    has_room = True
+    has_room_ahead = True
 
     def completed(self, block: AddJobs) -> AddJobs:
         """The journal's part."""

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import msgspec
+import pytest
 
 from kueue.resources import Shape
-from kueue.wire.messages import Command, Reason, Spec, Submit
+from kueue.wire.messages import Command, Reason, Spec, Submit, Waits
 from kueue_server.core.events import Event, JobsSubmitted
+from kueue_server.core.instructions import AnswerPredecessors
 from kueue_server.engine import Engine
 from kueue_server.journal.interface import (
     AddJobs,
@@ -22,7 +24,6 @@ from kueue_server.journal.interface import (
 from kueue_server.submissions import FEW_JOBS, FEW_JOBS_BYTES, Submissions
 
 CONTEXT = b'{"env":[]}'
-DIGEST = hashlib.sha256(CONTEXT).hexdigest()
 
 
 class FakeCore:
@@ -53,7 +54,7 @@ class FakeJournal:
     """Commits when told to, and then knows tokens and contexts. Has room taken up ahead if a test says so."""
 
     def __init__(self) -> None:
-        self.has_room = False
+        self.has_room_ahead = False
         self.queue: list[tuple[AddJobs, Callable[[Any], None]]] = []
         self.tokens: dict[str, KnownToken] = {}
         self.contexts: dict[str, bytes] = {}
@@ -65,7 +66,9 @@ class FakeJournal:
         self.queue.append((writes[0], done))
 
     def completed(self, block: AddJobs) -> AddJobs:
-        return block
+        contexts = dict(block.contexts)
+        contexts.update((one, self.contexts[one]) for one in block.context_of if one not in contexts)
+        return msgspec.structs.replace(block, contexts=tuple(contexts.items()))
 
     def commit(self, error: JournalFullError | JournalBrokenError | None = None) -> AddJobs:
         block, done = self.queue.pop(0)
@@ -89,9 +92,17 @@ class Desk:
         self.submissions = Submissions(cast(Engine, self.engine), cast(Journal, self.journal), next_job)
         self.answers: list[tuple[int, int, str | None]] = []
 
-    def submit(self, *names: str, token: str = "t", contexts: tuple[bytes, ...] = (CONTEXT,)) -> None:
+    def submit(
+        self,
+        *names: str,
+        token: str = "t",
+        contexts: tuple[bytes, ...] = (CONTEXT,),
+        context: bytes = CONTEXT,
+        waits: Waits | None = None,
+    ) -> None:
+        digest = hashlib.sha256(context).hexdigest()
         jobs = tuple(
-            Spec(Command((name,)), cwd="/", volume="/", shape=Shape(), context=DIGEST, name=name)
+            Spec(Command((name,)), cwd="/", volume="/", shape=Shape(), context=digest, name=name, waits=waits)
             for name in names
         )
         self.submissions.submit(
@@ -198,7 +209,7 @@ def test_an_empty_block_or_token_is_refused() -> None:
 
 def test_a_few_jobs_come_at_once_where_there_is_room_and_are_answered_when_durable() -> None:
     desk = Desk(next_job=5)
-    desk.journal.has_room = True
+    desk.journal.has_room_ahead = True
     desk.submit("a", "b")
     (event,) = desk.engine.events
     assert isinstance(event, JobsSubmitted)
@@ -211,7 +222,7 @@ def test_a_few_jobs_come_at_once_where_there_is_room_and_are_answered_when_durab
 
 def test_the_same_token_while_its_job_has_come_and_is_not_durable_waits() -> None:
     desk = Desk()
-    desk.journal.has_room = True
+    desk.journal.has_room_ahead = True
     desk.submit("a")
     desk.submit("a")
     ((_, committed),) = desk.engine.along
@@ -222,7 +233,7 @@ def test_the_same_token_while_its_job_has_come_and_is_not_durable_waits() -> Non
 
 def test_who_came_at_once_to_a_journal_that_breaks_is_not_acknowledged() -> None:
     desk = Desk()
-    desk.journal.has_room = True
+    desk.journal.has_room_ahead = True
     desk.submit("a")
     ((_, committed),) = desk.engine.along
     committed(JournalBrokenError("fsync"))
@@ -232,7 +243,7 @@ def test_who_came_at_once_to_a_journal_that_breaks_is_not_acknowledged() -> None
 def test_nothing_comes_at_once_before_the_jobs_that_are_being_written() -> None:
     desk = Desk()
     desk.submit("a", token="1")
-    desk.journal.has_room = True
+    desk.journal.has_room_ahead = True
     desk.submit("b", token="2")
     assert desk.engine.events == []
     assert [desk.journal.commit().first for _ in range(2)] == [1, 2]
@@ -243,10 +254,56 @@ def test_nothing_comes_at_once_before_the_jobs_that_are_being_written() -> None:
 
 def test_many_jobs_and_large_ones_may_be_refused_by_a_full_disk_so_they_do_not_come_before() -> None:
     desk = Desk()
-    desk.journal.has_room = True
+    desk.journal.has_room_ahead = True
     for number, names in enumerate((["a"] * (FEW_JOBS + 1), ["x" * FEW_JOBS_BYTES])):
         desk.submit(*names, token=str(number))
         assert desk.engine.events == []
         desk.journal.commit(JournalFullError("no space left"))
     assert [code for _, _, code in desk.answers] == ["journal_full", "journal_full"]
     assert (desk.engine.events, desk.engine.along) == ([], [])
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_environment_counts_whether_it_was_sent_or_is_known(known: bool) -> None:
+    large = msgspec.json.encode({"env": [["A", "x" * FEW_JOBS_BYTES]]})
+    desk = Desk()
+    desk.journal.has_room_ahead = True
+    if known:
+        desk.journal.contexts[hashlib.sha256(large).hexdigest()] = large
+    desk.submit("a", context=large, contexts=() if known else (large,))
+    assert desk.engine.events == []
+    assert len(desk.journal.queue) == 1
+
+
+def test_jobs_of_several_environments_are_on_more_pages_than_there_is_room_for() -> None:
+    desk = Desk()
+    desk.journal.has_room_ahead = True
+    desk.submit("a", contexts=(CONTEXT, b'{"env":[["A","1"]]}'))
+    assert desk.engine.events == []
+    assert len(desk.journal.queue) == 1
+
+
+def test_only_so_much_comes_at_once_as_there_is_room_for() -> None:
+    desk = Desk()
+    desk.journal.has_room_ahead = True
+    third = "x" * (FEW_JOBS_BYTES // 6)  # which is its command and its name
+    for token in "123":
+        desk.submit(third, token=token)
+    assert [len(desk.engine.along), len(desk.journal.queue)] == [2, 1]
+    desk.journal.commit()
+    for _, committed in desk.engine.along:
+        committed(None)
+    desk.submit(third, token="4")
+    assert [len(desk.engine.along), len(desk.journal.queue)] == [3, 0]
+    assert [first for first, _, _ in desk.answers] == [3, 1, 2]
+
+
+def test_who_waits_for_others_goes_the_long_way() -> None:
+    desk = Desk()
+    desk.journal.has_room_ahead = True
+    asked: list[Callable[[AnswerPredecessors], None]] = []
+    desk.submissions._expect = lambda answer: asked.append(answer) or len(asked)  # type: ignore[func-returns-value]
+    waits = Waits(after=((1, 1),))
+    desk.submit("a", waits=waits)
+    asked[0](AnswerPredecessors(1, None, (waits,)))
+    assert [len(desk.engine.along), len(desk.journal.queue)] == [0, 1]

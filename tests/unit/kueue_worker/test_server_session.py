@@ -422,6 +422,29 @@ async def test_who_leaves_hears_what_the_server_still_had_to_acknowledge(lab: La
         assert await lab.event() == e.ServerGone()
 
 
+async def test_who_has_said_good_bye_says_nothing_more(lab: Lab) -> None:
+    session = lab.session()
+    async with Running(session):
+        peer = await lab.welcomed()
+        peer.lets_go = False
+        leaving = asyncio.create_task(session.leave(Leaving(), 15.0))
+        assert await peer.next() == Leaving()
+        session.tell(TellStarted(RunningAttempt(1, 10, 1, 0.0)), more=False)
+        session.send(Heartbeat())
+        peer.link.close()
+        await asyncio.wait_for(peer.closed.wait(), 15)
+        await leaving
+        assert peer.received.empty()
+
+
+async def test_who_leaves_before_it_is_welcome_waits_for_nothing(lab: Lab) -> None:
+    session = lab.session()
+    async with Running(session):
+        peer = await lab.peer()
+        await asyncio.wait_for(session.leave(Leaving(), 3600.0), 15)
+        await asyncio.wait_for(peer.closed.wait(), 15)
+
+
 async def test_who_leaves_does_not_wait_for_a_server_that_says_nothing(lab: Lab) -> None:
     session = lab.session()
     async with Running(session):

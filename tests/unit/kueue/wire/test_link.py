@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import queue
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -542,3 +545,56 @@ async def test_giving_up_while_connecting_leaves_no_connection_behind(tls: bool)
             await gone.wait()
         (result,) = await asyncio.gather(task, return_exceptions=True)
         assert isinstance(result, asyncio.CancelledError)
+
+
+def test_loops_of_several_threads_do_not_read_each_other_s_messages() -> None:
+    """A server's and three clients', all of which read at the same time."""
+    count = 400
+    ports: queue.Queue[int] = queue.Queue()
+    over = threading.Event()
+
+    class Echo:
+        def __init__(self, link: Link) -> None:
+            self._link = link
+
+        def on_message(self, message: Backup) -> None:
+            self._link.send(Done(message.rid, (str(message.path),) * 20))
+
+        def on_closed(self, error: BaseException | None) -> None:
+            pass
+
+    def serve() -> None:
+        async def main() -> None:
+            listener = Listener()
+            await listener.start([("127.0.0.1", 0)], secrets=[SECRET], version="0", accept=Echo)
+            ports.put(listener.ports[0])
+            await asyncio.to_thread(over.wait)
+            await listener.close()
+
+        asyncio.run(main())
+
+    def talk(port: int, name: str) -> list[Any]:
+        async def main() -> list[Any]:
+            peer = Peer()
+            link = await connect(
+                "127.0.0.1", port, role="client", secret=SECRET, version="0", handler=peer, timeout=10
+            )
+            for rid in range(count):
+                link.send(Backup(rid, name * (1 + rid)))
+            await peer.until(lambda: len(peer.messages) == count or bool(peer.errors))
+            link.close()
+            await peer.until(lambda: bool(peer.errors))
+            return peer.messages
+
+        return asyncio.run(main())
+
+    with ThreadPoolExecutor(4) as pool:
+        serving = pool.submit(serve)
+        port = ports.get(timeout=20)
+        try:
+            heard = [pool.submit(talk, port, name) for name in "abc"]
+            for name, messages in zip("abc", heard, strict=True):
+                assert messages.result(60) == [Done(rid, (name * (1 + rid),) * 20) for rid in range(count)]
+        finally:
+            over.set()
+            serving.result(20)

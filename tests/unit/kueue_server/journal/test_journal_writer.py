@@ -88,23 +88,49 @@ async def test_there_is_room_once_some_was_taken_up_ahead_and_none_when_the_disk
     bench: Any, make_block: Block, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(writer, "RETRY_SECONDS", 0.05)
-    assert not bench.journal.has_room
+    assert not bench.journal.has_room_ahead
     await bench.write(make_block(1, b"{}"))
     await until_tended(bench)
-    assert bench.journal.has_room
+    assert bench.journal.has_room_ahead
     room = bench.journal._writer.room_bytes
     many = (b'{"x":"' + b"y" * 1000 + b'"}',) * 1000
     writing = asyncio.ensure_future(bench.write(make_block(2, *many)))
     await asyncio.sleep(0)
     assert bench.journal._writer.room_bytes < room - 1_000_000
-    assert not bench.journal.has_room
+    assert not bench.journal.has_room_ahead
     assert await writing is None
     await until_tended(bench)
-    assert bench.journal.has_room
+    assert bench.journal.has_room_ahead
     limit_pages(bench, bench.journal._connection.execute("PRAGMA page_count").fetchone()[0])
     refused = await bench.write(make_block(1002, *many), give_up_when_full=True)
     assert isinstance(refused, JournalFullError)
-    assert not bench.journal.has_room
+    assert not bench.journal.has_room_ahead
+
+
+async def test_what_is_written_takes_of_the_room_before_the_wal_is_looked_after_again(
+    bench: Any, make_block: Block, monkeypatch: Any
+) -> None:
+    await bench.write(make_block(1, b"{}"))
+    await until_tended(bench)
+    room = bench.journal._writer.room_bytes
+    monkeypatch.setattr(writer, "PAUSE_SECONDS", 3600.0)
+    await bench.write(make_block(2, b'{"x":"' + b"y" * 50_000 + b'"}'))
+    assert bench.journal._writer.room_bytes < room - 50_000
+
+
+async def test_nobody_counts_on_the_room_of_a_wal_that_was_cut(
+    bench: Any, make_block: Block, monkeypatch: Any
+) -> None:
+    await bench.write(make_block(1, b"{}"))
+    await until_tended(bench)
+    limit_pages(bench, bench.journal._connection.execute("PRAGMA page_count").fetchone()[0])
+    large = b'{"x":"' + b"y" * 20_000 + b'"}'
+    assert isinstance(await bench.write(make_block(2, large), give_up_when_full=True), JournalFullError)
+    monkeypatch.setattr(writer, "PAUSE_SECONDS", 3600.0)
+    limit_pages(bench, 1_000_000)
+    assert await bench.write(make_block(2, b"{}")) is None
+    assert os.path.getsize(f"{bench.path}-wal") < 100_000  # noqa: ASYNC240 (a test may wait)
+    assert not bench.journal.has_room_ahead
 
 
 async def test_nobody_counts_on_room_where_the_disk_has_little(
@@ -113,7 +139,7 @@ async def test_nobody_counts_on_room_where_the_disk_has_little(
     monkeypatch.setattr(wal, "LEAST_FREE_BYTES", 1 << 60)
     await bench.write(make_block(1, b"{}"))
     await until_tended(bench)
-    assert not bench.journal.has_room
+    assert not bench.journal.has_room_ahead
 
 
 async def test_after_an_error_of_the_disk_nothing_is_acknowledged_any_more(
