@@ -374,6 +374,9 @@ def test_a_wait_that_is_over_is_ended_at_the_server_with_the_next_request(
     job = client.submit(["true"])
     server.change(1, "succeeded")
     assert client.wait(job).succeeded
+    with client_of(server) as other:
+        other.counts()
+    assert server.of(Unwatch) == []
     assert client.wait(job).succeeded
     assert len(server.of(Unwatch)) == 1
     client.counts()

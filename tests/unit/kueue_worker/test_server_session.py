@@ -431,6 +431,9 @@ async def test_who_has_said_good_bye_says_nothing_more(lab: Lab) -> None:
         assert await peer.next() == Leaving()
         session.tell(TellStarted(RunningAttempt(1, 10, 1, 0.0)), more=False)
         session.send(Heartbeat())
+        for number in (1, 2):  # there and back, so that it would have arrived
+            peer.link.send(Acknowledge((AttemptRef(number, 10),)))
+            assert await lab.event() == e.Acknowledged((AttemptRef(number, 10),))
         peer.link.close()
         await asyncio.wait_for(peer.closed.wait(), 15)
         await leaving
