@@ -42,7 +42,7 @@ def _lacks(state: State, worker: Worker, job: Job) -> list[Reason]:
         lacks.append(
             Reason("draining", f"takes no jobs: {status.note}" if status.note else "takes no jobs now")
         )
-    if not lacks and not worker.has_room_ahead(known):
+    if not lacks and not worker.has_room(known):
         lacks += _shortages(worker, known)
     lacks += _unseen(state, worker, job)
     backoff = worker.backoffs.get(known.number)

@@ -143,7 +143,7 @@ def _is_due(state: State, worker: Worker, lane: Lane) -> bool:
         known = other.shape
         if (
             worker.would_have_room(known)
-            and state.ledger.has_room_ahead(known.global_needs)
+            and state.ledger.has_room(known.global_needs)
             and sight.of_lane(worker, other, state.now) is not Sight.CLOSED
         ):
             return False
@@ -200,7 +200,7 @@ def steal(state: State, hungry: Iterable[Worker]) -> None:
     for worker in hungry:
         if worker.idle_key is None or worker.loot or worker.drained_for is not None:
             continue
-        if any(worker.has_room_ahead(known) for known in state.workers.held_shapes):
+        if any(worker.has_room(known) for known in state.workers.held_shapes):
             _steal_for(state, worker)
 
 
@@ -212,7 +212,7 @@ def _steal_for(state: State, thief: Worker) -> None:
         for known, jobs in victim.held.items():
             backoff = thief.backoffs.get(known.number)
             paused = backoff is not None and state.now < backoff.until
-            if paused or not thief.has_room_ahead(known) or not thief.could_run(known):
+            if paused or not thief.has_room(known) or not thief.could_run(known):
                 continue
             mine = [
                 job

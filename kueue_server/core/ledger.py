@@ -41,7 +41,7 @@ class Ledger:
         total = self.totals.get(name)
         return self.caps.get(name) if total is None else total
 
-    def has_room_ahead(self, needs: Needs) -> bool:
+    def has_room(self, needs: Needs) -> bool:
         """Whether that much is free of each."""
         return not self.lacking(needs)
 

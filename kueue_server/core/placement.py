@@ -97,9 +97,7 @@ def _place(state: State, served: dict[int, Worker]) -> None:
 
 def _may_go(state: State, lane: Lane) -> bool:
     """Whether a lane has a job that lacks nothing but a worker."""
-    return (
-        lane.head is not None and lane.queue.is_open and state.ledger.has_room_ahead(lane.shape.global_needs)
-    )
+    return lane.head is not None and lane.queue.is_open and state.ledger.has_room(lane.shape.global_needs)
 
 
 def _candidates(state: State) -> list[IdleKey]:
@@ -170,13 +168,13 @@ def _head(lane: Lane) -> int:
 def fits(state: State, worker: Worker, lane: Lane) -> bool:
     """Whether a job of this lane may be offered to the worker as far as room is concerned."""
     known = lane.shape
-    if not worker.has_room_ahead(known) or not worker.could_run(known):
+    if not worker.has_room(known) or not worker.could_run(known):
         return False
     backoff = worker.backoffs.get(known.number)
     if backoff is not None and state.now < backoff.until:
         return False
     if known.global_needs:
-        if not state.ledger.has_room_ahead(known.global_needs):
+        if not state.ledger.has_room(known.global_needs):
             return False
         if state.kept and not may_overtake(state, lane):
             return False

@@ -46,7 +46,7 @@ def review(state: State) -> None:
 
 def _has_resources(state: State, lane: Lane) -> bool:
     """Whether nothing but a worker keeps the head of a lane from being handed out."""
-    room = lane.queue.is_open and state.ledger.has_room_ahead(lane.shape.global_needs)
+    room = lane.queue.is_open and state.ledger.has_room(lane.shape.global_needs)
     return room and may_overtake(state, lane)
 
 
@@ -75,9 +75,7 @@ def _to_drain(state: State, lane: Lane, head: int, candidates: list[Worker]) -> 
                 free.append(worker)
         elif worker.idle_key is not None and fits(state, worker, lane):
             return None
-        elif not worker.has_room_ahead(
-            lane.shape
-        ):  # else something that passes, a back-off, keeps the job away
+        elif not worker.has_room(lane.shape):  # else something that passes, a back-off, keeps the job away
             free.append(worker)
     return max(free, key=_freedom, default=None)
 

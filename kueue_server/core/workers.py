@@ -127,7 +127,7 @@ class Worker:
         for name, amount in self.record.capacity.resources:
             yield name, max(0, amount - self.reserved_own.get(name, 0))
 
-    def has_room_ahead(self, known: KnownShape) -> bool:
+    def has_room(self, known: KnownShape) -> bool:
         """Whether a job of this shape fits beside those it has, with what others leave it now."""
         shape = known.shape
         return (
