@@ -132,8 +132,8 @@ def is_bad(ended: Ended) -> bool:
 
 
 def may_be_interruption(ended: Ended, now: float, seconds: float) -> bool:
-    """A bad end, not longer than `seconds` ago."""
-    return is_bad(ended) and ended.ended is not None and now - ended.ended <= seconds
+    """A bad end of this boot, not longer than `seconds` ago."""
+    return is_bad(ended) and ended.ended is not None and ended.ended > 0 and now - ended.ended <= seconds
 
 
 def doubt_seconds(ended: Ended) -> float:

@@ -56,10 +56,11 @@ class Ended:
         }
 
     def may_be_of_shutdown(self, now: float) -> bool:
-        """Is it what a machine that goes down does to a job, whose keeper is told to end now?"""
+        """Is it what a machine that goes down does to a job, whose keeper is told to end now? Not what was in an
+        earlier boot."""
         if self.end != EXITED or self.status == 0 or self.ended is None:
             return False
-        return now - self.ended <= SHUTDOWN_SECONDS
+        return self.ended > 0 and now - self.ended <= SHUTDOWN_SECONDS
 
     @classmethod
     def of_fields(cls, fields: dict[str, Any]) -> Ended:

@@ -254,6 +254,7 @@ class SimulatedKeeper:
                 and ended.end is End.EXITED
                 and ended.exit_code != 0
                 and ended.ended is not None
+                and ended.ended > 0
                 and now - ended.ended <= SHUTDOWN_SECONDS
             ):
                 self._write(record, msgspec.structs.replace(ended, end=End.INTERRUPTED))

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from kueue.job import End
-from kueue_worker.core.attempts import DOUBT_SECONDS, INTERRUPTION_SECONDS, doubt_seconds
+from kueue_worker.core.attempts import (
+    DOUBT_SECONDS,
+    INTERRUPTION_SECONDS,
+    doubt_seconds,
+    may_be_interruption,
+)
 from kueue_worker.core.events import Ended
 
 
@@ -23,3 +28,11 @@ def test_an_end_by_term_is_held_back_longer_than_others(
     exit_code: int | None, signal: int | None, seconds: float
 ) -> None:
     assert doubt_seconds(Ended(End.EXITED, exit_code=exit_code, signal=signal)) == seconds
+
+
+def test_an_end_of_an_earlier_boot_is_no_interruption_of_this_one_however_young_it_is() -> None:
+    before = Ended(End.EXITED, exit_code=7, started=-10.0, ended=0.0)
+    assert not may_be_interruption(before, 3.0, INTERRUPTION_SECONDS)
+    assert may_be_interruption(
+        Ended(End.EXITED, exit_code=7, started=-10.0, ended=0.1), 3.0, INTERRUPTION_SECONDS
+    )

@@ -285,6 +285,11 @@ def test_only_bad_ends_of_the_last_moments_become_interruptions(bench: Bench) ->
     assert interrupted == changed
 
 
+def test_an_end_of_an_earlier_boot_is_not_of_the_shutdown_of_this_one_however_young_it_is() -> None:
+    assert not Ended("exited", 256, -10.0, 0.0).may_be_of_shutdown(3.0)
+    assert Ended("exited", 256, 1.0, 2.0).may_be_of_shutdown(3.0)
+
+
 def test_a_running_attempt_is_not_forgotten(bench: Bench) -> None:
     bench.do(bench.spawn("a"), {"m": "forget", "keys": ["a", "unknown"]})
     assert list(bench.attempts) == ["a"]
