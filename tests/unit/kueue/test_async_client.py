@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -19,7 +20,8 @@ from kueue.errors import (
     UsageError,
     WaitTimeoutError,
 )
-from kueue.wire.messages import JobChange, ListWorkers, Shutdown, Submit, Watch
+from kueue.wire import link as link_module
+from kueue.wire.messages import JobChange, ListWorkers, Shutdown, Submit, Unwatch, Watch
 from tests.support.lab import free_port
 from tests.support.scripted_clients_server import SECRET, ClientsServer, clients_server
 
@@ -150,7 +152,25 @@ async def test_a_wait_that_is_over_ends_its_watch(server: ClientsServer, client:
     await client.submit(["true"])
     server.change(1, "succeeded")
     assert (await client.wait(1)).succeeded
-    await asyncio.to_thread(server.until, lambda: server.watching == 0)
+    await seen(server, lambda: server.watching == 0)
+
+
+async def test_the_server_is_woken_for_the_end_of_what_was_left_and_not_of_what_is_over(
+    server: ClientsServer, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "LATE_SECONDS", 3600.0)
+    jobs = await client.submit_many(specs(2))
+    server.change(1, "succeeded")
+    assert (await client.wait(1)).succeeded
+    async with client_of(server) as other:
+        await other.counts()
+    assert server.of(Unwatch) == []
+    await client.counts()
+    await seen(server, lambda: server.watching == 0)
+    async with contextlib.aclosing(client.watch(jobs)) as changes:
+        async for _ in changes:
+            break
+    await seen(server, lambda: server.watching == 0 and len(server.of(Unwatch)) == 2)
 
 
 async def test_a_loop_that_is_left_ends_its_watch(server: ClientsServer, client: AsyncClient) -> None:
