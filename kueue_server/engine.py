@@ -154,12 +154,13 @@ class Engine:
                 entry = self._inbox.popleft()
                 if type(entry) is TurnCame:
                     self._turn_due = False
-                if type(entry) is _WithWrite:
+                event: Event
+                if isinstance(entry, _WithWrite):
                     event, write, done = entry
                     writes.append(write)
                     told.append(done)
                 else:
-                    event = entry  # type: ignore[assignment]
+                    event = entry
                 for instruction in self.core.handle(event, now):
                     if type(instruction) in _WRITES:
                         writes.append(instruction)  # type: ignore[arg-type]

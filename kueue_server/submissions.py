@@ -214,19 +214,17 @@ class Submissions:
         first, count = self.take_ids(len(block.encoded)), len(block.encoded)
         wall = time.time()
         event = JobsSubmitted(first, block.jobs, block.encoded, wall, pins[0] if pins else 0)
-        rows = self._journal.completed(
-            AddJobs(
-                first=first,
-                submitted_at=wall,
-                specs=block.encoded,
-                context_of=tuple(spec.context for spec in block.jobs),
-                contexts=block.contexts,
-                token=block.token,
-                content_hash=block.content_hash,
-            )
+        rows = AddJobs(
+            first=first,
+            submitted_at=wall,
+            specs=block.encoded,
+            context_of=tuple(spec.context for spec in block.jobs),
+            contexts=block.contexts,
+            token=block.token,
+            content_hash=block.content_hash,
         )
-        if not names and not pins and self._may_come_at_once(rows):
-            self._come_at_once(event, rows)
+        may_come_now = not (names or pins or self._being_written)
+        if count <= FEW_JOBS and may_come_now and self._come_at_once(event, self._journal.completed(rows)):
             return
         flight = self._keys.take_off(names, first + count - 1)
 
@@ -240,17 +238,13 @@ class Submissions:
 
         self.write((rows,), written)
 
-    def _may_come_at_once(self, rows: AddJobs) -> bool:
-        return (
-            not self._being_written
-            and len(rows.specs) <= FEW_JOBS
-            and len(rows.contexts) == 1
-            and self._at_once_bytes + _bytes_of(rows) <= FEW_JOBS_BYTES
-            and self._journal.has_room_ahead
-        )
-
-    def _come_at_once(self, event: JobsSubmitted, rows: AddJobs) -> None:
-        size = _bytes_of(rows)
+    def _come_at_once(self, event: JobsSubmitted, rows: AddJobs) -> bool:
+        """Tell the core now, if there is room for these rows; False if not, and nothing happened."""
+        size = sum(map(len, rows.specs)) + sum(len(blob) for _, blob in rows.contexts)
+        if len(rows.contexts) != 1 or self._at_once_bytes + size > FEW_JOBS_BYTES:
+            return False
+        if not self._journal.has_room_ahead:
+            return False
         self._at_once_bytes += size
 
         def committed(error: JournalBrokenError | None) -> None:
@@ -261,6 +255,7 @@ class Submissions:
                 self.end_token(rows.token, 0, 0, _why_not_written(error))
 
         self._engine.post_with(event, rows, committed)
+        return True
 
     def submit_array(self, message: SubmitArray, answer: Answer) -> None:
         """Take an array; `answer` is called once, when it is durable or refused."""
@@ -402,10 +397,6 @@ class Submissions:
                     return refusal
                 return Reason(refusal.code, f"job {index + 1} of {len(specs)}: {refusal.text}")
         return None
-
-
-def _bytes_of(rows: AddJobs) -> int:
-    return sum(map(len, rows.specs)) + sum(len(blob) for _, blob in rows.contexts)
 
 
 def _why_not_written(error: JournalFullError | JournalBrokenError) -> Reason:
